@@ -1,0 +1,58 @@
+# Two commands do all on a fresh Debian machine: `make demo` and `make test`.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ENGINE := target/x86_64-unknown-linux-gnu/engine
+PACKAGES := runc busybox-static iproute2 procps uidmap util-linux
+PEERS := crun bubblewrap podman containerd docker.io
+
+.PHONY: setup build demo test check unit rust system conformance bench clean peers
+
+setup: $(VENV)/.packages $(VENV)/.tools build
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.packages: Makefile | $(VENV)/bin/python
+	packaging/apt-install $(PACKAGES)
+	touch $@
+
+$(VENV)/.tools: pyproject.toml packaging/requirements-dev.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --requirement packaging/requirements-dev.txt
+	touch $@
+
+# The command and the engine, in place: the package is linked into the environment, so a change of Python needs no build.
+build: | $(VENV)/bin/python
+	cargo build --locked --profile engine -p casemate-engine -p casemate-launcher
+	packaging/link-into $(VENV) $(ENGINE)
+
+demo: setup
+	$(BIN)/python demo/demo.py
+
+check: setup
+	$(BIN)/ruff check src tests bench packaging demo
+	$(BIN)/mypy
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+rust: setup
+	cargo test --locked --workspace
+
+unit: setup
+	$(BIN)/python -m pytest
+
+test: check rust unit
+
+peers: setup
+	packaging/apt-install $(PEERS)
+
+conformance: peers
+	$(BIN)/python -m tests.conformance.run_all
+
+bench: peers
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf target build dist .cache src/casemate/_bin

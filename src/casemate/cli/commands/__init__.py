@@ -1,0 +1,1 @@
+"""One module per verb, each with `HELP: str` (one line) and `main(arguments: list[str]) -> int`."""

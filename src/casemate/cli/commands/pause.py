@@ -1,0 +1,18 @@
+"""`casemate pause ID`."""
+
+from __future__ import annotations
+
+from casemate.cli.verb import open_container, read
+from casemate.runtime.container import CREATED, RUNNING
+
+HELP = "Suspends all processes of a container."
+
+
+def main(arguments: list[str]) -> int:
+    parsed = read(arguments, [], usage="pause ID", help=HELP, least=1, most=1)
+    if parsed is None:
+        return 0
+    with open_container(parsed.arguments[0], lock=True) as container:
+        container.need("pause", RUNNING, CREATED)
+        container.cgroup().freeze()
+    return 0

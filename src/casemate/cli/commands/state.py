@@ -1,0 +1,38 @@
+"""`casemate state ID`."""
+
+from __future__ import annotations
+
+from casemate import jsonlite
+from casemate.cli.verb import open_container, read
+
+HELP = "Prints a container's state as JSON."
+
+
+def main(arguments: list[str]) -> int:
+    parsed = read(arguments, [], usage="state ID", help=HELP, least=1, most=1)
+    if parsed is None:
+        return 0
+    with open_container(parsed.arguments[0]) as container:
+        print(jsonlite.dumps(state_document(container), indent=2))  # noqa: T201
+    return 0
+
+
+def state_document(container: object) -> dict[str, object]:
+    """The state with runc's further fields, as `state` and `list` print it."""
+    from casemate.runtime.container import STOPPED, Container
+
+    assert isinstance(container, Container)
+    record = container.record
+    status = container.status()
+    return {
+        "ociVersion": record.oci_version,
+        "id": record.id,
+        "pid": 0 if status == STOPPED else record.pid,
+        "status": status,
+        "bundle": record.bundle,
+        "rootfs": record.rootfs,
+        "created": record.created,
+        "isolation": record.isolation,
+        "annotations": record.annotations,
+        "owner": "",
+    }

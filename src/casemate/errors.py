@@ -1,0 +1,161 @@
+"""The whole exception tree.
+
+    CasemateError                      anything of ours; `exit_code` is what the command line ends with
+      SpecError                        config.json, process.json or resources: file, json_path, value, expected
+      UsageError                       a command line or an argument of a public function is wrong
+      HostError                        this host cannot do it: reason, remedy
+        CgroupError                    a cgroup file or controller: controller, path, field, errno
+        EngineMissing                  the engine executable is not where the package keeps it
+      EngineError                      an operation of the plan failed: op, index, errno
+      ContainerError                   container_id
+        ContainerNotFound / ContainerExists / ContainerStateError
+        HookError                      a hook failed: kind, path
+      WireError                        a peer's frame is malformed or too large
+      SandboxError                     the SDK's
+        SandboxNotFound / FileNotFound / CommandExit / OutOfMemory / KilledByPolicy / SandboxTimeout
+"""
+
+from __future__ import annotations
+
+
+class CasemateError(Exception):
+    """Base of all errors of casemate. The text is one line and says what to do next where that is known."""
+
+    exit_code = 1
+
+
+class UsageError(CasemateError):
+    """A command line or a public function's argument is wrong."""
+
+
+class SpecError(CasemateError):
+    """A field of a specification is wrong: names the file, the field's path, the value and what is allowed."""
+
+    def __init__(self, *, file: str, json_path: str, value: object = None, expected: str) -> None:
+        self.file = file
+        self.json_path = json_path
+        self.value = value
+        self.expected = expected
+        shown = repr(value)
+        if len(shown) > 120:
+            shown = shown[:117] + "..."
+        place = f"{json_path}: " if json_path else ""
+        got = "" if value is None else f", got {shown}"
+        super().__init__(f"{file}: {place}expected {expected}{got}")
+
+
+class HostError(CasemateError):
+    """This host cannot do what is asked: `reason`, and in `remedy` what would help."""
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        self.reason = reason
+        self.remedy = remedy
+        super().__init__(f"{reason} ({remedy})" if remedy else reason)
+
+
+class EngineMissing(HostError):
+    """The engine executable is not where the package keeps it."""
+
+
+class CgroupError(HostError):
+    """A cgroup file or controller is missing or refuses a value."""
+
+    def __init__(
+        self, message: str, *, controller: str = "", path: str = "", field: str = "", errno: int = 0, remedy: str = ""
+    ) -> None:
+        self.controller = controller
+        self.path = path
+        self.field = field
+        self.errno = errno
+        details = ", ".join(part for part in (field, path) if part)
+        super().__init__(f"cgroup: {message}" + (f" [{details}]" if details else ""), remedy)
+
+
+class EngineError(CasemateError):
+    """An operation of the plan failed in the engine. `op` is its name, `index` its place (-1: before the first)."""
+
+    def __init__(self, *, op: str, index: int, errno: int, message: str) -> None:
+        self.op = op
+        self.index = index
+        self.errno = errno
+        self.message = message
+        super().__init__(f"{op}: {message}" if op else message)
+
+
+class ContainerError(CasemateError):
+    """An error about one container."""
+
+    def __init__(self, container_id: str, message: str) -> None:
+        self.container_id = container_id
+        super().__init__(message)
+
+
+class ContainerNotFound(ContainerError):
+    """No container of this id has state below this root."""
+
+    def __init__(self, container_id: str) -> None:
+        super().__init__(container_id, f"container {container_id!r} does not exist")
+
+
+class ContainerExists(ContainerError):
+    """The id is taken."""
+
+    def __init__(self, container_id: str) -> None:
+        super().__init__(container_id, f"container with id {container_id!r} already exists")
+
+
+class ContainerStateError(ContainerError):
+    """The verb does not fit the container's state."""
+
+    def __init__(self, container_id: str, verb: str, status: str, needed: str) -> None:
+        self.verb = verb
+        self.status = status
+        super().__init__(container_id, f"cannot {verb} container {container_id!r}: it is {status}, must be {needed}")
+
+
+class HookError(ContainerError):
+    """A hook failed or took too long."""
+
+    def __init__(self, container_id: str, kind: str, path: str, message: str) -> None:
+        self.kind = kind
+        self.path = path
+        super().__init__(container_id, f"{kind} hook {path}: {message}")
+
+
+class WireError(CasemateError):
+    """A frame of a peer is malformed, too large or of the wrong shape."""
+
+
+class SandboxError(CasemateError):
+    """Base of the SDK's errors."""
+
+
+class SandboxNotFound(SandboxError):
+    """No running sandbox has this name."""
+
+
+class FileNotFound(SandboxError):
+    """A path in the sandbox does not exist."""
+
+
+class SandboxTimeout(SandboxError):
+    """A command or a sandbox ran longer than it may."""
+
+
+class OutOfMemory(SandboxError):
+    """The kernel killed the program: the sandbox's memory limit was reached."""
+
+
+class KilledByPolicy(SandboxError):
+    """The program was killed by the sandbox's seccomp policy (SIGSYS)."""
+
+
+class CommandExit(SandboxError):
+    """A command ended with a status other than 0."""
+
+    def __init__(self, *, exit_code: int, stdout: str = "", stderr: str = "", error: str = "") -> None:
+        self.command_exit_code = exit_code
+        self.stdout = stdout
+        self.stderr = stderr
+        self.error = error
+        super().__init__(error or f"command exited with code {exit_code}: {stderr.strip()[-200:]}")

@@ -1,0 +1,106 @@
+"""What every isolation offers: the interface that the runtime and the SDK are written against.
+
+Only the files beside this one know how the isolations differ. Optional abilities (Pausable, Snapshottable, Resizable) are classes of their own that a
+container may also derive from; ask with `isinstance`, there is no default method that raises.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Plan = dict[str, object]
+
+
+class Verdict:
+    """Whether this host can run an isolation; if not, `reason` and what would help (`remedy`)."""
+
+    __slots__ = ("ok", "reason", "remedy")
+
+    def __init__(self, ok: bool, reason: str = "", remedy: str = "") -> None:
+        self.ok = ok
+        self.reason = reason
+        self.remedy = remedy
+
+
+class ExitStatus:
+    """How a process ended: `code` 0-255, or `signal` when it was killed by one (then `code` is None)."""
+
+    __slots__ = ("code", "signal")
+
+    def __init__(self, code: int | None, signal: int | None = None) -> None:
+        self.code = code
+        self.signal = signal
+
+    @property
+    def shell_code(self) -> int:
+        """The code a shell would report: 128 + n for signal n."""
+        return self.code if self.code is not None else 128 + (self.signal or 0)
+
+    @classmethod
+    def from_wait_status(cls, status: int) -> ExitStatus:
+        """From waitpid(2)'s status of an ended process."""
+        signal = status & 0x7F
+        return cls(None, signal) if signal else cls(status >> 8 & 0xFF)
+
+
+class Handlers:
+    """What the starter does when a process being started reports. Each is called on the caller's thread, in the order of the plan.
+
+    child(pid): the process exists and waits.   barrier(name): it waits until this returns.   console(fd), seccomp_listener(fd): the callee owns fd.
+    """
+
+    __slots__ = ("barrier", "child", "console", "seccomp_listener")
+
+    def __init__(
+        self,
+        *,
+        child: Callable[[int], None],
+        barrier: Callable[[str], None],
+        console: Callable[[int], None],
+        seccomp_listener: Callable[[int], None],
+    ) -> None:
+        self.child = child
+        self.barrier = barrier
+        self.console = console
+        self.seccomp_listener = seccomp_listener
+
+
+class Launch:
+    """One process to start: its plan, its stdio (three descriptors) and the further descriptors that the plan names by number."""
+
+    __slots__ = ("descriptors", "handlers", "plan", "stdio")
+
+    def __init__(
+        self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers
+    ) -> None:
+        self.plan = plan
+        self.stdio = stdio
+        self.descriptors = descriptors
+        self.handlers = handlers
+
+
+class Isolation:
+    """A wall. Stateless: what a later process needs stands in the container's state."""
+
+    name = ""
+
+    def probe(self) -> Verdict:
+        """Whether this host can run it. Cheap: called at each create."""
+        raise NotImplementedError
+
+    def create(self, launch: Launch) -> int:
+        """Builds the container up to the point before its program and returns the pid of its first process, on the host.
+
+        Raises EngineError (an operation failed; nothing is left running), HostError.
+        """
+        raise NotImplementedError
+
+    def start(self, channel_path: str, handlers: Handlers) -> None:
+        """Lets the created container behind the Unix socket execute its program; returns when it runs. Raises EngineError."""
+        raise NotImplementedError
+
+    def exec(self, launch: Launch) -> int:
+        """Starts a further process in a running container (the plan says which) and returns its pid on the host."""
+        raise NotImplementedError

@@ -1,0 +1,164 @@
+"""Starts the engine with a plan and follows its reports until the program runs, waits for `start`, or failed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from _socket import socketpair
+
+from casemate import wire
+from casemate.errors import EngineError, EngineMissing, WireError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from _socket import socket as Socket
+
+    from casemate.isolation.base import Handlers, Launch
+
+_SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL | SHRINK | GROW | WRITE (linux/fcntl.h)
+_F_ADD_SEALS = 1033
+_FIRST_FREE_FD = 3
+
+
+def engine_path() -> str:
+    """Where the package keeps the engine. Raises EngineMissing."""
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_bin", "casemate-engine")  # noqa: PTH118, PTH120
+    if not os.access(path, os.X_OK):
+        raise EngineMissing(f"no engine at {path}", "install the casemate wheel, or run `make setup` in a checkout")
+    return path
+
+
+def sealed_engine() -> int:
+    """A sealed memfd copy of the engine; the caller closes it.
+
+    The container's first process executes this copy, so that what it finds at /proc/self/exe can be written by nobody (CVE-2019-5736).
+    """
+    source = os.open(engine_path(), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(source).st_size
+        copy = os.memfd_create("casemate-engine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        done = 0
+        while done < size:
+            sent = os.sendfile(copy, source, done, size - done)
+            if not sent:
+                break
+            done += sent
+        fcntl.fcntl(copy, _F_ADD_SEALS, _SEALS)
+        return copy
+    finally:
+        os.close(source)
+
+
+def plan_memfd(plan: dict[str, object]) -> int:
+    """The plan in a sealed memfd; the caller closes it."""
+    data = wire.pack(plan)
+    fd = os.memfd_create("casemate-plan", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    written = 0
+    while written < len(data):
+        written += os.write(fd, data[written:])
+    os.lseek(fd, 0, os.SEEK_SET)
+    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+    return fd
+
+
+def launch_engine(launch: Launch) -> int:
+    """Runs the plan until the program runs or waits for `start`; returns the process's pid. Raises EngineError, EngineMissing, OSError."""
+    ours, theirs = socketpair()
+    owned = [sealed_engine()]
+    try:
+        owned.append(plan_memfd(launch.plan))
+        stage1 = _spawn(owned[0], owned[1], theirs.fileno(), launch)
+        theirs.close()
+        try:
+            return _follow(ours, launch.handlers)
+        finally:
+            _reap(stage1)
+    finally:
+        for fd in owned:
+            os.close(fd)
+        ours.close()
+        theirs.close()
+
+
+def _spawn(engine: int, plan: int, control: int, launch: Launch) -> int:
+    actions: list[tuple[int, ...]] = []
+    stdio = [_above_stdio(fd) if fd != target else fd for target, fd in enumerate(launch.stdio)]
+    for target, fd in enumerate(stdio):
+        actions.append((os.POSIX_SPAWN_DUP2, fd, target))
+    # dup2 onto itself clears close-on-exec in the child only: no other thread's child can inherit these descriptors.
+    actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (plan, control, *launch.descriptors)]
+    arguments = ["casemate-engine", "init", str(plan), str(control)]
+    try:
+        return os.posix_spawn(f"/proc/self/fd/{engine}", arguments, {}, file_actions=actions)
+    finally:
+        for fd, given in zip(stdio, launch.stdio, strict=True):
+            if fd != given:
+                os.close(fd)
+
+
+def _above_stdio(fd: int) -> int:
+    """A copy of `fd` that later dup2 calls onto 0-2 cannot overwrite."""
+    return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE_FD)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # the embedding program reaps all children itself (SIGCHLD ignored)
+
+
+def follow_start(channel: Socket, handlers: Handlers) -> None:
+    """After `start` was sent: reports until end of stream, which means that the program was executed."""
+    _follow(channel, handlers)
+
+
+def _follow(channel: Socket, handlers: Handlers) -> int:
+    pid = 0
+    while True:
+        message, descriptors = wire.receive(channel)
+        if message is None:
+            return pid
+        event = message.get("event")
+        if event == "child":
+            pid = _integer(message, "pid")
+            handlers.child(pid)
+        elif event == "barrier":
+            handlers.barrier(str(message.get("name")))
+            _continue(channel)
+        elif event == "console" and len(descriptors) == 1:
+            handlers.console(descriptors.pop())
+        elif event == "seccomp_listener" and len(descriptors) == 1:
+            handlers.seccomp_listener(descriptors.pop())
+            _continue(channel)
+        elif event == "ready":
+            return pid
+        elif event == "error":
+            raise _engine_error(message)
+        else:
+            raise WireError(f"the engine sent an unexpected {event!r}")
+        for fd in descriptors:
+            os.close(fd)
+
+
+def _continue(channel: Socket) -> None:
+    try:
+        wire.send(channel, {"command": "continue"})
+    except BrokenPipeError:
+        pass  # it died meanwhile; the next receive says how
+
+
+def _integer(message: dict[str, object], key: str) -> int:
+    value = message.get(key)
+    if not isinstance(value, int):
+        raise WireError(f"{key} is not an integer")
+    return value
+
+
+def _engine_error(message: dict[str, object]) -> EngineError:
+    return EngineError(
+        op=str(message.get("op") or ""),
+        index=_integer(message, "index"),
+        errno=_integer(message, "errno") if message.get("errno") is not None else 0,
+        message=str(message.get("message")),
+    )

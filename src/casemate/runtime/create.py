@@ -1,0 +1,253 @@
+"""`create`: from a checked specification to a process that waits for `start`.
+
+Order, so that a kill at any instant leaves something `delete --force` can finish:
+the directory, the record (with the cgroup to come), the cgroup, the process (recorded while it waits at its first barrier), `created`.
+"""
+
+from __future__ import annotations
+
+import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+from casemate import jsonlite
+from casemate.errors import CasemateError, SpecError
+from casemate.host import process
+from casemate.host.cgroup import open_manager
+from casemate.host.facts import host_facts
+from casemate.isolation import registry
+from casemate.isolation.base import Handlers, Launch
+from casemate.oci.context import LowerContext
+from casemate.oci.lower import lower_create
+from casemate.runtime import store
+from casemate.runtime.container import CREATING, Container, now_rfc3339
+from casemate.runtime.delete import destroy
+from casemate.runtime.hooks import run_hooks
+from casemate.runtime.seccomp_agent import send_listener
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from casemate.host.cgroup import Manager
+
+ISOLATION_ANNOTATION = "dev.casemate.isolation"
+
+
+class CreateRequest:
+    """All that `create` and `run` (and the SDK) say about a new container.
+
+    spec: checked.   bundle: absolute.   stdio: three descriptors, which stay the caller's.   console: takes the terminal's master.
+    isolation: "" for the annotation's, the configuration's or the default.   preserve_fds: descriptors 3.. the program inherits.
+    scratch: directories to remove with the container.   use_agent: process 1 is the agent, not the spec's program.
+    """
+
+    __slots__ = (
+        "bundle", "console", "container_id", "isolation", "name", "no_new_keyring", "no_pivot", "preserve_fds", "rootless",
+        "scratch", "spec", "state_root", "stdio", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
+    )  # fmt: skip
+
+    def __init__(self, container_id: str, spec: dict[str, object], bundle: str, state_root: str) -> None:
+        self.container_id = container_id
+        self.spec = spec
+        self.bundle = bundle
+        self.state_root = state_root
+        self.stdio = (0, 1, 2)
+        self.console: Callable[[int], None] | None = None
+        self.isolation = ""
+        self.preserve_fds = 0
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.systemd_cgroup = False
+        self.rootless = os.geteuid() != 0
+        self.scratch: list[str] = []
+        self.subuid: list[int] = []
+        self.name = ""
+        self.use_agent = False
+        self.terminal_size = (0, 0)
+
+
+def create(request: CreateRequest) -> Container:
+    """Creates a container and returns it locked and open. On any error nothing is left behind.
+
+    Raises ContainerExists, SpecError, HostError, CgroupError, EngineError, HookError.
+    """
+    isolation = registry.require(choose_isolation(request))
+    entry = store.reserve(request.state_root, request.container_id)
+    record = _new_record(request, isolation.name)
+    container = Container(entry, record)
+    try:
+        _Creation(request, container).run()
+    except BaseException:
+        _undo(container)
+        raise
+    return container
+
+
+def choose_isolation(request: CreateRequest) -> str:
+    """`--isolation`, else the annotation, else the configuration file, else the default."""
+    annotations = request.spec.get("annotations")
+    annotated = annotations.get(ISOLATION_ANNOTATION) if isinstance(annotations, dict) else None
+    if request.isolation or annotated:
+        return request.isolation or str(annotated)
+    from casemate.configuration import configured
+
+    return str(configured("isolation") or registry.DEFAULT)
+
+
+def rootfs_path(spec: dict[str, object], bundle: str) -> str:
+    """The absolute path of `root.path`. Raises SpecError if it is no directory."""
+    root = spec.get("root")
+    path = str(root["path"]) if isinstance(root, dict) else ""
+    absolute = os.path.realpath(os.path.join(bundle, path))  # noqa: PTH118
+    if not path or not os.path.isdir(absolute):  # noqa: PTH112
+        file = os.path.join(bundle, store.CONFIG_FILE)  # noqa: PTH118
+        raise SpecError(file=file, json_path="root.path", value=path, expected="the path of a directory")
+    return absolute
+
+
+def _new_record(request: CreateRequest, isolation: str) -> store.Record:
+    record = store.Record(request.container_id)
+    record.isolation = isolation
+    record.bundle = request.bundle
+    record.created = now_rfc3339()
+    record.scratch = request.scratch
+    record.subuid = request.subuid
+    record.name = request.name
+    record.oci_version = str(request.spec.get("ociVersion") or record.oci_version)
+    annotations = request.spec.get("annotations")
+    record.annotations = dict(annotations) if isinstance(annotations, dict) else {}
+    return record
+
+
+def _undo(container: Container) -> None:
+    try:
+        destroy(container)
+    except (OSError, CasemateError):
+        pass  # the first error is the one to show; `delete --force` can try again, the record is there
+    finally:
+        container.close()
+
+
+class _Creation:
+    """The steps of one create; what they share."""
+
+    def __init__(self, request: CreateRequest, container: Container) -> None:
+        self.request = request
+        self.container = container
+        self.entry = container.entry
+        self.descriptors: list[int] = []
+        spec = request.spec
+        linux = spec.get("linux")
+        self.linux: dict[str, object] = linux if isinstance(linux, dict) else {}
+        self.namespaces = [str(item["type"]) for item in self.linux.get("namespaces") or []]  # type: ignore[attr-defined]
+
+    def run(self) -> None:
+        request, record = self.request, self.container.record
+        record.rootfs = rootfs_path(request.spec, request.bundle)
+        record.has_pid_namespace = "pid" in self.namespaces
+        self.entry.write(store.CONFIG_FILE, jsonlite.dumps(request.spec).encode())
+        manager = self._cgroup()
+        listener = self._listen()
+        try:
+            plan = lower_create(request.spec, self._context(manager, listener.fileno()))
+            descriptors = (*self.descriptors, listener.fileno(), *self._preserved())
+            handlers = Handlers(
+                child=self._on_child,
+                barrier=lambda name: self._on_barrier(name, manager),
+                console=self._on_console,
+                seccomp_listener=lambda fd: send_listener(self.container, request.spec, fd),
+            )
+            launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
+            registry.get(record.isolation).create(launch)
+        finally:
+            listener.close()
+            for fd in self.descriptors:
+                os.close(fd)
+
+    def _cgroup(self) -> Manager:
+        request, record = self.request, self.container.record
+        path = self.linux.get("cgroupsPath")
+        manager = open_manager(
+            str(path) if path else None, request.container_id, systemd=request.systemd_cgroup, rootless=request.rootless
+        )
+        record.cgroup = manager.to_state()
+        self.entry.save(record)
+        manager.create()
+        record.cgroup = manager.to_state()
+        resources = self.linux.get("resources")
+        manager.apply(resources if isinstance(resources, dict) else {})
+        return manager
+
+    def _listen(self) -> socket:
+        listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        listener.bind(self.entry.socket_path(store.START_SOCKET))
+        listener.listen(128)
+        if self.request.use_agent:
+            # A second name for the same socket: the first one's absence says that the container was started.
+            os.link(
+                store.START_SOCKET, store.AGENT_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd
+            )
+        return listener
+
+    def _context(self, manager: Manager, listen_fd: int) -> LowerContext:
+        request = self.request
+        context = LowerContext(
+            container_id=request.container_id,
+            bundle=request.bundle,
+            rootfs=self.container.record.rootfs,
+            host=host_facts(manager.mode),
+        )
+        context.cgroup_mounts = manager.mounts("cgroup" in self.namespaces)
+        context.no_pivot = request.no_pivot
+        context.no_new_keyring = request.no_new_keyring
+        context.listen_fd = listen_fd
+        context.preserve_fds = request.preserve_fds
+        context.use_agent = request.use_agent
+        context.terminal_size = request.terminal_size
+        context.open_namespace = self._open_namespace
+        context.state_json = lambda status: jsonlite.dumps(self.container.state(status))
+        return context
+
+    def _open_namespace(self, path: str) -> int:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.descriptors.append(fd)
+        return fd
+
+    def _preserved(self) -> tuple[int, ...]:
+        return tuple(range(3, 3 + self.request.preserve_fds))
+
+    def _on_child(self, pid: int) -> None:
+        record = self.container.record
+        record.pid = pid
+        record.start_time = process.start_time(pid)
+
+    def _on_barrier(self, name: str, manager: Manager) -> None:
+        record = self.container.record
+        if name == "cgroup":
+            manager.join(record.pid)
+            self.entry.save(record)
+        elif name == "createRuntime":
+            run_hooks(self.container, self.request.spec, "prestart", CREATING)
+            run_hooks(self.container, self.request.spec, "createRuntime", CREATING)
+        else:
+            raise CasemateError(f"the engine waits at an unknown barrier {name!r}")
+
+    def _on_console(self, fd: int) -> None:
+        if self.request.console is None:
+            os.close(fd)
+            raise SpecError(
+                file=store.CONFIG_FILE, json_path="process.terminal", value=True, expected="false, or a console socket"
+            )
+        self.request.console(fd)
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Writes a pid by rename, so that a watcher never reads an empty file."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}")  # noqa: PTH118
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        os.write(fd, str(pid).encode())
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)  # noqa: PTH104

@@ -1,0 +1,94 @@
+"""`delete`: removes what is left of a container, whatever state a crash left it in."""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+
+from casemate.errors import CasemateError, ContainerStateError, HookError
+from casemate.host import process
+from casemate.runtime import store
+from casemate.runtime.container import CREATED, STOPPED, Container
+from casemate.runtime.hooks import run_hooks
+from casemate.runtime.scratch import remove_scratch
+
+_DEATH_TIMEOUT_MS = 10_000
+
+
+def delete(root: str, container_id: str, *, force: bool = False) -> list[str]:
+    """Deletes a stopped or created container; with `force` one in any state. Returns warnings (failed poststop hooks).
+
+    Raises ContainerNotFound, ContainerStateError (running and not `force`), CgroupError.
+    """
+    entry = store.open_entry(root, container_id)
+    try:
+        entry.lock()
+        record = entry.load()
+        if record is None:
+            entry.remove()  # create was killed before it had made anything but the directory
+            return []
+        container = Container(entry, record)
+        status = container.status() if record.pid else STOPPED
+        if status not in (STOPPED, CREATED) and not force:
+            raise ContainerStateError(container_id, "delete", status, "stopped (or use --force)")
+        return destroy(container)
+    finally:
+        entry.close()
+
+
+def destroy(container: Container) -> list[str]:
+    """Kills what runs and removes cgroup, scratch directories and state, in the order that leaves each step repeatable.
+
+    The state goes last: if this process dies on the way, the next delete finds what is left.
+    """
+    record = container.record
+    end_processes(container)
+    if record.cgroup:
+        container.cgroup().destroy()
+    warnings = _poststop(container)
+    remove_scratch(record.scratch)
+    container.entry.remove()
+    return warnings
+
+
+def end_processes(container: Container) -> None:
+    """SIGKILLs the first process and, where there is no pid namespace that dies with it, all others; waits until they are gone."""
+    record = container.record
+    if record.pid and container.is_alive():
+        pidfd = process.open_pidfd(record.pid, record.start_time)
+        if pidfd is not None:
+            try:
+                _signal.pidfd_send_signal(pidfd, _signal.SIGKILL)
+                _thaw(container)
+                _wait_for_death(pidfd, record.pid, container.id)
+            finally:
+                os.close(pidfd)
+    if record.cgroup and (not record.has_pid_namespace or container.cgroup().pids(all=True)):
+        container.cgroup().kill_all(_signal.SIGKILL)
+
+
+def _thaw(container: Container) -> None:
+    if container.record.cgroup and container.cgroup().frozen():
+        container.cgroup().thaw()
+
+
+def _wait_for_death(pidfd: int, pid: int, container_id: str) -> None:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    if not poll.poll(_DEATH_TIMEOUT_MS):
+        raise CasemateError(f"container {container_id!r}: process {pid} did not end within 10 s of SIGKILL")
+    try:
+        os.waitpid(pid, os.WNOHANG)  # ours if this very process started it; else its reaper is the caller's subreaper
+    except ChildProcessError:
+        pass
+
+
+def _poststop(container: Container) -> list[str]:
+    try:
+        run_hooks(container, container.spec(), "poststop", STOPPED)
+    except HookError as error:
+        return [str(error)]  # runtime.md: a failed poststop hook is logged and the rest goes on
+    except FileNotFoundError:
+        pass  # create was killed before it stored the specification
+    return []
