@@ -34,9 +34,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<std::convert::Infallible, String> {
-    let own = env::current_exe().map_err(|error| format!("cannot find this program's own path: {error}"))?;
+    let own = env::current_exe()
+        .map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let directory = own.parent().unwrap_or(Path::new("/"));
-    let python = find_python(directory).ok_or_else(|| format!("no python3 beside {}", own.display()))?;
+    let python =
+        find_python(directory).ok_or_else(|| format!("no python3 beside {}", own.display()))?;
     let package = find_package(directory, &python);
     let mut command = Command::new(&python);
     command.args(["-I", "-S", "-c", PROGRAM]);
@@ -47,7 +49,10 @@ fn run() -> Result<std::convert::Infallible, String> {
 }
 
 fn find_python(directory: &Path) -> Option<PathBuf> {
-    ["python3", "python"].iter().map(|name| directory.join(name)).find(|path| path.exists())
+    ["python3", "python"]
+        .iter()
+        .map(|name| directory.join(name))
+        .find(|path| path.exists())
 }
 
 /// `lib/pythonX.Y/site-packages` below the prefix, if the package lies there; X.Y of the interpreter, whose link names it.
@@ -65,7 +70,10 @@ fn find_package(directory: &Path, python: &Path) -> Option<PathBuf> {
         .find(|path| path.join("casemate/__init__.py").exists())
 }
 
-#[expect(clippy::print_stderr, reason = "a command's own failure goes to stderr")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command's own failure goes to stderr"
+)]
 fn report(message: &str) {
     eprintln!("casemate: {message}");
 }

@@ -1,1 +1,59 @@
-//! casemate-plan
+//! The plan: what Python lowered a bundle to, and what `init` executes. See docs/design/plan.md.
+#![forbid(unsafe_code)]
+
+pub mod op;
+pub mod seccomp;
+
+use serde::Deserialize;
+
+pub use op::{IdMaps, Join, JoinKind, Namespace, Op};
+
+/// The version both sides speak.
+pub const VERSION: u32 = 1;
+/// Larger plans are refused before they are read.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// One process's way from a clone to its program.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub version: u32,
+    #[serde(default)]
+    pub join: Vec<Join>,
+    #[serde(default)]
+    pub new: Vec<Namespace>,
+    #[serde(default)]
+    pub id_maps: Option<IdMaps>,
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
+    #[serde(default)]
+    pub listen: Option<i32>,
+    #[serde(default)]
+    pub keep_fds: Vec<i32>,
+    pub ops: Vec<Op>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("plan: {0}")]
+    Decode(#[from] rmp_serde::decode::Error),
+    #[error("plan: version {found}, this engine speaks {VERSION}")]
+    Version { found: u32 },
+}
+
+impl Plan {
+    /// Decodes a plan and checks its version.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for malformed bytes, an unknown field or operation; [`Error::Version`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let plan: Self = rmp_serde::from_slice(bytes)?;
+        if plan.version == VERSION {
+            Ok(plan)
+        } else {
+            Err(Error::Version {
+                found: plan.version,
+            })
+        }
+    }
+}

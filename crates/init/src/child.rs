@@ -1,0 +1,90 @@
+//! The container's first process: runs the operations in order, reports what fails, becomes the program.
+
+use std::collections::VecDeque;
+use std::os::fd::{OwnedFd, RawFd};
+
+use casemate_jail::seccomp::{Filter, compile};
+use casemate_plan::{Op, Plan};
+
+use crate::channel::{Channel, Event};
+use crate::error::{Error, Result};
+use crate::ops;
+use crate::root::Root;
+
+/// Compiled seccomp filters, in the order of the plan's `seccomp` operations. Compiled before the clone: a profile that is wrong fails early.
+pub(crate) type Filters = VecDeque<Filter>;
+
+pub(crate) fn compile_filters(plan: &Plan) -> Result<Filters> {
+    let mut filters = Filters::new();
+    for op in &plan.ops {
+        if let Op::Seccomp {
+            profile: Some(profile),
+            ..
+        } = op
+        {
+            filters.push_back(
+                compile(profile).map_err(|error| Error::plain(format!("seccomp: {error}")))?,
+            );
+        }
+    }
+    Ok(filters)
+}
+
+/// What the operations share.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) channel: Channel,
+    pub(crate) root: Option<Root>,
+    pub(crate) listen: Option<RawFd>,
+    pub(crate) keep_fds: Vec<i32>,
+    pub(crate) filters: Filters,
+    /// The terminal's slave, once `pty` opened it.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// A host `/dev/null`, opened before the root changes: masks are made of the real one.
+    pub(crate) null_device: Option<OwnedFd>,
+}
+
+impl State {
+    /// The root that `root` opened, or `/` after pivot_root.
+    pub(crate) fn root(&self) -> Result<&Root> {
+        self.root
+            .as_ref()
+            .ok_or_else(|| Error::plain("no root yet: the plan lacks `root`"))
+    }
+}
+
+/// Runs the plan; returns only on failure, with the exit status.
+pub(crate) fn run(plan: Plan, filters: Filters, channel: Channel) -> u8 {
+    let mut state = State {
+        channel,
+        root: None,
+        listen: plan.listen,
+        keep_fds: plan.keep_fds,
+        filters,
+        terminal: None,
+        null_device: None,
+    };
+    for (index, op) in plan.ops.into_iter().enumerate() {
+        let name = ops::name(&op);
+        if let Err(error) = ops::run(op, &mut state) {
+            let index = i64::try_from(index).unwrap_or(i64::MAX);
+            let event = Event::Error {
+                op: name,
+                index,
+                errno: error.errno,
+                message: &error.message,
+            };
+            // A starter that is gone needs no report; the process ends either way.
+            let _ = state.channel.send(&event, None);
+            return 1;
+        }
+    }
+    let event = Event::Error {
+        op: "",
+        index: -1,
+        errno: 0,
+        message: "the plan ends without `exec`",
+    };
+    let _ = state.channel.send(&event, None);
+    1
+}

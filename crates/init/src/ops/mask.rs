@@ -1,0 +1,74 @@
+//! `mask_path` and `readonly_path`: what of the host's kernel a container must not read or write.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use casemate_host::mount::{
+    self as host, FsContext, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY, MountAttr,
+};
+use rustix::fs::{AtFlags, FileType, makedev, statat};
+use rustix::io::Errno;
+
+use crate::child::State;
+use crate::error::{Context, Error, Result};
+use crate::root::file_type;
+
+pub(super) fn mask_path(path: &str, state: &State) -> Result<()> {
+    let Some(target) = find(path, state)? else {
+        return Ok(());
+    };
+    let cover = if file_type(&target)? == FileType::Directory {
+        empty_directory()?
+    } else {
+        null_device(state)?
+    };
+    host::attach(cover.as_fd(), target.as_fd()).context(|| format!("mask {path}"))
+}
+
+pub(super) fn readonly_path(path: &str, state: &State) -> Result<()> {
+    let Some(target) = find(path, state)? else {
+        return Ok(());
+    };
+    let tree =
+        host::clone_tree(target.as_fd(), true).context(|| format!("copy the mount of {path}"))?;
+    let attributes = MountAttr {
+        set: MOUNT_ATTR_RDONLY,
+        ..MountAttr::default()
+    };
+    host::set_attributes(tree.as_fd(), attributes, true)
+        .context(|| format!("make {path} read-only"))?;
+    host::attach(tree.as_fd(), target.as_fd()).context(|| format!("bind {path}"))
+}
+
+fn find(path: &str, state: &State) -> Result<Option<OwnedFd>> {
+    match state.root()?.locate(path) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(Error::io(path, &error.into())),
+    }
+}
+
+fn empty_directory() -> Result<OwnedFd> {
+    let context = FsContext::open(c"tmpfs").context(|| "fsopen tmpfs".into())?;
+    context
+        .set_string(c"size", c"0")
+        .context(|| "tmpfs size".into())?;
+    context.set_flag(c"ro").context(|| "tmpfs ro".into())?;
+    let attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    context.mount(attributes).context(|| "tmpfs".into())
+}
+
+/// The host's /dev/null, opened before the root changed: a container's own could be a link to what it wants to read (CVE-2025-31133).
+fn null_device(state: &State) -> Result<OwnedFd> {
+    let null = state
+        .null_device
+        .as_ref()
+        .ok_or_else(|| Error::plain("no /dev/null on the host to mask with"))?;
+    let stat = statat(null, "", AtFlags::EMPTY_PATH).context(|| "/dev/null".into())?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
+        || stat.st_rdev != makedev(1, 3)
+    {
+        return Err(Error::plain("the host's /dev/null is not the device 1:3"));
+    }
+    host::clone_tree(null.as_fd(), false).context(|| "copy /dev/null".into())
+}

@@ -1,0 +1,96 @@
+//! The root: propagation, opening it, making it `/`. Order and flags follow runc's rootfs_linux.go prepareRoot and pivotRoot.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use casemate_host::mount::{self as host, MOUNT_ATTR_RDONLY, MountAttr};
+use casemate_plan::op::PivotMode;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{chdir, chroot, fchdir};
+
+use crate::child::State;
+use crate::error::{Context, Result};
+use crate::root::Root;
+
+const MS_PRIVATE: u64 = 1 << 18;
+const MS_SLAVE: u64 = 1 << 19;
+const MS_REC: u64 = 16384;
+
+pub(super) fn propagation(flags: u64) -> Result<()> {
+    host::change("/", flags).context(|| "propagation of /".into())
+}
+
+/// Opens the root directory, binds it on itself (pivot_root wants a mount), and makes the mount that holds it private, so that
+/// nothing of the container's travels to the host.
+pub(super) fn root(path: &str, state: &mut State) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(path, flags, Mode::empty()).context(|| path.to_owned())?;
+    make_holder_private(path)?;
+    let tree = host::clone_tree(directory.as_fd(), true)
+        .context(|| format!("copy the mount of {path}"))?;
+    let private = MountAttr {
+        propagation: MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    host::set_attributes(tree.as_fd(), private, false)
+        .context(|| "make the root private".into())?;
+    host::attach(tree.as_fd(), directory.as_fd()).context(|| format!("bind {path}"))?;
+    state.null_device = open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
+    state.root = Some(Root::new(tree));
+    Ok(())
+}
+
+/// The mount that `path` lies on: walks up until a directory is a mount point, as runc's rootfsParentMountPrivate.
+fn make_holder_private(path: &str) -> Result<()> {
+    let mut place = path;
+    loop {
+        match host::change(if place.is_empty() { "/" } else { place }, MS_PRIVATE) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && !place.is_empty() => {
+                place = place.rsplit_once('/').map_or("", |(parent, _)| parent);
+            }
+            Err(error) => {
+                return Err(crate::error::Error::io(
+                    format!("make the mount of {path} private"),
+                    &error,
+                ));
+            }
+        }
+    }
+}
+
+pub(super) fn pivot_root(mode: PivotMode, state: &mut State) -> Result<()> {
+    let root = state.root()?;
+    fchdir(root.fd()).context(|| "enter the root".into())?;
+    match mode {
+        PivotMode::Pivot => pivot(),
+        PivotMode::Move => {
+            host::move_to(root.fd(), c"/").context(|| "move the root".into())?;
+            chroot(".").context(|| "chroot".into())
+        }
+        PivotMode::Chroot => chroot(".").context(|| "chroot".into()),
+    }?;
+    chdir("/").context(|| "chdir /".into())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let new: OwnedFd = open("/", flags, Mode::empty()).context(|| "open /".into())?;
+    state.root = Some(Root::new(new));
+    Ok(())
+}
+
+fn pivot() -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let old = open("/", flags, Mode::empty()).context(|| "open the old root".into())?;
+    host::pivot_root_here().context(|| "pivot_root".into())?;
+    fchdir(&old).context(|| "enter the old root".into())?;
+    // Slave: unmounting the old root must not travel back to the host (runc pivotRoot).
+    host::change(".", MS_SLAVE | MS_REC).context(|| "make the old root a slave".into())?;
+    host::detach(c".").context(|| "detach the old root".into())
+}
+
+pub(super) fn readonly_root(state: &State) -> Result<()> {
+    let attributes = MountAttr {
+        set: MOUNT_ATTR_RDONLY,
+        ..MountAttr::default()
+    };
+    host::set_attributes(state.root()?.fd(), attributes, false)
+        .context(|| "make / read-only".into())
+}

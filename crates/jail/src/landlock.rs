@@ -1,0 +1,48 @@
+//! Landlock: what of the file system the process may touch, whatever its ids say.
+
+use casemate_plan::op::Landlock;
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+};
+
+use crate::Error;
+
+const NEWEST: ABI = ABI::V5;
+
+/// Restricts this thread to the paths of the rules; missing paths are skipped.
+///
+/// # Errors
+/// [`Error::Landlock`] if the kernel has none and `best_effort` is false.
+pub fn apply(rules: &Landlock) -> Result<(), Error> {
+    let status = restrict(rules).map_err(|error| Error::Landlock(error.to_string()))?;
+    if status == RulesetStatus::NotEnforced && !rules.best_effort {
+        return Err(Error::Landlock(
+            "this kernel has none, or it is not enabled".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+fn restrict(rules: &Landlock) -> Result<RulesetStatus, RulesetError> {
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .create()?;
+    ruleset = allow(ruleset, &rules.read_only, AccessFs::from_read(NEWEST))?;
+    ruleset = allow(ruleset, &rules.read_write, AccessFs::from_all(NEWEST))?;
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+fn allow(
+    mut ruleset: RulesetCreated,
+    paths: &[String],
+    access: landlock::BitFlags<AccessFs>,
+) -> Result<RulesetCreated, RulesetError> {
+    for path in paths {
+        if let Ok(fd) = PathFd::new(path) {
+            ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
+        }
+    }
+    Ok(ruleset)
+}

@@ -1,0 +1,360 @@
+//! The operations of a plan: each one mechanism of the kernel. The table in docs/design/plan.md says what each does.
+
+use serde::Deserialize;
+
+use crate::seccomp::SeccompProfile;
+
+/// `[container, host, size]`
+pub type IdMapping = (u32, u32, u32);
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Op {
+    Unshare {
+        kinds: Vec<Namespace>,
+    },
+    TimeOffsets {
+        #[serde(default)]
+        monotonic: Option<(i64, u32)>,
+        #[serde(default)]
+        boottime: Option<(i64, u32)>,
+    },
+    BecomeRoot {},
+    Dumpable {
+        value: bool,
+    },
+    ParentDeathSignal {
+        signal: i32,
+    },
+    Barrier {
+        name: String,
+    },
+    Propagation {
+        flags: u64,
+    },
+    Root {
+        path: String,
+    },
+    Mount(Box<Mount>),
+    Symlink {
+        target: String,
+        path: String,
+        #[serde(default)]
+        replace: bool,
+    },
+    Device(Device),
+    ConsoleDevice {},
+    Pty {
+        columns: u16,
+        rows: u16,
+    },
+    LoopbackUp {},
+    Hook(Hook),
+    PivotRoot {
+        mode: PivotMode,
+    },
+    RootPropagation {
+        flags: u64,
+    },
+    ReadonlyRoot {},
+    MaskPath {
+        path: String,
+    },
+    ReadonlyPath {
+        path: String,
+    },
+    Sysctl {
+        key: String,
+        value: String,
+    },
+    Hostname {
+        value: String,
+    },
+    Domainname {
+        value: String,
+    },
+    Setsid {},
+    Keyring {
+        name: String,
+    },
+    Rlimit {
+        #[serde(rename = "type")]
+        kind: String,
+        soft: u64,
+        hard: u64,
+    },
+    Scheduler(Scheduler),
+    IoPriority {
+        class: i32,
+        priority: i32,
+    },
+    CpuAffinity {
+        cpus: Vec<u32>,
+    },
+    MemoryPolicy {
+        mode: i32,
+        #[serde(default)]
+        flags: i32,
+        #[serde(default)]
+        nodes: Vec<u32>,
+    },
+    Personality {
+        persona: u64,
+    },
+    Apparmor {
+        label: String,
+    },
+    Selinux {
+        label: String,
+    },
+    NoNewPrivs {},
+    Landlock(Landlock),
+    Credentials(Credentials),
+    Chdir {
+        path: String,
+        #[serde(default)]
+        create: bool,
+    },
+    AwaitStart {},
+    Seccomp {
+        profile: Option<SeccompProfile>,
+        #[serde(default)]
+        listener: bool,
+        #[serde(default)]
+        log: bool,
+    },
+    Exec(Exec),
+    CheckExec(Exec),
+    Agent {},
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    User,
+    Mount,
+    Pid,
+    Network,
+    Ipc,
+    Uts,
+    Cgroup,
+    Time,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PivotMode {
+    Pivot,
+    Move,
+    Chroot,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    pub kind: JoinKind,
+    pub fd: i32,
+    #[serde(default)]
+    pub flags: i32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JoinKind {
+    User,
+    Mount,
+    Pid,
+    Network,
+    Ipc,
+    Uts,
+    Cgroup,
+    Time,
+    Pidfd,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdMaps {
+    pub uid: Vec<IdMapping>,
+    pub gid: Vec<IdMapping>,
+    pub setgroups: Setgroups,
+    #[serde(default)]
+    pub uid_helper: Option<String>,
+    #[serde(default)]
+    pub gid_helper: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Setgroups {
+    Allow,
+    Deny,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mount {
+    pub destination: String,
+    #[serde(default)]
+    pub source: Option<String>,
+    #[serde(default)]
+    pub source_fd: Option<i32>,
+    #[serde(default)]
+    pub fstype: Option<String>,
+    #[serde(default)]
+    pub flags: u64,
+    #[serde(default)]
+    pub propagation: Vec<u64>,
+    #[serde(default)]
+    pub data: String,
+    #[serde(default)]
+    pub recursive_set: u64,
+    #[serde(default)]
+    pub recursive_clear: u64,
+    #[serde(default)]
+    pub idmap: Option<Idmap>,
+    #[serde(default)]
+    pub tmpcopyup: bool,
+    #[serde(default)]
+    pub create: Create,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Create {
+    Dir,
+    File,
+    #[default]
+    Auto,
+    None,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Idmap {
+    #[serde(default)]
+    pub uid: Vec<IdMapping>,
+    #[serde(default)]
+    pub gid: Vec<IdMapping>,
+    #[serde(default)]
+    pub fd: Option<i32>,
+    #[serde(default)]
+    pub recursive: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    pub path: String,
+    #[serde(rename = "type")]
+    pub kind: DeviceKind,
+    #[serde(default)]
+    pub major: u32,
+    #[serde(default)]
+    pub minor: u32,
+    pub mode: u32,
+    #[serde(default)]
+    pub uid: u32,
+    #[serde(default)]
+    pub gid: u32,
+    #[serde(default)]
+    pub bind: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum DeviceKind {
+    #[serde(rename = "c", alias = "u")]
+    Char,
+    #[serde(rename = "b")]
+    Block,
+    #[serde(rename = "p")]
+    Fifo,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    pub path: String,
+    #[serde(default)]
+    pub args: Vec<String>,
+    #[serde(default)]
+    pub env: Vec<String>,
+    #[serde(default)]
+    pub timeout_s: Option<u64>,
+    #[serde(default)]
+    pub state: String,
+    #[serde(default)]
+    pub kind: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scheduler {
+    pub policy: u32,
+    #[serde(default)]
+    pub flags: u64,
+    #[serde(default)]
+    pub nice: i32,
+    #[serde(default)]
+    pub priority: u32,
+    #[serde(default)]
+    pub runtime: u64,
+    #[serde(default)]
+    pub deadline: u64,
+    #[serde(default)]
+    pub period: u64,
+    #[serde(default)]
+    pub util_min: u32,
+    #[serde(default)]
+    pub util_max: u32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Landlock {
+    #[serde(default)]
+    pub read_only: Vec<String>,
+    #[serde(default)]
+    pub read_write: Vec<String>,
+    #[serde(default)]
+    pub best_effort: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    #[serde(default)]
+    pub groups: Option<Vec<u32>>,
+    #[serde(default)]
+    pub umask: Option<u32>,
+    #[serde(default)]
+    pub capabilities: Option<Capabilities>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capabilities {
+    #[serde(default)]
+    pub bounding: Vec<String>,
+    #[serde(default)]
+    pub effective: Vec<String>,
+    #[serde(default)]
+    pub permitted: Vec<String>,
+    #[serde(default)]
+    pub inheritable: Vec<String>,
+    #[serde(default)]
+    pub ambient: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exec {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    #[serde(default)]
+    pub path: Option<String>,
+    #[serde(default)]
+    pub check: bool,
+}

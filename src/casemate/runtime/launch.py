@@ -1,0 +1,149 @@
+"""Starts a container for `do` and the SDK: a specification made in memory, no bundle written by hand.
+
+    running = launch(spec, container_id="...", bundle=..., state_root=..., stdio=(0, 1, 2))
+    status = running.wait(timeout_s=5)        # None: still running
+    running.delete()
+"""
+
+from __future__ import annotations
+
+import _signal
+import os
+import select
+
+from casemate.host import process
+from casemate.isolation.base import ExitStatus
+from casemate.runtime import store
+from casemate.runtime.container import Container
+from casemate.runtime.create import CreateRequest, create
+from casemate.runtime.delete import destroy
+from casemate.runtime.start import start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Running:
+    """A started container whose first process is a child of this process. Not thread-safe."""
+
+    def __init__(self, container: Container, console_fd: int) -> None:
+        self.container = container
+        self.console_fd = console_fd  # the terminal's master, the caller's to close; -1 without one
+        self._pidfd = os.pidfd_open(container.record.pid)
+        self._status: ExitStatus | None = None
+
+    @property
+    def pid(self) -> int:
+        """The first process's pid on the host."""
+        return self.container.record.pid
+
+    @property
+    def pidfd(self) -> int:
+        """Readable once the process has ended; stays ours."""
+        return self._pidfd
+
+    @property
+    def agent_path(self) -> str:
+        """Where the agent listens (with `use_agent`); a path of the state directory, which may be longer than connect(2) takes."""
+        return os.path.join(self.container.entry.path, store.AGENT_SOCKET)
+
+    def wait(self, timeout_s: float | None = None) -> ExitStatus | None:
+        """How the process ended; None if it still runs after `timeout_s`. Reaps it."""
+        if self._status is None and self._wait_readable(timeout_s):
+            try:
+                _, status = os.waitpid(self.pid, 0)
+                self._status = ExitStatus.from_wait_status(status)
+            except ChildProcessError:
+                self._status = ExitStatus(255)  # the embedding program reaped it: how it ended is lost
+        return self._status
+
+    def _wait_readable(self, timeout_s: float | None) -> bool:
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        return bool(poll.poll(None if timeout_s is None else max(0, int(timeout_s * 1000))))
+
+    def kill(self, signal: int = _signal.SIGKILL) -> None:
+        """Signals the first process; nothing if it has ended."""
+        if self._status is None:
+            try:
+                _signal.pidfd_send_signal(self._pidfd, signal)
+            except ProcessLookupError:
+                pass
+
+    def oom_kills(self) -> int:
+        """How often the kernel killed a process for the memory limit's sake."""
+        return self.container.cgroup().oom_kills()
+
+    def delete(self) -> None:
+        """Ends what runs and removes cgroup, scratch directories and state."""
+        self.kill()
+        self.wait()
+        self.container.entry.lock()
+        try:
+            destroy(self.container)
+        finally:
+            self.detach()
+
+    def detach(self) -> None:
+        """Lets go of the container, which stays; another process finds it by its state directory."""
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+        self.container.close()
+
+
+def launch(
+    spec: dict[str, object],
+    *,
+    container_id: str,
+    bundle: str,
+    state_root: str,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    isolation: str = "",
+    use_agent: bool = False,
+    scratch: list[str] | None = None,
+    subuid: list[int] | None = None,
+    name: str = "",
+    terminal_size: tuple[int, int] = (0, 0),
+    configure: Callable[[CreateRequest], None] | None = None,
+) -> Running:
+    """Creates and starts a container. On an error nothing is left behind, the scratch directories included.
+
+    spec: already of the shape that oci.spec checks (ours, so not checked again).   bundle: what `root.path` is relative to.
+    scratch: directories that go with the container.   configure: last changes of the request.
+    Raises what `create` and `start` raise.
+    """
+    request = CreateRequest(container_id, spec, bundle, state_root)
+    request.stdio = stdio
+    request.isolation = isolation
+    request.use_agent = use_agent
+    request.scratch = scratch or []
+    request.subuid = subuid or []
+    request.name = name
+    request.terminal_size = terminal_size
+    master = [-1]
+
+    def take(fd: int) -> None:
+        master[0] = fd
+
+    request.console = take
+    if configure:
+        configure(request)
+    container = create(request)
+    try:
+        running = Running(container, master[0])
+        start(container)
+    except BaseException:
+        destroy(container)
+        container.close()
+        raise
+    container.unlock()
+    return running
+
+
+def reopen(state_root: str, container_id: str) -> tuple[Container, int]:
+    """A container that another process launched, with a pidfd of its first process (-1: ended). Raises ContainerNotFound."""
+    container = Container.open(state_root, container_id)
+    pidfd = process.open_pidfd(container.record.pid, container.record.start_time)
+    return container, -1 if pidfd is None else pidfd
