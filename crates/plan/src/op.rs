@@ -43,6 +43,7 @@ pub enum Op {
         replace: bool,
     },
     Device(Device),
+    JoinedRoot {},
     ConsoleDevice {},
     Pty {
         columns: u16,

@@ -69,6 +69,11 @@ pub(super) fn pivot_root(mode: PivotMode, state: &mut State) -> Result<()> {
         }
         PivotMode::Chroot => chroot(".").context(|| "chroot".into()),
     }?;
+    joined_root(state)
+}
+
+/// The root is `/`: after pivot_root, or because a running container's mount namespace was joined.
+pub(super) fn joined_root(state: &mut State) -> Result<()> {
     chdir("/").context(|| "chdir /".into())?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let new: OwnedFd = open("/", flags, Mode::empty()).context(|| "open /".into())?;

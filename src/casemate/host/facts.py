@@ -1,0 +1,56 @@
+"""The facts of this host that lowering needs, cheaply: read at each create."""
+
+from __future__ import annotations
+
+import os
+
+from casemate.oci.context import HostFacts
+
+_CAP_SYS_ADMIN = 21
+_WHOLE_MAP = (0, 0, (1 << 32) - 1)
+
+
+def host_facts(cgroup_mode: str) -> HostFacts:
+    """The facts; `cgroup_mode` as the cgroup manager found it."""
+    facts = HostFacts()
+    facts.euid = os.geteuid()
+    facts.in_initial_userns = _maps_all_ids()
+    facts.is_privileged = facts.euid == 0 and _effective_capabilities() >> _CAP_SYS_ADMIN & 1 == 1
+    facts.cgroup_mode = cgroup_mode
+    if not facts.is_privileged:
+        facts.newuidmap = _find("newuidmap")
+        facts.newgidmap = _find("newgidmap")
+    facts.has_selinux = os.path.exists("/sys/fs/selinux/enforce")
+    facts.has_apparmor = _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
+    return facts
+
+
+def _maps_all_ids() -> bool:
+    words = _read("/proc/self/uid_map").split()
+    return tuple(int(word) for word in words[:3]) == _WHOLE_MAP
+
+
+def _effective_capabilities() -> int:
+    for line in _read("/proc/self/status").splitlines():
+        if line.startswith("CapEff:"):
+            return int(line.split()[1], 16)
+    return 0
+
+
+def _find(program: str) -> str | None:
+    for directory in (os.environ.get("PATH") or "/usr/bin:/bin").split(":"):
+        path = f"{directory or '.'}/{program}"
+        if os.access(path, os.X_OK):
+            return path
+    return None
+
+
+def _read(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        return os.read(fd, 8192).decode("utf-8", "replace")
+    finally:
+        os.close(fd)

@@ -1,0 +1,58 @@
+"""What the lowering is told besides the specification: the host, the runtime's options, and how to open what the plan names by descriptor."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class HostFacts:
+    """What of this host decides how a specification is lowered."""
+
+    __slots__ = (
+        "cgroup_mode", "euid", "has_apparmor", "has_selinux", "in_initial_userns", "is_privileged", "newgidmap", "newuidmap",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.is_privileged = True  # root with CAP_SYS_ADMIN in its own user namespace
+        self.in_initial_userns = True
+        self.euid = 0
+        self.newuidmap: str | None = None
+        self.newgidmap: str | None = None
+        self.has_selinux = False
+        self.has_apparmor = False
+        self.cgroup_mode = "none"  # v1, v2, hybrid or none
+
+
+class LowerContext:
+    """One lowering. cgroup_mounts: what Manager.mounts() returned. open_namespace(path): a descriptor that the caller closes."""
+
+    __slots__ = (
+        "bundle", "cgroup_mounts", "container_id", "host", "listen_fd", "no_new_keyring", "no_pivot", "open_namespace", "preserve_fds",
+        "rootfs", "state_json", "terminal_size", "use_agent",
+    )  # fmt: skip
+
+    def __init__(self, *, container_id: str, bundle: str, rootfs: str, host: HostFacts) -> None:
+        self.container_id = container_id
+        self.bundle = bundle
+        self.rootfs = rootfs
+        self.host = host
+        self.cgroup_mounts: list[dict[str, object]] = []
+        self.no_pivot = False
+        self.no_new_keyring = False
+        self.listen_fd: int | None = None
+        self.preserve_fds = 0
+        self.use_agent = False
+        self.terminal_size = (0, 0)  # columns, rows
+        self.open_namespace: Callable[[str], int] = _cannot_open
+        self.state_json: Callable[[str], str] = lambda status: "{}"
+
+    @property
+    def config_file(self) -> str:
+        """For errors about fields that this host cannot do."""
+        return f"{self.bundle}/config.json"
+
+
+def _cannot_open(path: str) -> int:
+    raise LookupError(f"this lowering opens no namespaces: {path}")

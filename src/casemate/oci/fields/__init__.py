@@ -1,0 +1,1 @@
+"""One file per section of config.json: how its fields become operations."""
