@@ -12,14 +12,14 @@ _KEYS = {"isolation": str}
 
 def user_file() -> str:
     """The path of the user's own file, whether or not it exists."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.environ.get("HOME") or "/", ".config")  # noqa: PTH118
-    return os.path.join(base, "casemate", "config.toml")  # noqa: PTH118
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.environ.get("HOME") or "/", ".config")
+    return os.path.join(base, "casemate", "config.toml")
 
 
 def configured(key: str) -> object:
     """The value of a key, or None. Raises SpecError for a file that is wrong."""
     for path in (user_file(), SYSTEM_FILE):
-        if os.path.exists(path):  # noqa: PTH110  (tomllib's import costs 10 ms: only where there is a file)
+        if os.path.exists(path):
             value = _load(path).get(key)
             if value is not None:
                 return value
@@ -30,7 +30,7 @@ def _load(path: str) -> dict[str, object]:
     import tomllib
 
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             values = tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(file=path, json_path="", value=str(error), expected="TOML") from None

@@ -1,18 +1,18 @@
 """The whole exception tree.
 
-    CasemateError                      anything of ours; `exit_code` is what the command line ends with
-      SpecError                        config.json, process.json or resources: file, json_path, value, expected
-      UsageError                       a command line or an argument of a public function is wrong
-      HostError                        this host cannot do it: reason, remedy
-        CgroupError                    a cgroup file or controller: controller, path, field, errno
-        EngineMissing                  the engine executable is not where the package keeps it
-      EngineError                      an operation of the plan failed: op, index, errno
-      ContainerError                   container_id
-        ContainerNotFound / ContainerExists / ContainerStateError
-        HookError                      a hook failed: kind, path
-      WireError                        a peer's frame is malformed or too large
-      SandboxError                     the SDK's
-        SandboxNotFound / FileNotFound / CommandExit / OutOfMemory / KilledByPolicy / SandboxTimeout
+CasemateError                      anything of ours; `exit_code` is what the command line ends with
+  SpecError                        config.json, process.json or resources: file, json_path, value, expected
+  UsageError                       a command line or an argument of a public function is wrong
+  HostError                        this host cannot do it: reason, remedy
+    CgroupError                    a cgroup file or controller: controller, path, field, errno
+    EngineMissing                  the engine executable is not where the package keeps it
+  EngineError                      an operation of the plan failed: op, index, errno
+  ContainerError                   container_id
+    ContainerNotFound / ContainerExists / ContainerStateError
+    HookError                      a hook failed: kind, path
+  WireError                        a peer's frame is malformed or too large
+  SandboxError                     the SDK's
+    SandboxNotFound / FileNotFound / CommandExit / OutOfMemory / KilledByPolicy / SandboxTimeout
 """
 
 from __future__ import annotations
@@ -60,9 +60,7 @@ class EngineMissing(HostError):
 class CgroupError(HostError):
     """A cgroup file or controller is missing or refuses a value."""
 
-    def __init__(
-        self, message: str, *, controller: str = "", path: str = "", field: str = "", errno: int = 0, remedy: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, controller: str = "", path: str = "", field: str = "", errno: int = 0, remedy: str = "") -> None:
         self.controller = controller
         self.path = path
         self.field = field

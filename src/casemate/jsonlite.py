@@ -6,7 +6,7 @@ only then.
 
 from __future__ import annotations
 
-from _json import encode_basestring_ascii, make_scanner  # type: ignore[import-not-found]
+from _json import encode_basestring_ascii, make_scanner
 
 _WHITESPACE = " \t\n\r"
 
@@ -47,7 +47,7 @@ class _Context:
     memo: dict[str, str] = {}  # noqa: RUF012  (read by the C scanner)
 
 
-_scan = make_scanner(_Context)
+_scan = make_scanner(_Context)  # type: ignore[arg-type]
 
 
 def loads(text: str | bytes) -> object:

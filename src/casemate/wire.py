@@ -7,7 +7,8 @@ sends are hostile (a program can take over the agent beside it), so decoding is 
 from __future__ import annotations
 
 from _socket import CMSG_LEN, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET
-from _struct import Struct, error as StructError
+from _struct import Struct
+from _struct import error as StructError  # type: ignore[attr-defined]
 from posix import close as _close
 
 from casemate.errors import WireError
@@ -231,9 +232,7 @@ def _receive_exactly(channel: Socket, length: int, most_descriptors: int) -> tup
     descriptors: list[int] = []
     while len(data) < length:
         try:
-            part, ancillary, _, _ = channel.recvmsg(
-                length - len(data), CMSG_LEN(4 * most_descriptors), MSG_CMSG_CLOEXEC
-            )
+            part, ancillary, _, _ = channel.recvmsg(length - len(data), CMSG_LEN(4 * most_descriptors), MSG_CMSG_CLOEXEC)
         except InterruptedError:
             continue
         except ConnectionResetError:

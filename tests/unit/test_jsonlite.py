@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from casemate import jsonlite
 from hypothesis import given
 from hypothesis import strategies as st
+
+from casemate import jsonlite
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False),

@@ -7,10 +7,11 @@ from _socket import AF_UNIX, SOCK_STREAM, socketpair
 
 import msgspec
 import pytest
-from casemate import wire
-from casemate.errors import WireError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from casemate import wire
+from casemate.errors import WireError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.text() | st.binary() | st.floats(allow_nan=False),

@@ -9,6 +9,7 @@ use casemate_plan::{Op, Plan};
 use crate::channel::{Channel, Event};
 use crate::error::{Error, Result};
 use crate::ops;
+use crate::ops::mount::Tree;
 use crate::root::Root;
 
 /// Compiled seccomp filters, in the order of the plan's `seccomp` operations. Compiled before the clone: a profile that is wrong fails early.
@@ -30,6 +31,12 @@ pub(crate) fn compile_filters(plan: &Plan) -> Result<Filters> {
     Ok(filters)
 }
 
+/// What stage 1 made for the operations.
+pub(crate) struct Prepared {
+    pub(crate) filters: Filters,
+    pub(crate) trees: VecDeque<Tree>,
+}
+
 /// What the operations share.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -38,10 +45,10 @@ pub(crate) struct State {
     pub(crate) listen: Option<RawFd>,
     pub(crate) keep_fds: Vec<i32>,
     pub(crate) filters: Filters,
+    /// The plan's bind mounts, where stage 1 made them.
+    pub(crate) trees: VecDeque<Tree>,
     /// The terminal's slave, once `pty` opened it.
     pub(crate) terminal: Option<OwnedFd>,
-    /// A host `/dev/null`, opened before the root changes: masks are made of the real one.
-    pub(crate) null_device: Option<OwnedFd>,
 }
 
 impl State {
@@ -54,15 +61,15 @@ impl State {
 }
 
 /// Runs the plan; returns only on failure, with the exit status.
-pub(crate) fn run(plan: Plan, filters: Filters, channel: Channel) -> u8 {
+pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
     let mut state = State {
         channel,
         root: None,
         listen: plan.listen,
         keep_fds: plan.keep_fds,
-        filters,
+        filters: prepared.filters,
+        trees: prepared.trees,
         terminal: None,
-        null_device: None,
     };
     for (index, op) in plan.ops.into_iter().enumerate() {
         let name = ops::name(&op);

@@ -1,5 +1,6 @@
 //! Stage 1: reads the plan, joins namespaces, clones the container's first process, writes its id maps, and ends.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,6 +14,7 @@ use casemate_plan::{IdMaps, JoinKind, MAX_BYTES, Namespace, Plan};
 use crate::channel::{Channel, Event};
 use crate::child;
 use crate::error::{Context, Error, Result};
+use crate::ops::mount::prepare_binds;
 
 /// The index that an `error` frame carries for what fails before the first operation.
 const BEFORE_OPS: i64 = -1;
@@ -26,7 +28,7 @@ pub fn run(plan_fd: i32, control_fd: i32) -> u8 {
     let channel = Channel::new(control);
     match stage1(plan_fd, &channel) {
         Ok(Started::Parent) => 0,
-        Ok(Started::Child(plan, filters)) => child::run(*plan, filters, channel),
+        Ok(Started::Child(plan, prepared)) => child::run(*plan, prepared, channel),
         Err(error) => {
             let event = Event::Error {
                 op: "",
@@ -43,7 +45,7 @@ pub fn run(plan_fd: i32, control_fd: i32) -> u8 {
 
 enum Started {
     Parent,
-    Child(Box<Plan>, child::Filters),
+    Child(Box<Plan>, child::Prepared),
 }
 
 fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
@@ -63,6 +65,11 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
         // near yet: no namespace was joined; the child turns this off again before its first operation.
         ids::set_dumpable(true).context(|| "PR_SET_DUMPABLE".into())?;
     }
+    let trees = if plan.new.contains(&Namespace::User) && rustix::process::geteuid().is_root() {
+        prepare_binds(&plan)?
+    } else {
+        VecDeque::new()
+    };
     join(&plan)?;
     let (released, release) =
         rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe".into())?;
@@ -75,7 +82,10 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
             drop(release);
             wait_for_release(&released)?;
             ids::set_dumpable(false).context(|| "PR_SET_DUMPABLE".into())?;
-            Ok(Started::Child(Box::new(plan), filters))
+            Ok(Started::Child(
+                Box::new(plan),
+                child::Prepared { filters, trees },
+            ))
         }
         Side::Parent(pid) => {
             drop(released);

@@ -34,6 +34,8 @@ pub enum Op {
     },
     Root {
         path: String,
+        #[serde(default)]
+        overlay: Option<Overlay>,
     },
     Mount(Box<Mount>),
     Symlink {
@@ -241,6 +243,15 @@ pub struct Idmap {
     pub fd: Option<i32>,
     #[serde(default)]
     pub recursive: bool,
+}
+
+/// An overlay to be the root: nothing is written to `lower`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overlay {
+    pub lower: String,
+    pub upper: String,
+    pub work: String,
 }
 
 #[derive(Debug, Deserialize)]

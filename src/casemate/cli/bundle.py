@@ -26,8 +26,8 @@ OPTIONS = [
 
 def request_from(parsed: Parsed) -> CreateRequest:
     """The request that the options and the bundle's config.json make. Raises SpecError, UsageError."""
-    bundle = os.path.abspath(parsed.value("bundle", "."))  # noqa: PTH100
-    spec = load_spec(os.path.join(bundle, "config.json"))  # noqa: PTH118
+    bundle = os.path.abspath(parsed.value("bundle", "."))
+    spec = load_spec(os.path.join(bundle, "config.json"))
     _print_warnings()
     request = CreateRequest(parsed.arguments[0], dict(spec), bundle, Globals.root)
     request.isolation = parsed.value("isolation") or Globals.isolation
@@ -54,4 +54,4 @@ def _print_warnings() -> None:
     from casemate.oci import spec
 
     for warning in getattr(spec, "spec_warnings", ()):
-        print(f"casemate: warning: {warning}", file=sys.stderr)  # noqa: T201
+        print(f"casemate: warning: {warning}", file=sys.stderr)

@@ -67,11 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     verb = ""
     try:
-        parsed = parse(words, OPTIONS + [Option("h help", FLAG, "")], interspersed=False)
+        parsed = parse(words, [*OPTIONS, Option("h help", FLAG, "")], interspersed=False)
         if parsed.flag("v"):
             return _print_version()
         if not parsed.arguments or parsed.arguments[0] == "help" or parsed.flag("h"):
-            print(usage())  # noqa: T201
+            print(usage())
             return 0
         verb = parsed.arguments[0]
         _read_globals(parsed)
@@ -105,7 +105,7 @@ def _verb(verb: str) -> Callable[[list[str]], int]:
 def _read_globals(parsed: object) -> None:
     from casemate.runtime.store import default_root
 
-    Globals.root = os.path.abspath(parsed.value("root") or default_root())  # type: ignore[attr-defined]  # noqa: PTH100
+    Globals.root = os.path.abspath(parsed.value("root") or default_root())  # type: ignore[attr-defined]
     Globals.log = parsed.value("log")  # type: ignore[attr-defined]
     Globals.log_format = parsed.value("log-format", "text")  # type: ignore[attr-defined]
     Globals.debug = parsed.flag("debug")  # type: ignore[attr-defined]
@@ -126,7 +126,7 @@ def is_rootless() -> bool:
 def _print_version() -> int:
     from casemate import __version__
 
-    print(f"casemate version {__version__}\nspec: 1.2.1")  # noqa: T201
+    print(f"casemate version {__version__}\nspec: 1.2.1")
     return 0
 
 
@@ -142,7 +142,7 @@ def _report(message: str, error: BaseException) -> None:
         import traceback
 
         traceback.print_exception(error)
-    print(f"casemate: {line}", file=sys.stderr)  # noqa: T201
+    print(f"casemate: {line}", file=sys.stderr)
     if Globals.log:
         from casemate.cli.log_file import append_error
 

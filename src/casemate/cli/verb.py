@@ -10,16 +10,14 @@ from casemate.runtime.container import Container
 _HELP = Option("h help", FLAG, "show this help")
 
 
-def read(
-    arguments: list[str], options: list[Option], *, usage: str, help: str, least: int, most: int, command: bool = False
-) -> Parsed | None:
+def read(arguments: list[str], options: list[Option], *, usage: str, help: str, least: int, most: int, command: bool = False) -> Parsed | None:
     """The parsed arguments, or None after printing the help. `command`: what follows the first positional is a command's.
 
     Raises UsageError for an unknown option or the wrong number of positional arguments.
     """
     parsed = parse(arguments, [*options, _HELP], interspersed=not command)
     if parsed.flag("h"):
-        print(help_text(f"casemate {usage}", help, options))  # noqa: T201
+        print(help_text(f"casemate {usage}", help, options))
         return None
     count = len(parsed.arguments)
     if count < least or count > most:

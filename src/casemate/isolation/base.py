@@ -72,9 +72,7 @@ class Launch:
 
     __slots__ = ("descriptors", "handlers", "plan", "stdio")
 
-    def __init__(
-        self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers
-    ) -> None:
+    def __init__(self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers) -> None:
         self.plan = plan
         self.stdio = stdio
         self.descriptors = descriptors

@@ -22,7 +22,7 @@ _FIRST_FREE_FD = 3
 
 def engine_path() -> str:
     """Where the package keeps the engine. Raises EngineMissing."""
-    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_bin", "casemate-engine")  # noqa: PTH118, PTH120
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), "_bin", "casemate-engine")
     if not os.access(path, os.X_OK):
         raise EngineMissing(f"no engine at {path}", "install the casemate wheel, or run `make setup` in a checkout")
     return path

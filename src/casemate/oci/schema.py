@@ -6,43 +6,135 @@ from casemate.oci.checks import I64, U32, U64, anything, boolean, fields, intege
 
 NAMESPACE_TYPES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
 SECCOMP_ACTIONS = (
-    "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO", "SCMP_ACT_TRACE",
-    "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY",
-)  # fmt: skip
+    "SCMP_ACT_KILL",
+    "SCMP_ACT_KILL_PROCESS",
+    "SCMP_ACT_KILL_THREAD",
+    "SCMP_ACT_TRAP",
+    "SCMP_ACT_ERRNO",
+    "SCMP_ACT_TRACE",
+    "SCMP_ACT_ALLOW",
+    "SCMP_ACT_LOG",
+    "SCMP_ACT_NOTIFY",
+)
 SECCOMP_ARCHES = tuple(
     "SCMP_ARCH_" + name
-    for name in (
-        "X86 X86_64 X32 ARM AARCH64 MIPS MIPS64 MIPS64N32 MIPSEL MIPSEL64 MIPSEL64N32 PPC PPC64 PPC64LE S390 S390X PARISC PARISC64 "
-        "RISCV64 LOONGARCH64 M68K SH SHEB"
-    ).split()
+    for name in [
+        "X86",
+        "X86_64",
+        "X32",
+        "ARM",
+        "AARCH64",
+        "MIPS",
+        "MIPS64",
+        "MIPS64N32",
+        "MIPSEL",
+        "MIPSEL64",
+        "MIPSEL64N32",
+        "PPC",
+        "PPC64",
+        "PPC64LE",
+        "S390",
+        "S390X",
+        "PARISC",
+        "PARISC64",
+        "RISCV64",
+        "LOONGARCH64",
+        "M68K",
+        "SH",
+        "SHEB",
+    ]
 )
-SECCOMP_OPS = tuple("SCMP_CMP_" + name for name in "NE LT LE EQ GE GT MASKED_EQ".split())
-SECCOMP_FLAGS = tuple("SECCOMP_FILTER_FLAG_" + name for name in "TSYNC LOG SPEC_ALLOW WAIT_KILLABLE_RECV".split())
+SECCOMP_OPS = tuple("SCMP_CMP_" + name for name in ["NE", "LT", "LE", "EQ", "GE", "GT", "MASKED_EQ"])
+SECCOMP_FLAGS = tuple("SECCOMP_FILTER_FLAG_" + name for name in ["TSYNC", "LOG", "SPEC_ALLOW", "WAIT_KILLABLE_RECV"])
 CAPABILITIES = tuple(
     "CAP_" + name
-    for name in (
-        "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE NET_BROADCAST "
-        "NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE "
-        "SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM "
-        "BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
-    ).split()
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "DAC_READ_SEARCH",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "SETGID",
+        "SETUID",
+        "SETPCAP",
+        "LINUX_IMMUTABLE",
+        "NET_BIND_SERVICE",
+        "NET_BROADCAST",
+        "NET_ADMIN",
+        "NET_RAW",
+        "IPC_LOCK",
+        "IPC_OWNER",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_CHROOT",
+        "SYS_PTRACE",
+        "SYS_PACCT",
+        "SYS_ADMIN",
+        "SYS_BOOT",
+        "SYS_NICE",
+        "SYS_RESOURCE",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "LEASE",
+        "AUDIT_WRITE",
+        "AUDIT_CONTROL",
+        "SETFCAP",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+        "BPF",
+        "CHECKPOINT_RESTORE",
+    ]
 )
 RLIMITS = tuple(
     "RLIMIT_" + name
-    for name in "CPU FSIZE DATA STACK CORE RSS NPROC NOFILE MEMLOCK AS LOCKS SIGPENDING MSGQUEUE NICE RTPRIO RTTIME".split()
+    for name in [
+        "CPU",
+        "FSIZE",
+        "DATA",
+        "STACK",
+        "CORE",
+        "RSS",
+        "NPROC",
+        "NOFILE",
+        "MEMLOCK",
+        "AS",
+        "LOCKS",
+        "SIGPENDING",
+        "MSGQUEUE",
+        "NICE",
+        "RTPRIO",
+        "RTTIME",
+    ]
 )
 SCHEDULER_POLICIES = {"SCHED_OTHER": 0, "SCHED_FIFO": 1, "SCHED_RR": 2, "SCHED_BATCH": 3, "SCHED_ISO": 4, "SCHED_IDLE": 5, "SCHED_DEADLINE": 6}
 SCHEDULER_FLAGS = {
-    "SCHED_FLAG_RESET_ON_FORK": 1, "SCHED_FLAG_RECLAIM": 2, "SCHED_FLAG_DL_OVERRUN": 4, "SCHED_FLAG_KEEP_POLICY": 8,
-    "SCHED_FLAG_KEEP_PARAMS": 16, "SCHED_FLAG_UTIL_CLAMP_MIN": 32, "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
-}  # fmt: skip
+    "SCHED_FLAG_RESET_ON_FORK": 1,
+    "SCHED_FLAG_RECLAIM": 2,
+    "SCHED_FLAG_DL_OVERRUN": 4,
+    "SCHED_FLAG_KEEP_POLICY": 8,
+    "SCHED_FLAG_KEEP_PARAMS": 16,
+    "SCHED_FLAG_UTIL_CLAMP_MIN": 32,
+    "SCHED_FLAG_UTIL_CLAMP_MAX": 64,
+}
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 PERSONALITIES = {"LINUX": 0, "LINUX32": 8}
 PROPAGATIONS = ("shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable")
 MEMORY_POLICIES = {
-    "MPOL_DEFAULT": 0, "MPOL_PREFERRED": 1, "MPOL_BIND": 2, "MPOL_INTERLEAVE": 3, "MPOL_LOCAL": 4, "MPOL_PREFERRED_MANY": 5,
+    "MPOL_DEFAULT": 0,
+    "MPOL_PREFERRED": 1,
+    "MPOL_BIND": 2,
+    "MPOL_INTERLEAVE": 3,
+    "MPOL_LOCAL": 4,
+    "MPOL_PREFERRED_MANY": 5,
     "MPOL_WEIGHTED_INTERLEAVE": 6,
-}  # fmt: skip
+}
 MEMORY_POLICY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
 MAX_HOSTNAME = 64
 
@@ -84,9 +176,7 @@ PROCESS = fields(
     commandLine=text(),
     rlimits=items(fields("type soft hard", type=text(allowed=RLIMITS), soft=_u64, hard=_u64)),
     apparmorProfile=text(),
-    capabilities=fields(
-        bounding=_capabilities, effective=_capabilities, inheritable=_capabilities, permitted=_capabilities, ambient=_capabilities
-    ),
+    capabilities=fields(bounding=_capabilities, effective=_capabilities, inheritable=_capabilities, permitted=_capabilities, ambient=_capabilities),
     noNewPrivileges=boolean(),
     oomScoreAdj=integer(-1000, 1000),
     scheduler=fields(
@@ -109,23 +199,32 @@ _throttle = items(fields("major minor", major=_i64, minor=_i64, rate=_u64))
 RESOURCES = fields(
     devices=items(_device_rule),
     memory=fields(
-        limit=_i64, reservation=_i64, swap=_i64, kernel=_i64, kernelTCP=_i64, swappiness=integer(0, 100), disableOOMKiller=boolean(),
-        useHierarchy=boolean(), checkBeforeUpdate=boolean(),
+        limit=_i64,
+        reservation=_i64,
+        swap=_i64,
+        kernel=_i64,
+        kernelTCP=_i64,
+        swappiness=integer(0, 100),
+        disableOOMKiller=boolean(),
+        useHierarchy=boolean(),
+        checkBeforeUpdate=boolean(),
     ),
-    cpu=fields(
-        shares=_u64, quota=_i64, burst=_u64, period=_u64, realtimeRuntime=_i64, realtimePeriod=_u64, cpus=text(), mems=text(), idle=integer(0, 1)
-    ),
+    cpu=fields(shares=_u64, quota=_i64, burst=_u64, period=_u64, realtimeRuntime=_i64, realtimePeriod=_u64, cpus=text(), mems=text(), idle=integer(0, 1)),
     pids=fields(limit=_i64),
     blockIO=fields(
-        weight=_u16, leafWeight=_u16,
+        weight=_u16,
+        leafWeight=_u16,
         weightDevice=items(fields("major minor", major=_i64, minor=_i64, weight=_u16, leafWeight=_u16)),
-        throttleReadBpsDevice=_throttle, throttleWriteBpsDevice=_throttle, throttleReadIOPSDevice=_throttle, throttleWriteIOPSDevice=_throttle,
+        throttleReadBpsDevice=_throttle,
+        throttleWriteBpsDevice=_throttle,
+        throttleReadIOPSDevice=_throttle,
+        throttleWriteIOPSDevice=_throttle,
     ),
     hugepageLimits=items(fields("pageSize limit", pageSize=text(least=1), limit=_u64)),
     network=fields(classID=_u32, priorities=items(fields("name priority", name=text(least=1), priority=_u32))),
     rdma=mapping(fields(hcaHandles=_u32, hcaObjects=_u32)),
     unified=mapping(text()),
-)  # fmt: skip
+)
 SECCOMP = fields(
     "defaultAction",
     defaultAction=text(allowed=SECCOMP_ACTIONS),
@@ -151,15 +250,18 @@ LINUX = fields(
     namespaces=items(fields("type", type=text(allowed=NAMESPACE_TYPES), path=text())),
     timeOffsets=fields(monotonic=_offset, boottime=_offset),
     devices=items(
-        fields(
-            "type path", type=text(allowed=("c", "b", "u", "p")), path=_path, major=_i64, minor=_i64, fileMode=integer(0, 0o7777), uid=_u32, gid=_u32
-        )
+        fields("type path", type=text(allowed=("c", "b", "u", "p")), path=_path, major=_i64, minor=_i64, fileMode=integer(0, 0o7777), uid=_u32, gid=_u32)
     ),
     netDevices=mapping(fields(name=text())),
     cgroupsPath=text(),
     resources=RESOURCES,
     intelRdt=fields(
-        closID=text(), schemata=items(text()), l3CacheSchema=text(), memBwSchema=text(), enableCMT=boolean(), enableMBM=boolean(),
+        closID=text(),
+        schemata=items(text()),
+        l3CacheSchema=text(),
+        memBwSchema=text(),
+        enableCMT=boolean(),
+        enableMBM=boolean(),
         enableMonitoring=boolean(),
     ),
     memoryPolicy=fields("mode", mode=text(allowed=tuple(MEMORY_POLICIES)), nodes=text(), flags=items(text(allowed=tuple(MEMORY_POLICY_FLAGS)))),
@@ -170,23 +272,23 @@ LINUX = fields(
     readonlyPaths=items(_path),
     mountLabel=text(),
     personality=fields("domain", domain=text(allowed=tuple(PERSONALITIES)), flags=items(text())),
-)  # fmt: skip
+)
 CONFIG = fields(
     "ociVersion",
     ociVersion=text(rule=_version),
     root=fields("path", path=text(least=1), readonly=boolean()),
     mounts=items(
-        fields(
-            "destination", destination=text(least=1), source=text(), type=text(), options=items(text()), uidMappings=_id_mapping, gidMappings=_id_mapping
-        )
+        fields("destination", destination=text(least=1), source=text(), type=text(), options=items(text()), uidMappings=_id_mapping, gidMappings=_id_mapping)
     ),
     process=PROCESS,
     hostname=text(rule=_hostname),
     domainname=text(rule=_hostname),
-    hooks=fields(
-        prestart=_hooks, createRuntime=_hooks, createContainer=_hooks, startContainer=_hooks, poststart=_hooks, poststop=_hooks
-    ),
+    hooks=fields(prestart=_hooks, createRuntime=_hooks, createContainer=_hooks, startContainer=_hooks, poststart=_hooks, poststop=_hooks),
     annotations=mapping(text()),
     linux=LINUX,
-    solaris=anything(), windows=anything(), vm=anything(), zos=anything(), freebsd=anything(),
-)  # fmt: skip
+    solaris=anything(),
+    windows=anything(),
+    vm=anything(),
+    zos=anything(),
+    freebsd=anything(),
+)

@@ -72,7 +72,7 @@ def _warning(file: str, path: str, name: str, known: tuple[str, ...]) -> str:
 
 
 def _check_mounts(spec: dict[str, object], file: str) -> None:
-    for index, mount in enumerate(spec.get("mounts") or []):  # type: ignore[attr-defined, var-annotated, arg-type]
+    for index, mount in enumerate(spec.get("mounts") or []):  # type: ignore[var-annotated, arg-type]
         if not mount["destination"].startswith("/") and mount["destination"].split("/")[0] == "..":
             raise SpecError(file=file, json_path=f"mounts[{index}].destination", value=mount["destination"], expected="an absolute path")
 
@@ -98,7 +98,7 @@ def _check_namespaces(linux: dict[str, object], file: str) -> None:
 
 def _check_rlimits(process: dict[str, object], file: str, prefix: str) -> None:
     seen = set()
-    for index, limit in enumerate(process.get("rlimits") or []):  # type: ignore[attr-defined, var-annotated, arg-type]
+    for index, limit in enumerate(process.get("rlimits") or []):  # type: ignore[var-annotated, arg-type]
         place = f"{prefix}rlimits[{index}]"
         if limit["type"] in seen:
             raise SpecError(file=file, json_path=f"{place}.type", value=limit["type"], expected="each type at most once")

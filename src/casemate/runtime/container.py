@@ -31,7 +31,7 @@ class Container:
         entry = store.open_entry(root, container_id)
         if lock:
             entry.lock()
-            if not os.path.isdir(entry.path):  # noqa: PTH112  (deleted while we waited)
+            if not os.path.isdir(entry.path):
                 entry.close()
                 raise ContainerNotFound(container_id)
         record = entry.load()

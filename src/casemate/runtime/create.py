@@ -98,9 +98,9 @@ def rootfs_path(spec: dict[str, object], bundle: str) -> str:
     """The absolute path of `root.path`. Raises SpecError if it is no directory."""
     root = spec.get("root")
     path = str(root["path"]) if isinstance(root, dict) else ""
-    absolute = os.path.realpath(os.path.join(bundle, path))  # noqa: PTH118
-    if not path or not os.path.isdir(absolute):  # noqa: PTH112
-        file = os.path.join(bundle, store.CONFIG_FILE)  # noqa: PTH118
+    absolute = os.path.realpath(os.path.join(bundle, path))
+    if not path or not os.path.isdir(absolute):
+        file = os.path.join(bundle, store.CONFIG_FILE)
         raise SpecError(file=file, json_path="root.path", value=path, expected="the path of a directory")
     return absolute
 
@@ -167,9 +167,7 @@ class _Creation:
     def _cgroup(self) -> Manager:
         request, record = self.request, self.container.record
         path = self.linux.get("cgroupsPath")
-        manager = open_manager(
-            str(path) if path else None, request.container_id, systemd=request.systemd_cgroup, rootless=request.rootless
-        )
+        manager = open_manager(str(path) if path else None, request.container_id, systemd=request.systemd_cgroup, rootless=request.rootless)
         record.cgroup = manager.to_state()
         self.entry.save(record)
         manager.create()
@@ -184,9 +182,7 @@ class _Creation:
         listener.listen(128)
         if self.request.use_agent:
             # A second name for the same socket: the first one's absence says that the container was started.
-            os.link(
-                store.START_SOCKET, store.AGENT_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd
-            )
+            os.link(store.START_SOCKET, store.AGENT_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
         return listener
 
     def _context(self, manager: Manager, listen_fd: int) -> LowerContext:
@@ -235,19 +231,17 @@ class _Creation:
     def _on_console(self, fd: int) -> None:
         if self.request.console is None:
             os.close(fd)
-            raise SpecError(
-                file=store.CONFIG_FILE, json_path="process.terminal", value=True, expected="false, or a console socket"
-            )
+            raise SpecError(file=store.CONFIG_FILE, json_path="process.terminal", value=True, expected="false, or a console socket")
         self.request.console(fd)
 
 
 def write_pid_file(path: str, pid: int) -> None:
     """Writes a pid by rename, so that a watcher never reads an empty file."""
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}")  # noqa: PTH118
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
         os.write(fd, str(pid).encode())
     finally:
         os.close(fd)
-    os.rename(temporary, path)  # noqa: PTH104
+    os.rename(temporary, path)

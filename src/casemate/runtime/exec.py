@@ -60,9 +60,7 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
     spec = container.spec()
     record = container.record
     manager = container.cgroup()
-    context = LowerContext(
-        container_id=container.id, bundle=record.bundle, rootfs=record.rootfs, host=host_facts(manager.mode)
-    )
+    context = LowerContext(container_id=container.id, bundle=record.bundle, rootfs=record.rootfs, host=host_facts(manager.mode))
     context.preserve_fds = request.preserve_fds
     context.terminal_size = request.terminal_size
     plan = lower_exec(spec, request.process, context)

@@ -27,6 +27,7 @@ def signal_number(text: str) -> int:
 
 
 def _realtime(name: str) -> int:
+    """The number of RTMIN+n or RTMAX-n; 0 for any other name."""
     for base, first, sign in (("RTMIN", _signal.SIGRTMIN, 1), ("RTMAX", _signal.SIGRTMAX, -1)):
         if name == base:
             return first

@@ -1,8 +1,8 @@
 """Starts a container for `do` and the SDK: a specification made in memory, no bundle written by hand.
 
-    running = launch(spec, container_id="...", bundle=..., state_root=..., stdio=(0, 1, 2))
-    status = running.wait(timeout_s=5)        # None: still running
-    running.delete()
+running = launch(spec, container_id="...", bundle=..., state_root=..., stdio=(0, 1, 2))
+status = running.wait(timeout_s=5)        # None: still running
+running.delete()
 """
 
 from __future__ import annotations

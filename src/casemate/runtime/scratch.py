@@ -10,5 +10,5 @@ def remove_scratch(paths: list[str]) -> None:
     import shutil
 
     for path in paths:
-        if os.path.lexists(path):  # noqa: PTH110
+        if os.path.lexists(path):
             shutil.rmtree(path, ignore_errors=False)

@@ -32,7 +32,7 @@ def default_root() -> str:
     if os.geteuid() == 0:
         return "/run/casemate"
     base = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(base, "casemate") if base else f"/tmp/casemate-{os.geteuid()}"  # noqa: S108, PTH118
+    return os.path.join(base, "casemate") if base else f"/tmp/casemate-{os.geteuid()}"
 
 
 def check_id(container_id: str) -> str:
@@ -90,7 +90,7 @@ class Entry:
     def __init__(self, root: str, container_id: str, fd: int) -> None:
         self.root = root
         self.id = container_id
-        self.path = os.path.join(root, container_id)  # noqa: PTH118
+        self.path = os.path.join(root, container_id)
         self.fd = fd
 
     def close(self) -> None:
@@ -128,9 +128,7 @@ class Entry:
     def write(self, name: str, data: bytes) -> None:
         """Replaces a file whole: a reader, or a crash, sees the old or the new content."""
         temporary = f".{name}.new"
-        fd = os.open(
-            temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd
-        )
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=self.fd)
         try:
             written = 0
             while written < len(data):
@@ -171,7 +169,7 @@ def reserve(root: str, container_id: str) -> Entry:
     """Makes a container's directory and returns it locked. Raises ContainerExists, UsageError, OSError."""
     check_id(container_id)
     os.makedirs(root, 0o711, exist_ok=True)
-    path = os.path.join(root, container_id)  # noqa: PTH118
+    path = os.path.join(root, container_id)
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
@@ -184,7 +182,7 @@ def reserve(root: str, container_id: str) -> Entry:
 def open_entry(root: str, container_id: str) -> Entry:
     """A container's directory. Raises ContainerNotFound, UsageError."""
     check_id(container_id)
-    path = os.path.join(root, container_id)  # noqa: PTH118
+    path = os.path.join(root, container_id)
     try:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
@@ -203,7 +201,7 @@ def list_ids(root: str) -> list[str]:
     found = []
     for name in names:
         try:
-            if stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode) and _ID_LETTERS.issuperset(name):  # noqa: PTH118
+            if stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode) and _ID_LETTERS.issuperset(name):
                 found.append(name)
         except FileNotFoundError:
             continue

@@ -14,14 +14,8 @@ HEAVY = {"argparse", "asyncio", "dataclasses", "enum", "inspect", "json", "loggi
          "subprocess", "tempfile", "tomllib", "typing"}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "verb", ["create", "start", "run", "state", "kill", "delete", "exec", "list", "pause", "resume", "features", "spec"]
-)
+@pytest.mark.parametrize("verb", ["create", "start", "run", "state", "kill", "delete", "exec", "list", "pause", "resume", "features", "spec"])
 def test_verb_imports_nothing_heavy(verb: str) -> None:
-    code = (
-        f"import sys; sys.path.append({SOURCE!r})\n"
-        f"import casemate.cli.main, casemate.cli.commands.{verb}\n"
-        "print(*sys.modules)"
-    )
+    code = f"import sys; sys.path.append({SOURCE!r})\nimport casemate.cli.main, casemate.cli.commands.{verb}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert HEAVY.intersection(done.stdout.split()) == set()

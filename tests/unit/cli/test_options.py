@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from casemate.cli.options import FLAG, LIST, VALUE, Option, help_text, parse
 from casemate.errors import UsageError
 

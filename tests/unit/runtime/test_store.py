@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from casemate.errors import ContainerExists, ContainerNotFound, UsageError
-from casemate.runtime import store
 from hypothesis import given
 from hypothesis import strategies as st
+
+from casemate.errors import ContainerExists, ContainerNotFound, UsageError
+from casemate.runtime import store
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "a b", "é", "x" * 1025])

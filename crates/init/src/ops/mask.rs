@@ -58,17 +58,20 @@ fn empty_directory() -> Result<OwnedFd> {
     context.mount(attributes).context(|| "tmpfs".into())
 }
 
-/// The host's /dev/null, opened before the root changed: a container's own could be a link to what it wants to read (CVE-2025-31133).
+/// The container's /dev/null, verified to be the device and no link: otherwise an image would choose what is bound over the path
+/// (CVE-2025-31133).
 fn null_device(state: &State) -> Result<OwnedFd> {
     let null = state
-        .null_device
-        .as_ref()
-        .ok_or_else(|| Error::plain("no /dev/null on the host to mask with"))?;
-    let stat = statat(null, "", AtFlags::EMPTY_PATH).context(|| "/dev/null".into())?;
+        .root()?
+        .locate_link("/dev/null")
+        .context(|| "/dev/null, to mask with".into())?;
+    let stat = statat(&null, "", AtFlags::EMPTY_PATH).context(|| "/dev/null".into())?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
         || stat.st_rdev != makedev(1, 3)
     {
-        return Err(Error::plain("the host's /dev/null is not the device 1:3"));
+        return Err(Error::plain(
+            "/dev/null, to mask with, is not the device 1:3",
+        ));
     }
     host::clone_tree(null.as_fd(), false).context(|| "copy /dev/null".into())
 }

@@ -5,7 +5,7 @@ mod exec;
 mod hook;
 mod identity;
 mod mask;
-mod mount;
+pub(crate) mod mount;
 mod mount_flags;
 mod mount_idmap;
 mod pivot;
@@ -31,7 +31,7 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         Op::ParentDeathSignal { signal } => identity::parent_death_signal(signal),
         Op::Barrier { name } => start::barrier(&name, state),
         Op::Propagation { flags } | Op::RootPropagation { flags } => pivot::propagation(flags),
-        Op::Root { path } => pivot::root(&path, state),
+        Op::Root { path, overlay } => pivot::root(&path, overlay.as_ref(), state),
         Op::Mount(mount) => mount::mount(&mount, state),
         Op::Symlink {
             target,

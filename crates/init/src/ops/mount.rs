@@ -1,11 +1,13 @@
 //! `mount`: one entry of a bundle's `mounts`, made detached and attached by descriptor.
 
+use std::collections::VecDeque;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use casemate_host::mount::{self as host, FsContext, MountAttr};
 use casemate_host::process;
 use casemate_plan::op::{Create, Mount};
+use casemate_plan::{Op, Plan};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -18,9 +20,14 @@ use crate::child::State;
 use crate::error::{Context, Error, Result};
 use crate::root::{Root, file_type};
 
-pub(super) fn mount(mount: &Mount, state: &State) -> Result<()> {
+pub(super) fn mount(mount: &Mount, state: &mut State) -> Result<()> {
+    let prepared = if mount.flags & (MS_BIND | MS_REMOUNT) == MS_BIND {
+        state.trees.pop_front()
+    } else {
+        None
+    };
     let root = state.root()?;
-    perform(mount, root).map_err(|error| {
+    perform(mount, prepared, root).map_err(|error| {
         let kind = mount.fstype.as_deref().unwrap_or("bind");
         let source = mount.source.as_deref().unwrap_or("");
         Error::with_errno(
@@ -33,7 +40,43 @@ pub(super) fn mount(mount: &Mount, state: &State) -> Result<()> {
     })
 }
 
-fn perform(mount: &Mount, root: &Root) -> Result<()> {
+/// The bind mounts of a plan, made in stage 1: the host's root may open sources that the root of a new user namespace may not, and only
+/// who owns the source's mount may change its attributes or map its ids.
+pub(crate) fn prepare_binds(plan: &Plan) -> Result<VecDeque<Tree>> {
+    let mut trees = VecDeque::new();
+    for op in &plan.ops {
+        if let Op::Mount(mount) = op
+            && mount.flags & MS_BIND != 0
+            && mount.flags & MS_REMOUNT == 0
+        {
+            trees.push_back(prepare_bind(mount).map_err(|error| {
+                Error::with_errno(
+                    format!("mount bind on {:?}: {}", mount.destination, error.message),
+                    error.errno,
+                )
+            })?);
+        }
+    }
+    Ok(trees)
+}
+
+fn prepare_bind(mount: &Mount) -> Result<Tree> {
+    let (fd, is_directory) = bind_tree(mount)?;
+    if let Some(idmap) = &mount.idmap {
+        mount_idmap::apply(&fd, idmap)?;
+    }
+    set_attributes(&fd, mount, true)?;
+    Ok(Tree { fd, is_directory })
+}
+
+/// A bind mount's detached tree, attributes set.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    fd: OwnedFd,
+    is_directory: bool,
+}
+
+fn perform(mount: &Mount, prepared: Option<Tree>, root: &Root) -> Result<()> {
     check_proc_destination(mount, root)?;
     if mount.flags & MS_REMOUNT != 0 {
         let target = root
@@ -41,23 +84,37 @@ fn perform(mount: &Mount, root: &Root) -> Result<()> {
             .context(|| "destination".into())?;
         return set_attributes(&target, mount, false);
     }
-    let (tree, is_directory) = if mount.flags & MS_BIND != 0 {
-        bind_tree(mount)?
-    } else {
-        (new_tree(mount)?, true)
+    let Tree {
+        fd: tree,
+        is_directory,
+    } = match prepared {
+        Some(tree) => tree,
+        None if mount.flags & MS_BIND != 0 => prepare_bind(mount)?,
+        None => Tree {
+            fd: new_tree(mount)?,
+            is_directory: true,
+        },
     };
-    if let Some(idmap) = &mount.idmap {
-        mount_idmap::apply(&tree, idmap)?;
-    }
     let target = make_target(mount, root, is_directory)?;
-    if mount.tmpcopyup {
-        tmpcopyup::copy(root, &mount.destination, &tree)?;
-    }
-    if mount.flags & MS_BIND != 0 || mount.recursive_set | mount.recursive_clear != 0 {
-        set_attributes(&tree, mount, true)?;
+    if mount.flags & MS_BIND == 0 {
+        finish_new(mount, root, &tree)?;
     }
     host::attach(tree.as_fd(), target.as_fd()).context(|| "attach".into())?;
     set_propagation(mount, &tree)
+}
+
+/// What only a new file system has, or has by other means than a bind mount.
+fn finish_new(mount: &Mount, root: &Root, tree: &OwnedFd) -> Result<()> {
+    if let Some(idmap) = &mount.idmap {
+        mount_idmap::apply(tree, idmap)?;
+    }
+    if mount.tmpcopyup {
+        tmpcopyup::copy(root, &mount.destination, tree)?;
+    }
+    if mount.recursive_set | mount.recursive_clear != 0 {
+        set_attributes(tree, mount, true)?;
+    }
+    Ok(())
 }
 
 /// A bind mount: a detached copy of the source's mount.

@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use casemate_host::mount::{self as host, MOUNT_ATTR_RDONLY, MountAttr};
-use casemate_plan::op::PivotMode;
+use casemate_host::mount::{self as host, FsContext, MOUNT_ATTR_RDONLY, MountAttr};
+use casemate_plan::op::{Overlay, PivotMode};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{chdir, chroot, fchdir};
 
+use super::mount::c_string;
 use crate::child::State;
 use crate::error::{Context, Result};
 use crate::root::Root;
@@ -21,12 +22,15 @@ pub(super) fn propagation(flags: u64) -> Result<()> {
 
 /// Opens the root directory, binds it on itself (pivot_root wants a mount), and makes the mount that holds it private, so that
 /// nothing of the container's travels to the host.
-pub(super) fn root(path: &str, state: &mut State) -> Result<()> {
+pub(super) fn root(path: &str, overlay: Option<&Overlay>, state: &mut State) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = open(path, flags, Mode::empty()).context(|| path.to_owned())?;
     make_holder_private(path)?;
-    let tree = host::clone_tree(directory.as_fd(), true)
-        .context(|| format!("copy the mount of {path}"))?;
+    let tree = match overlay {
+        Some(overlay) => overlay_tree(overlay)?,
+        None => host::clone_tree(directory.as_fd(), true)
+            .context(|| format!("copy the mount of {path}"))?,
+    };
     let private = MountAttr {
         propagation: MS_PRIVATE,
         ..MountAttr::default()
@@ -34,9 +38,29 @@ pub(super) fn root(path: &str, state: &mut State) -> Result<()> {
     host::set_attributes(tree.as_fd(), private, false)
         .context(|| "make the root private".into())?;
     host::attach(tree.as_fd(), directory.as_fd()).context(|| format!("bind {path}"))?;
-    state.null_device = open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok();
     state.root = Some(Root::new(tree));
     Ok(())
+}
+
+/// A new overlay's detached mount. In a user namespace overlayfs keeps its marks in `user.*` attributes.
+fn overlay_tree(overlay: &Overlay) -> Result<OwnedFd> {
+    let context = FsContext::open(c"overlay").context(|| "fsopen overlay".into())?;
+    let options = [
+        (c"lowerdir", &overlay.lower),
+        (c"upperdir", &overlay.upper),
+        (c"workdir", &overlay.work),
+    ];
+    for (key, value) in options {
+        context
+            .set_string(key, &c_string(value)?)
+            .context(|| format!("overlay {value}"))?;
+    }
+    context
+        .set_flag(c"userxattr")
+        .context(|| "overlay userxattr".into())?;
+    context
+        .mount(0)
+        .context(|| format!("overlay: {}", context.log()))
 }
 
 /// The mount that `path` lies on: walks up until a directory is a mount point, as runc's rootfsParentMountPrivate.

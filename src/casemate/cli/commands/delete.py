@@ -25,5 +25,5 @@ def main(arguments: list[str]) -> int:
             raise
         return 0
     for warning in warnings:
-        print(f"casemate: warning: {warning}", file=sys.stderr)  # noqa: T201
+        print(f"casemate: warning: {warning}", file=sys.stderr)
     return 0

@@ -76,4 +76,4 @@ def _print_event(container: Container, kind: str, data: object) -> None:
     event = {"type": kind, "id": container.id}
     if data is not None:
         event["data"] = data  # type: ignore[assignment]
-    print(jsonlite.dumps(event), flush=True)  # noqa: T201
+    print(jsonlite.dumps(event), flush=True)

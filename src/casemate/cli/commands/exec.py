@@ -37,9 +37,7 @@ OPTIONS = [
 
 
 def main(arguments: list[str]) -> int:
-    parsed = read(
-        arguments, OPTIONS, usage="exec [options] ID COMMAND [ARGUMENT...]", help=HELP, least=1, most=1 << 20, command=True
-    )
+    parsed = read(arguments, OPTIONS, usage="exec [options] ID COMMAND [ARGUMENT...]", help=HELP, least=1, most=1 << 20, command=True)
     if parsed is None:
         return 0
     with open_container(parsed.arguments[0]) as container:
@@ -83,13 +81,13 @@ def _process(parsed: Parsed, spec: dict[str, object]) -> dict[str, object]:
 
 
 def _process_file(path: str) -> dict[str, object]:
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open(path, "rb") as file:
         text = file.read()
     try:
         value = jsonlite.loads(text)
     except jsonlite.JsonError as error:
         raise SpecError(file=path, json_path="", value=str(error), expected="JSON") from None
-    return dict(check_process(value, os.path.basename(path)))  # noqa: PTH119
+    return dict(check_process(value, os.path.basename(path)))
 
 
 def _set_user(process: dict[str, object], parsed: Parsed) -> None:

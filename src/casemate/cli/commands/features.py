@@ -11,5 +11,5 @@ HELP = "Prints what this build supports of the OCI runtime specification, as JSO
 
 def main(arguments: list[str]) -> int:
     if read(arguments, [], usage="features", help=HELP, least=0, most=0) is not None:
-        print(jsonlite.dumps(features(), indent=2))  # noqa: T201
+        print(jsonlite.dumps(features(), indent=2))
     return 0

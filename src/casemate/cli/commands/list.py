@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from casemate import jsonlite
 from casemate.cli.commands.state import state_document
 from casemate.cli.main import Globals
@@ -28,11 +27,11 @@ def main(arguments: list[str]) -> int:
     if form not in ("table", "json"):
         raise UsageError(f"--format: expected table or json, got {form!r}")
     if parsed.flag("quiet"):
-        print("".join(f"{name}\n" for name in store.list_ids(Globals.root)), end="")  # noqa: T201
+        print("".join(f"{name}\n" for name in store.list_ids(Globals.root)), end="")
         return 0
     rows = _rows()
     if form == "json":
-        print(jsonlite.dumps(rows) if rows else "null")  # noqa: T201  (as runc: engines parse it)
+        print(jsonlite.dumps(rows) if rows else "null")
     else:
         _print_table(rows)
     return 0
@@ -64,4 +63,4 @@ def _print_table(rows: list[dict[str, object]]) -> None:
     cells = [[name.upper() for name in _COLUMNS]] + [[str(row[name]) for name in _COLUMNS] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(_COLUMNS))]
     for line in cells:
-        print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())  # noqa: T201
+        print("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -16,9 +16,7 @@ OPTIONS = [
 
 
 def main(arguments: list[str]) -> int:
-    parsed = read(
-        arguments, OPTIONS, usage="ps [options] [ID [PS OPTION...]]", help=HELP, least=0, most=1 << 10, command=True
-    )
+    parsed = read(arguments, OPTIONS, usage="ps [options] [ID [PS OPTION...]]", help=HELP, least=0, most=1 << 10, command=True)
     if parsed is None:
         return 0
     if not parsed.arguments:
@@ -30,7 +28,7 @@ def main(arguments: list[str]) -> int:
         pids = container.cgroup().pids(all=True) or [container.record.pid]
     form = parsed.value("format", "table")
     if form == "json":
-        print(jsonlite.dumps(pids))  # noqa: T201
+        print(jsonlite.dumps(pids))
     elif form == "table":
         _print_table(set(pids), parsed.arguments[1:] or ["-ef"])
     else:
@@ -41,7 +39,7 @@ def main(arguments: list[str]) -> int:
 def _print_table(pids: set[int], options: list[str]) -> None:
     import subprocess
 
-    done = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)  # noqa: S603, S607
+    done = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise CasemateError(f"ps {' '.join(options)}: {done.stderr.strip()}")
     lines = done.stdout.splitlines()
@@ -49,7 +47,7 @@ def _print_table(pids: set[int], options: list[str]) -> None:
         column = lines[0].split().index("PID")
     except (IndexError, ValueError):
         raise CasemateError("ps: the options give no PID column") from None
-    print(lines[0])  # noqa: T201
+    print(lines[0])
     for line in lines[1:]:
         if int(line.split()[column]) in pids:
-            print(line)  # noqa: T201
+            print(line)

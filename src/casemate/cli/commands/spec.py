@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
     parsed = read(arguments, OPTIONS, usage="spec [options]", help=HELP, least=0, most=0)
     if parsed is None:
         return 0
-    path = os.path.join(parsed.value("bundle", "."), "config.json")  # noqa: PTH118
+    path = os.path.join(parsed.value("bundle", "."), "config.json")
     rootless = parsed.flag("rootless")
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)

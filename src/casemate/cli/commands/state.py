@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
     if parsed is None:
         return 0
     with open_container(parsed.arguments[0]) as container:
-        print(jsonlite.dumps(state_document(container), indent=2))  # noqa: T201
+        print(jsonlite.dumps(state_document(container), indent=2))
     return 0
 
 

@@ -53,7 +53,7 @@ def _from_file(path: str) -> object:
     if path == "-":
         text = sys.stdin.buffer.read()
     else:
-        with open(path, "rb") as file:  # noqa: PTH123
+        with open(path, "rb") as file:
             text = file.read()
     try:
         return jsonlite.loads(text)

@@ -81,9 +81,7 @@ def replace_device_programs(directory: str, program: bytes) -> None:
 def _attached(cgroup: int) -> list[int]:
     """The ids of the programs attached to this very cgroup."""
     ids = ctypes.create_string_buffer(4 * _MAX_PROGRAMS)
-    attributes = pack(
-        "=IIIIQI", cgroup, _ATTACH_CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), _MAX_PROGRAMS
-    )
+    attributes = pack("=IIIIQI", cgroup, _ATTACH_CGROUP_DEVICE, 0, 0, ctypes.addressof(ids), _MAX_PROGRAMS)
     _, answer = _bpf(_PROG_QUERY, attributes)
     count = int(unpack_from("=I", answer, 24)[0])
     return list(unpack_from(f"={count}I", ids.raw, 0))

@@ -66,7 +66,10 @@ def lower(rules: list[Rule], current_list: str) -> list[tuple[str, str]]:
         return [("devices.allow", "a"), *(("devices.deny", _text(*item)) for item in target.exceptions.items())]
     if current is None:
         return [("devices.deny", "a"), *(("devices.allow", _text(*item)) for item in target.exceptions.items())]
-    return [*_changes("devices.allow", target.exceptions, current), *_changes("devices.deny", current, target.exceptions)]
+    return [
+        *_changes("devices.allow", target.exceptions, current),
+        *_changes("devices.deny", current, target.exceptions),
+    ]
 
 
 def _changes(file: str, wanted: dict[Key, str], present: dict[Key, str]) -> list[tuple[str, str]]:
@@ -101,9 +104,7 @@ def _covers(wide: Key, narrow: Key) -> bool:
 
 
 def _overlaps(first: Key, second: Key) -> bool:
-    return first[0] == second[0] and all(
-        a == b or ANY in (a, b) for a, b in zip(first[1:], second[1:], strict=True)
-    )
+    return first[0] == second[0] and all(a == b or ANY in (a, b) for a, b in zip(first[1:], second[1:], strict=True))
 
 
 def _text(key: Key, access: str) -> str:

@@ -139,9 +139,7 @@ def rdma_writes(resources: dict[str, object]) -> list[Write]:
     return writes
 
 
-def check_usage(
-    resources: dict[str, object], file: str, read_current: Callable[[str, str], str | None]
-) -> None:
+def check_usage(resources: dict[str, object], file: str, read_current: Callable[[str, str], str | None]) -> None:
     """`memory.checkBeforeUpdate`: refuses a limit below the present usage, instead of having the kernel kill for it."""
     memory = Section(resources, "memory")
     limit = memory.set_integer("limit")

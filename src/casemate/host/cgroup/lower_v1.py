@@ -22,9 +22,7 @@ _THROTTLE_FILES = {
 }
 
 
-def lower(
-    resources: dict[str, object], read_current: Callable[[str, str], str | None]
-) -> list[Write]:
+def lower(resources: dict[str, object], read_current: Callable[[str, str], str | None]) -> list[Write]:
     """What to write, in order; devices apart. `read_current(controller, file)` is a file's text, None where it does not exist.
 
     Raises CgroupError for values the kernel would refuse or silently change.

@@ -30,7 +30,9 @@ def join(place: Place, pid: int, beside: int = 0) -> None:
             if error.errno == errno.EBUSY and beside and place.version == 2 and path == place.path:
                 path = _cgroup_of(place, beside)
             elif error.errno == errno.EINVAL and place.version == 1 and attempt < _EINVAL_TRIES - 1:
-                time.sleep(0.005)  # v1's cpu controller refuses a task that is still being forked (runc cgroups.WriteCgroupProc)
+                time.sleep(
+                    0.005
+                )  # v1's cpu controller refuses a task that is still being forked (runc cgroups.WriteCgroupProc)
             else:
                 raise files.failure(
                     error, f"cannot put process {pid} into it", controller=place.label, path=path

@@ -100,7 +100,10 @@ def _check_unused(place: Place) -> None:
             f"the container's cgroup is not empty: {count} processes", controller=place.label, path=place.path,
             field="linux.cgroupsPath", remedy="choose another path, or end the processes",
         )  # fmt: skip
-    if files.read_or(place.file("freezer.state"), "") == "FROZEN" or files.read_or(place.file("cgroup.freeze"), "") == "1":
+    if (
+        files.read_or(place.file("freezer.state"), "") == "FROZEN"
+        or files.read_or(place.file("cgroup.freeze"), "") == "1"
+    ):
         raise CgroupError(
             "the container's cgroup is frozen", controller=place.label, path=place.path, remedy="remove or thaw it"
         )

@@ -19,7 +19,7 @@ _LINKS = (("/proc/self/fd", "/dev/fd"), ("/proc/self/fd/0", "/dev/stdin"), ("/pr
 
 def lower(spec: Object, linux: Object, plan: PlanBuilder) -> None:
     """All mounts in order, then devices and links."""
-    for index, mount in enumerate(spec.get("mounts") or []):  # type: ignore[attr-defined, var-annotated, arg-type]
+    for index, mount in enumerate(spec.get("mounts") or []):  # type: ignore[var-annotated, arg-type]
         _mount(mount, index, plan)
     _devices(spec, linux, plan)
 
@@ -83,9 +83,7 @@ def _cgroup(mount: Object, options: Options, plan: PlanBuilder) -> None:
     if len(entries) == 1 and entries[0].get("kind") == "v2":
         _cgroup_entry(entries[0], destination, options.flags, plan)
         return
-    plan.add(
-        Phase.MOUNTS, "mount", destination=destination, source="tmpfs", fstype="tmpfs", flags=options.flags & ~MS_RDONLY, data="mode=755", create="dir"
-    )
+    plan.add(Phase.MOUNTS, "mount", destination=destination, source="tmpfs", fstype="tmpfs", flags=options.flags & ~MS_RDONLY, data="mode=755", create="dir")
     for entry in entries:
         _cgroup_entry(entry, f"{destination}/{entry['name']}", options.flags, plan)
         for link in entry.get("links") or []:  # type: ignore[attr-defined]
@@ -100,9 +98,7 @@ def _cgroup_entry(entry: Object, destination: str, flags: int, plan: PlanBuilder
         plan.add(Phase.MOUNTS, "mount", destination=destination, source=str(entry["host_path"]), flags=flags | MS_BIND, create="dir")
         return
     fstype = "cgroup2" if entry["kind"] == "v2" else "cgroup"
-    plan.add(
-        Phase.MOUNTS, "mount", destination=destination, source="cgroup", fstype=fstype, flags=flags, data=str(entry.get("options") or ""), create="dir"
-    )
+    plan.add(Phase.MOUNTS, "mount", destination=destination, source="cgroup", fstype=fstype, flags=flags, data=str(entry.get("options") or ""), create="dir")
 
 
 def _devices(spec: Object, linux: Object, plan: PlanBuilder) -> None:

@@ -36,9 +36,7 @@ def lower(spec: Object, linux: Object, plan: PlanBuilder) -> None:
 def _sysctl(key: str, kinds: set[str], plan: PlanBuilder) -> str:
     """A key whose value belongs to a namespace of the container's; any other would change the host (runc validator.go sysctl)."""
     name = key.replace("/", ".")
-    needs = "ipc" if name in _IPC_SYSCTLS or name.startswith("fs.mqueue.") else "network" if name.startswith("net.") else "user" if name.startswith("user.") else ""
-    if name == "kernel.domainname":
-        needs = "uts"
+    needs = _namespace_of(name)
     if name == "kernel.hostname":
         raise _wrong(plan, f"linux.sysctl.{key}", key, "the field hostname for it")
     if not needs or ".." in name:
@@ -46,6 +44,18 @@ def _sysctl(key: str, kinds: set[str], plan: PlanBuilder) -> str:
     if needs not in kinds:
         raise _wrong(plan, f"linux.sysctl.{key}", key, f"a {needs} namespace to go with it: it would change the host's")
     return name
+
+
+def _namespace_of(name: str) -> str:
+    """The type of namespace that a sysctl's value belongs to; empty if it is the host's."""
+    if name in _IPC_SYSCTLS or name.startswith("fs.mqueue."):
+        return "ipc"
+    if name == "kernel.domainname":
+        return "uts"
+    for prefix, kind in (("net.", "network"), ("user.", "user")):
+        if name.startswith(prefix):
+            return kind
+    return ""
 
 
 def _unavailable(linux: Object, plan: PlanBuilder) -> None:
