@@ -32,7 +32,7 @@ demo: setup
 	$(BIN)/python demo/demo.py
 
 check: setup
-	$(BIN)/ruff check src tests bench packaging demo
+	$(BIN)/ruff check src tests packaging
 	$(BIN)/mypy
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings

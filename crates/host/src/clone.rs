@@ -5,6 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::{check, check_long};
 
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of a clone this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -13,16 +15,21 @@ pub enum Side {
 }
 
 /// Clones this process as fork(2) does, into new namespaces, as a sibling (`CLONE_PARENT`): the child's parent is this process's parent.
+/// `cgroup`: a v2 directory that the child starts in.
 ///
 /// # Errors
 /// As clone3(2); `EINVAL` if this process has more than one thread, since locks held by the others would stay held in the child.
-pub fn clone_sibling(namespaces: u64) -> io::Result<Side> {
+pub fn clone_sibling(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     if std::fs::read_dir("/proc/self/task").is_ok_and(|tasks| tasks.count() > 1) {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
     // SAFETY: all-zero is a legal clone_args: no pidfd, no stack (fork semantics), no tid set.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces | libc::CLONE_PARENT as u64;
+    if let Some(directory) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::from(directory.as_raw_fd().unsigned_abs());
+    }
     // With CLONE_PARENT the exit signal is the parent's own; clone3 demands 0 here.
     args.exit_signal = 0;
     // SAFETY: `args` is valid for its size; without a stack the child runs on a copy of this address space, as after fork, and this

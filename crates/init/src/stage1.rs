@@ -77,11 +77,14 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
         .new
         .iter()
         .fold(0, |flags, kind| flags | clone_flag(*kind));
-    match clone_sibling(flags).context(|| "clone3".into())? {
+    let cgroup = CgroupFiles::take(&plan)?;
+    let into = cgroup.into.as_ref().map(AsFd::as_fd);
+    match clone_sibling(flags, into).context(|| "clone3".into())? {
         Side::Child => {
             drop(release);
             wait_for_release(&released)?;
             ids::set_dumpable(false).context(|| "PR_SET_DUMPABLE".into())?;
+            cgroup.join()?;
             Ok(Started::Child(
                 Box::new(plan),
                 child::Prepared { filters, trees },
@@ -96,13 +99,45 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
     }
 }
 
+/// The cgroups' files, opened by the starter: the kernel asks who opened them, so a process in a user namespace may write them.
+struct CgroupFiles {
+    tasks: Vec<OwnedFd>,
+    into: Option<OwnedFd>,
+}
+
+impl CgroupFiles {
+    fn take(plan: &Plan) -> Result<Self> {
+        let Some(cgroup) = &plan.cgroup else {
+            return Ok(Self {
+                tasks: Vec::new(),
+                into: None,
+            });
+        };
+        let take = |fd: &i32| process::take_fd(*fd).context(|| format!("cgroup descriptor {fd}"));
+        let tasks = cgroup.tasks.iter().map(take).collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            tasks,
+            into: cgroup.into.as_ref().map(take).transpose()?,
+        })
+    }
+
+    /// Joins v1's hierarchies. A thread that moves itself (`0` to `tasks`) takes no cgroup_threadgroup_rwsem, so it does not wait for the RCU grace
+    /// period, 4 to 9 ms here, that a write of another's pid to `cgroup.procs` begins with (Linux: cgroup_procs_write_start).
+    fn join(self) -> Result<()> {
+        for file in &self.tasks {
+            rustix::io::write(file, b"0").context(|| "join the cgroup".into())?;
+        }
+        Ok(())
+    }
+}
+
 /// The child goes on when stage 1 has written its maps; if stage 1 dies first, the pipe ends and so does the child.
 fn wait_for_release(pipe: &OwnedFd) -> Result<()> {
     let mut byte = [0u8];
     loop {
         match rustix::io::read(pipe, &mut byte) {
             Ok(1) => return Ok(()),
-            Ok(_) => std::process::exit(1),
+            Ok(_) => return Err(Error::plain("stage 1 ended before it released the child")),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(Error::io("release", &error.into())),
         }

@@ -6,7 +6,7 @@ pub mod seccomp;
 
 use serde::Deserialize;
 
-pub use op::{IdMaps, Join, JoinKind, Namespace, Op};
+pub use op::{Cgroup, IdMaps, Join, JoinKind, Namespace, Op};
 
 /// The version both sides speak.
 pub const VERSION: u32 = 1;
@@ -28,6 +28,8 @@ pub struct Plan {
     pub oom_score_adj: Option<i32>,
     #[serde(default)]
     pub listen: Option<i32>,
+    #[serde(default)]
+    pub cgroup: Option<Cgroup>,
     #[serde(default)]
     pub keep_fds: Vec<i32>,
     pub ops: Vec<Op>,

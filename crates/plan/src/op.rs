@@ -175,6 +175,18 @@ pub enum JoinKind {
     Pidfd,
 }
 
+/// The cgroups of the process, as descriptors.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cgroup {
+    /// v1's `tasks` files, open for writing.
+    #[serde(default)]
+    pub tasks: Vec<i32>,
+    /// v2's directory.
+    #[serde(default)]
+    pub into: Option<i32>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdMaps {

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERBS = {
-    "do": "run a command now in a sandbox of its own, with no image",
     "create": "create a container from a bundle",
     "start": "start the program of a created container",
     "run": "create and start a container",
@@ -26,16 +25,13 @@ VERBS = {
     "delete": "delete a container",
     "exec": "run a further process in a container",
     "list": "list containers",
-    "ps": "list the processes of a container; without an id, the sandboxes",
+    "ps": "list the processes of a container",
     "pause": "suspend all processes of a container",
     "resume": "resume a paused container",
     "update": "change a container's resource limits",
     "events": "show a container's events and statistics",
     "spec": "write a config.json to start from",
     "features": "print the OCI features of this build",
-    "doctor": "say what this host can do, and what to change",
-    "surface": "count the host system calls a program can reach",
-    "logs": "show a sandbox's log",
 }
 OPTIONS = [
     Option("root", VALUE, "the directory of containers' state (default /run/casemate, or below XDG_RUNTIME_DIR)", "DIR"),

@@ -29,7 +29,9 @@ class LowerContext:
     """One lowering. cgroup_mounts: what Manager.mounts() returned. open_namespace(path): a descriptor that the caller closes."""
 
     __slots__ = (
-        "bundle", "cgroup_mounts", "container_id", "host", "listen_fd", "no_new_keyring", "no_pivot", "open_namespace", "preserve_fds",
+        "bundle",
+        "cgroup", "cgroup_mounts", "container_id", "host", "listen_fd", "no_new_keyring", "no_pivot", "open_namespace",
+        "overlay", "preserve_fds",
         "rootfs", "state_json", "terminal_size", "use_agent",
     )  # fmt: skip
 
@@ -38,6 +40,8 @@ class LowerContext:
         self.bundle = bundle
         self.rootfs = rootfs
         self.host = host
+        self.cgroup: dict[str, object] | None = None  # descriptors to join by: {tasks: [fd], into: fd or None}
+        self.overlay: dict[str, object] | None = None  # {lower, upper, work}: the root is this overlay
         self.cgroup_mounts: list[dict[str, object]] = []
         self.no_pivot = False
         self.no_new_keyring = False

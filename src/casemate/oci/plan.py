@@ -71,6 +71,7 @@ class PlanBuilder:
             "id_maps": self.id_maps,
             "oom_score_adj": self.oom_score_adj,
             "listen": self.context.listen_fd,
+            "cgroup": self.context.cgroup,
             "keep_fds": self.keep_fds,
             "ops": [op for _, op in self._ops],
         }

@@ -42,7 +42,8 @@ class CreateRequest:
     """
 
     __slots__ = (
-        "bundle", "console", "container_id", "isolation", "name", "no_new_keyring", "no_pivot", "preserve_fds", "rootless",
+        "bundle", "console", "container_id", "isolation", "name", "no_new_keyring", "no_pivot",
+        "overlay", "preserve_fds", "rootless",
         "scratch", "spec", "state_root", "stdio", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
     )  # fmt: skip
 
@@ -63,6 +64,7 @@ class CreateRequest:
         self.subuid: list[int] = []
         self.name = ""
         self.use_agent = False
+        self.overlay: dict[str, object] | None = None  # {lower, upper, work}: the root is this overlay
         self.terminal_size = (0, 0)
 
 
@@ -149,7 +151,9 @@ class _Creation:
         manager = self._cgroup()
         listener = self._listen()
         try:
-            plan = lower_create(request.spec, self._context(manager, listener.fileno()))
+            context = self._context(manager, listener.fileno())
+            context.cgroup = open_cgroup(manager, self.descriptors)
+            plan = lower_create(request.spec, context)
             descriptors = (*self.descriptors, listener.fileno(), *self._preserved())
             handlers = Handlers(
                 child=self._on_child,
@@ -195,6 +199,7 @@ class _Creation:
         )
         context.cgroup_mounts = manager.mounts("cgroup" in self.namespaces)
         context.no_pivot = request.no_pivot
+        context.overlay = request.overlay
         context.no_new_keyring = request.no_new_keyring
         context.listen_fd = listen_fd
         context.preserve_fds = request.preserve_fds
@@ -220,7 +225,9 @@ class _Creation:
     def _on_barrier(self, name: str, manager: Manager) -> None:
         record = self.container.record
         if name == "cgroup":
-            manager.join(record.pid)
+            if manager.scope is not None:
+                manager.join(record.pid)
+                record.cgroup = manager.to_state()
             self.entry.save(record)
         elif name == "createRuntime":
             run_hooks(self.container, self.request.spec, "prestart", CREATING)
@@ -233,6 +240,22 @@ class _Creation:
             os.close(fd)
             raise SpecError(file=store.CONFIG_FILE, json_path="process.terminal", value=True, expected="false, or a console socket")
         self.request.console(fd)
+
+
+def open_cgroup(manager: Manager, descriptors: list[int]) -> dict[str, object] | None:
+    """The cgroup's files as the plan takes them, added to `descriptors`; None where systemd moves the process (at the barrier)."""
+    if manager.scope is not None:
+        return None
+    tasks, directory = manager.join_files()
+    first = len(descriptors)
+    for path in tasks:  # one by one: what is open when the next fails is the caller's to close
+        descriptors += (os.open(path, os.O_WRONLY | os.O_CLOEXEC),)
+    opened = descriptors[first:]
+    into = None
+    if directory:
+        into = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptors.append(into)
+    return {"tasks": opened, "into": into}
 
 
 def write_pid_file(path: str, pid: int) -> None:

@@ -12,6 +12,7 @@ from casemate.isolation.base import Handlers, Launch
 from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_exec
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
+from casemate.runtime.create import open_cgroup
 from casemate.runtime.seccomp_agent import send_listener
 
 TYPE_CHECKING = False
@@ -63,6 +64,8 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
     context = LowerContext(container_id=container.id, bundle=record.bundle, rootfs=record.rootfs, host=host_facts(manager.mode))
     context.preserve_fds = request.preserve_fds
     context.terminal_size = request.terminal_size
+    opened: list[int] = []
+    context.cgroup = open_cgroup(manager, opened)
     plan = lower_exec(spec, request.process, context)
     plan["join"] = [{"kind": "pidfd", "fd": pidfd, "flags": foreign_namespaces(record.pid)}]
     started = [0]
@@ -71,8 +74,8 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
         started[0] = pid
 
     def on_barrier(name: str) -> None:
-        if name == "cgroup":
-            manager.join(started[0])
+        if name == "cgroup" and manager.scope is not None:
+            manager.join(started[0], beside=record.pid)
 
     def on_console(fd: int) -> None:
         if request.console is None:
@@ -86,9 +89,13 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
         console=on_console,
         seccomp_listener=lambda fd: send_listener(container, spec, fd),
     )
-    descriptors = (pidfd, *range(3, 3 + request.preserve_fds))
+    descriptors = (pidfd, *opened, *range(3, 3 + request.preserve_fds))
     launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
-    return registry.get(record.isolation).exec(launch)
+    try:
+        return registry.get(record.isolation).exec(launch)
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def foreign_namespaces(pid: int) -> int:

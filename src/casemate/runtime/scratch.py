@@ -7,6 +7,8 @@ import os
 
 def remove_scratch(paths: list[str]) -> None:
     """Removes the trees, without following a link out of them. What is already gone is no error."""
+    if not paths:
+        return  # shutil's import costs 7 ms
     import shutil
 
     for path in paths:

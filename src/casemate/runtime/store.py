@@ -17,7 +17,7 @@ import os
 import stat
 
 from casemate import jsonlite
-from casemate.errors import CasemateError, ContainerExists, ContainerNotFound, UsageError
+from casemate.errors import ContainerExists, ContainerNotFound, UsageError
 
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _MAX_ID = 1024
@@ -76,7 +76,7 @@ class Record:
     def from_json(cls, text: bytes, container_id: str) -> Record:
         value = jsonlite.loads(text)
         if not isinstance(value, dict):
-            raise CasemateError(f"state of container {container_id!r} is not an object")
+            raise jsonlite.JsonError(f"state of container {container_id!r} is not an object")
         record = cls(container_id)
         for slot in cls.__slots__:
             if slot in value and isinstance(value[slot], type(getattr(record, slot))):

@@ -24,6 +24,10 @@ pub(super) fn apply(tree: &OwnedFd, idmap: &Idmap) -> Result<()> {
     set_attributes(tree.as_fd(), attributes, idmap.recursive).context(|| "id-mapped mount".into())
 }
 
+#[expect(
+    clippy::exit,
+    reason = "the holder is a copy of this process: it must run nothing else of it"
+)]
 /// A user namespace with these maps. A child holds it for as long as it takes to open it.
 fn namespace_with(uid: &[IdMapping], gid: &[IdMapping]) -> Result<OwnedFd> {
     const CLONE_NEWUSER: u64 = 0x1000_0000;

@@ -1,28 +1,23 @@
-"""`casemate ps ID [ps options]`; without an id, the table of sandboxes."""
+"""`casemate ps ID [ps options]`."""
 
 from __future__ import annotations
 
 from casemate import jsonlite
-from casemate.cli.options import FLAG, VALUE, Option
+from casemate.cli.options import VALUE, Option
 from casemate.cli.verb import open_container, read
 from casemate.errors import CasemateError, UsageError
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
 
-HELP = "Lists the processes of a container, or with no id the running sandboxes."
+HELP = "Lists the processes of a container."
 OPTIONS = [
     Option("format f", VALUE, "table (default) or json", "FORMAT"),
-    Option("json", FLAG, "without an id: the sandboxes as JSON"),
 ]
 
 
 def main(arguments: list[str]) -> int:
-    parsed = read(arguments, OPTIONS, usage="ps [options] [ID [PS OPTION...]]", help=HELP, least=0, most=1 << 10, command=True)
+    parsed = read(arguments, OPTIONS, usage="ps [options] ID [PS OPTION...]", help=HELP, least=1, most=1 << 10, command=True)
     if parsed is None:
         return 0
-    if not parsed.arguments:
-        from casemate.cli.commands.ps_table import list_table
-
-        return list_table(parsed.flag("json") or parsed.value("format") == "json")
     with open_container(parsed.arguments[0]) as container:
         container.need("list the processes of", CREATED, RUNNING, PAUSED)
         pids = container.cgroup().pids(all=True) or [container.record.pid]

@@ -26,9 +26,7 @@ def _bpf(command: int, attributes: bytes) -> tuple[int, bytes]:
     buffer = ctypes.create_string_buffer(attributes, _ATTR_SIZE)
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    result = libc.syscall(
-        ctypes.c_long(number), ctypes.c_long(command), ctypes.byref(buffer), ctypes.c_ulong(_ATTR_SIZE)
-    )
+    result = libc.syscall(ctypes.c_long(number), ctypes.c_long(command), ctypes.byref(buffer), ctypes.c_ulong(_ATTR_SIZE))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -39,9 +37,7 @@ def load_device_program(program: bytes) -> int:
     """Loads a program and returns its descriptor (the caller's). Raises OSError; CgroupError with the verifier's words."""
     instructions = ctypes.create_string_buffer(program, len(program))
     licence = ctypes.create_string_buffer(b"Apache-2.0")
-    attributes = pack(
-        "=IIQQ", _TYPE_CGROUP_DEVICE, len(program) // 8, ctypes.addressof(instructions), ctypes.addressof(licence)
-    )
+    attributes = pack("=IIQQ", _TYPE_CGROUP_DEVICE, len(program) // 8, ctypes.addressof(instructions), ctypes.addressof(licence))
     try:
         return _bpf(_PROG_LOAD, attributes)[0]
     except OSError as error:

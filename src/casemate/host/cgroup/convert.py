@@ -37,9 +37,7 @@ def swap_of_memory_and_swap(memory_and_swap: int, memory: int) -> str:
     if memory <= 0:
         raise CgroupError("swap is memory and swap together, so a memory limit is needed with it", field=_SWAP)
     if memory_and_swap < memory:
-        raise CgroupError(
-            f"{memory_and_swap} is memory and swap together and must not be below the limit {memory}", field=_SWAP
-        )
+        raise CgroupError(f"{memory_and_swap} is memory and swap together and must not be below the limit {memory}", field=_SWAP)
     return str(memory_and_swap - memory)
 
 

@@ -51,9 +51,7 @@ class Bus:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    def call(
-        self, destination: str, path: str, interface: str, member: str, signature: str = "", *values: Any
-    ) -> list[Any]:
+    def call(self, destination: str, path: str, interface: str, member: str, signature: str = "", *values: Any) -> list[Any]:
         """Calls a method and returns the answer's values. Raises DbusError with the error's name if it is refused."""
         self._serial += 1
         serial = self._serial

@@ -36,9 +36,7 @@ def apply(places: list[Place], value: object, *, rootless: bool) -> None:
     except OSError as error:
         if error.errno in (errno.EPERM, errno.EACCES, errno.ENOENT) and (rootless or _in_user_namespace()):
             return
-        raise files.failure(
-            error, "cannot set the device rules", controller="devices", path=place.path, field=_FIELD
-        ) from error
+        raise files.failure(error, "cannot set the device rules", controller="devices", path=place.path, field=_FIELD) from error
 
 
 def _place(places: list[Place]) -> Place | None:

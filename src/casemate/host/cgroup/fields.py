@@ -105,6 +105,11 @@ def as_objects(value: object, field: str) -> list[dict[str, object]]:
     return value
 
 
+def cpuset_writes(cpu: Section) -> list[Write]:
+    """`cpu.cpus` and `cpu.mems`; the files are the same in v1 and v2."""
+    return [Write("cpuset", f"cpuset.{name}", text, cpu.field(name)) for name in ("cpus", "mems") if (text := cpu.cpu_list(name))]
+
+
 def hugepage_writes(resources: dict[str, object], limit_file: str, reservation_file: str) -> list[Write]:
     """`hugepageLimits`. The file names have `{}` for the page size (`2MB`)."""
     writes = []
@@ -147,6 +152,4 @@ def check_usage(resources: dict[str, object], file: str, read_current: Callable[
         return
     usage = read_current("memory", file)
     if usage is not None and usage.isdecimal() and int(usage) > limit:
-        raise CgroupError(
-            f"limit {limit} is below the present usage {usage}", controller="memory", field=memory.field("limit")
-        )
+        raise CgroupError(f"limit {limit} is below the present usage {usage}", controller="memory", field=memory.field("limit"))

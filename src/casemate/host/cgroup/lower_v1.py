@@ -7,7 +7,7 @@ that is refused with EINVAL once more after the others of its controller, so one
 from __future__ import annotations
 
 from casemate.errors import CgroupError
-from casemate.host.cgroup.fields import Section, Write, check_usage, hugepage_writes, rdma_writes
+from casemate.host.cgroup.fields import Section, Write, check_usage, cpuset_writes, hugepage_writes, rdma_writes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,9 +28,7 @@ def lower(resources: dict[str, object], read_current: Callable[[str, str], str |
     Raises CgroupError for values the kernel would refuse or silently change.
     """
     if resources.get("unified"):
-        raise CgroupError(
-            "unified is for hosts with cgroup v2 only; this host has v1 controllers", field="linux.resources.unified"
-        )
+        raise CgroupError("unified is for hosts with cgroup v2 only; this host has v1 controllers", field="linux.resources.unified")
     check_usage(resources, "memory.usage_in_bytes", read_current)
     return [
         *_memory(Section(resources, "memory")),
@@ -81,9 +79,7 @@ def _cpu(cpu: Section) -> list[Write]:
     writes = []
     if shares := cpu.set_integer("shares"):
         if not _MIN_SHARES <= shares <= _MAX_SHARES:
-            raise CgroupError(
-                f"expected {_MIN_SHARES} to {_MAX_SHARES}, got {shares}", controller="cpu", field=cpu.field("shares")
-            )
+            raise CgroupError(f"expected {_MIN_SHARES} to {_MAX_SHARES}, got {shares}", controller="cpu", field=cpu.field("shares"))
         writes.append(Write("cpu", "cpu.shares", str(shares), cpu.field("shares")))
     for name, file in (
         ("realtimePeriod", "cpu.rt_period_us"),
@@ -97,10 +93,7 @@ def _cpu(cpu: Section) -> list[Write]:
         number = cpu.integer(name)
         if number is not None:
             writes.append(Write("cpu", file, str(number), cpu.field(name)))
-    for name in ("cpus", "mems"):
-        if text := cpu.cpu_list(name):
-            writes.append(Write("cpuset", f"cpuset.{name}", text, cpu.field(name)))
-    return writes
+    return writes + cpuset_writes(cpu)
 
 
 def _pids(pids: Section) -> list[Write]:
@@ -124,8 +117,7 @@ def _blkio(block: Section, read_current: Callable[[str, str], str | None]) -> li
     for device, value, field in block.devices("weightDevice", "leafWeight"):
         writes.append(Write("blkio", "blkio.leaf_weight_device", f"{device} {value}", field))
     for name, file in _THROTTLE_FILES.items():
-        for device, value, field in block.devices(name, "rate"):
-            writes.append(Write("blkio", file, f"{device} {value}", field))  # noqa: PERF401
+        writes += [Write("blkio", file, f"{device} {value}", field) for device, value, field in block.devices(name, "rate")]
     return writes
 
 

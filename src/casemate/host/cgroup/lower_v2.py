@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from casemate.errors import CgroupError
 from casemate.host.cgroup.convert import io_weight_of_blkio, limit_text, swap_of_memory_and_swap, weight_of_shares
-from casemate.host.cgroup.fields import Section, Write, check_usage, hugepage_writes, rdma_writes
+from casemate.host.cgroup.fields import Section, Write, check_usage, cpuset_writes, hugepage_writes, rdma_writes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,9 +19,7 @@ _IO_MAX_KEYS = {
     "throttleReadIOPSDevice": "riops", "throttleWriteIOPSDevice": "wiops",
 }  # fmt: skip
 # What the runtime itself steers by; a specification that wrote them could move or freeze processes of others.
-_RESERVED = frozenset(
-    "cgroup." + name for name in ("procs", "threads", "kill", "freeze", "type", "subtree_control", "controllers")
-)
+_RESERVED = frozenset("cgroup." + name for name in ("procs", "threads", "kill", "freeze", "type", "subtree_control", "controllers"))
 _DEFAULT_PERIOD = 100000
 
 
@@ -79,10 +77,7 @@ def _cpu(cpu: Section, read_current: Callable[[str, str], str | None]) -> list[W
     burst = cpu.integer("burst")
     if burst is not None:
         writes.append(Write("cpu", "cpu.max.burst", str(burst), cpu.field("burst")))
-    for name in ("cpus", "mems"):
-        if text := cpu.cpu_list(name):
-            writes.append(Write("cpuset", f"cpuset.{name}", text, cpu.field(name)))
-    return writes
+    return writes + cpuset_writes(cpu)
 
 
 def _cpu_max(quota: int, period: int, read_current: Callable[[str, str], str | None]) -> str:
@@ -112,8 +107,7 @@ def _io(block: Section, read_current: Callable[[str, str], str | None]) -> list[
             converted = number if has_bfq else io_weight_of_blkio(number)
             writes.append(Write("io", file, f"{device} {converted}", field))
     for name, key in _IO_MAX_KEYS.items():
-        for device, rate, field in block.devices(name, "rate"):
-            writes.append(Write("io", "io.max", f"{device} {key}={rate or 'max'}", field))  # noqa: PERF401
+        writes += [Write("io", "io.max", f"{device} {key}={rate or 'max'}", field) for device, rate, field in block.devices(name, "rate")]
     return writes
 
 

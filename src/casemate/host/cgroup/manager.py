@@ -16,12 +16,13 @@ from __future__ import annotations
 import errno
 
 from casemate.errors import CgroupError
-from casemate.host.cgroup import device_access, files, freezer, oom, processes, tree, writer
+from casemate.host.cgroup import files, freezer, processes, tree, writer
 from casemate.host.cgroup import mounts as mounting
 from casemate.host.cgroup.place import Place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from casemate.host.cgroup.oom import OomSource
     from casemate.host.cgroup.systemd import Scope
 
 _UNREACHABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
@@ -53,11 +54,8 @@ class Manager:
             self.owned = True
             return
         made: list[Place] = []
-        kept: list[Place] = []
         try:
-            for place in self.places:
-                if self._make(place, made):
-                    kept.append(place)
+            kept = [place for place in self.places if self._make(place, made)]
         except CgroupError:
             tree.remove_if_empty(made)
             raise
@@ -66,14 +64,12 @@ class Manager:
 
     def _make(self, place: Place, made: list[Place]) -> bool:
         try:
-            if tree.make(place):
+            if tree.make(place, gives_controllers=not self.has_v1_controllers()):
                 made.append(place)
         except OSError as error:
             if self.rootless and error.errno in _UNREACHABLE:
                 return False
-            raise files.failure(
-                error, "cannot make the container's cgroup", controller=place.label, path=place.path
-            ) from error
+            raise files.failure(error, "cannot make the container's cgroup", controller=place.label, path=place.path) from error
         return True
 
     def apply(self, resources: dict[str, object]) -> None:
@@ -82,28 +78,37 @@ class Manager:
             self._pending = resources
             return
         self._write(resources)
-        device_access.apply(self.places, resources.get("devices"), rootless=self.rootless)
+        self._apply_devices(resources.get("devices"))
 
     def update(self, resources: dict[str, object]) -> None:
         """Changes the limits given and leaves others, device rules included, as they are. Raises CgroupError."""
         self._write(resources)
         if resources.get("devices") is not None:
-            device_access.apply(self.places, resources["devices"], rootless=self.rootless)
+            self._apply_devices(resources["devices"])
+
+    def _apply_devices(self, rules: object) -> None:
+        from casemate.host.cgroup import device_access  # the verbs that only look need none of it
+
+        device_access.apply(self.places, rules, rootless=self.rootless)
 
     def _write(self, resources: dict[str, object]) -> None:
         if not any(value for name, value in resources.items() if name != "devices"):
             return
-        places = self.places
+        v2 = [place for place in self.places if place.version == 2]
+        for_v2 = resources
         if self.has_v1_controllers():
             from casemate.host.cgroup import lower_v1
 
-            places = [place for place in places if place.version == 1]
-            writes = lower_v1.lower(resources, lambda *file: writer.read_current(places, *file))
-        else:
-            from casemate.host.cgroup import lower_v2
+            v1 = [place for place in self.places if place.version == 1]
+            for_v2 = writer.sections_of_v2(self.places, resources)
+            rest = {name: value for name, value in resources.items() if name not in for_v2}
+            writer.write_all(v1, lower_v1.lower(rest, lambda *file: writer.read_current(v1, *file)))
+            if not for_v2:
+                return
+            tree.give_controllers(v2[0])
+        from casemate.host.cgroup import lower_v2
 
-            writes = lower_v2.lower(resources, lambda *file: writer.read_current(places, *file))
-        writer.write_all(places, writes)
+        writer.write_all(v2, lower_v2.lower(for_v2, lambda *file: writer.read_current(v2, *file)))
 
     def has_v1_controllers(self) -> bool:
         """Whether limits are v1's: some hosts have v1 for systemd's own hierarchy only."""
@@ -168,10 +173,14 @@ class Manager:
 
     def oom_kills(self) -> int:
         """How many processes the kernel killed for the memory limit."""
+        from casemate.host.cgroup import oom
+
         return oom.kills(self.places)
 
-    def oom_event_source(self) -> oom.OomSource:
+    def oom_event_source(self) -> OomSource:
         """What tells of out-of-memory kills as they happen; the caller closes it. Raises CgroupError without a memory controller."""
+        from casemate.host.cgroup import oom
+
         return oom.OomSource(self.places)
 
     def mounts(self, has_cgroup_namespace: bool) -> list[dict[str, object]]:

@@ -21,9 +21,7 @@ def kills(places: list[Place]) -> int:
         return 0
     if place.version == 2:
         return files.read_table(place.file("memory.events")).get("oom_kill", 0)
-    return sum(
-        files.read_table(f"{directory}/memory.oom_control").get("oom_kill", 0) for directory in tree.walk(place.path)
-    )
+    return sum(files.read_table(f"{directory}/memory.oom_control").get("oom_kill", 0) for directory in tree.walk(place.path))
 
 
 class OomSource:

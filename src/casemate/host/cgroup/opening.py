@@ -27,9 +27,7 @@ def open_manager(
     found = hierarchy.find(root=root, mountinfo=mountinfo, self_cgroup=self_cgroup)
     mode = hierarchy.mode_of(found)
     if mode == "none" and not rootless:
-        raise CgroupError(
-            "no cgroup filesystem is mounted", path=root, remedy=f"mount -t cgroup2 cgroup2 {root}, or run rootless"
-        )
+        raise CgroupError("no cgroup filesystem is mounted", path=root, remedy=f"mount -t cgroup2 cgroup2 {root}, or run rootless")
     if systemd:
         return _open_systemd(cgroups_path, container_id, found, mode, rootless)
     path = placement.clean(cgroups_path, container_id)
@@ -37,9 +35,7 @@ def open_manager(
     return Manager(mode, places, rootless=rootless)
 
 
-def _open_systemd(
-    cgroups_path: str | None, container_id: str, found: list[hierarchy.Hierarchy], mode: str, rootless: bool
-) -> Manager:
+def _open_systemd(cgroups_path: str | None, container_id: str, found: list[hierarchy.Hierarchy], mode: str, rootless: bool) -> Manager:
     from casemate.host.cgroup.systemd import Scope  # D-Bus: not on the lean path
 
     slice_name, unit = placement.systemd_unit(cgroups_path, container_id, rootless=rootless)

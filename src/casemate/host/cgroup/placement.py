@@ -56,9 +56,7 @@ def systemd_unit(cgroups_path: str | None, container_id: str, *, rootless: bool)
         return ("user.slice" if rootless else "system.slice"), f"casemate-{container_id}.scope"
     parts = cgroups_path.split(":")
     if len(parts) != 3 or not parts[2]:
-        raise CgroupError(
-            f"{cgroups_path!r} is not what --systemd-cgroup takes", field=_FIELD, remedy="write it as slice:prefix:name"
-        )
+        raise CgroupError(f"{cgroups_path!r} is not what --systemd-cgroup takes", field=_FIELD, remedy="write it as slice:prefix:name")
     slice_name, prefix, name = parts
     slice_name = slice_name or ("user.slice" if rootless else "system.slice")
     unit = name if name.endswith(".slice") else f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
@@ -74,9 +72,7 @@ def slice_directory(slice_name: str) -> str:
     stem = slice_name.removesuffix(".slice")
     parts = stem.split("-")
     if not slice_name.endswith(".slice") or "" in parts:
-        raise CgroupError(
-            f"{slice_name!r} is not a slice's name", field=_FIELD, remedy="write it as a.slice or a-b.slice"
-        )
+        raise CgroupError(f"{slice_name!r} is not a slice's name", field=_FIELD, remedy="write it as a.slice or a-b.slice")
     names = ["-".join(parts[: count + 1]) + ".slice" for count in range(len(parts))]
     return "".join("/" + name for name in names)
 

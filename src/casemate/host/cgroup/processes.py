@@ -11,7 +11,7 @@ from casemate.errors import CgroupError
 from casemate.host.cgroup import files, freezer, tree
 from casemate.host.cgroup.place import Place
 
-_ROUNDS = 2000  # of 1 ms: how long to wait for the killed
+_ROUNDS = 2000  # of mostly 1 ms: how long to wait for the killed
 _EINVAL_TRIES = 5
 
 
@@ -30,13 +30,9 @@ def join(place: Place, pid: int, beside: int = 0) -> None:
             if error.errno == errno.EBUSY and beside and place.version == 2 and path == place.path:
                 path = _cgroup_of(place, beside)
             elif error.errno == errno.EINVAL and place.version == 1 and attempt < _EINVAL_TRIES - 1:
-                time.sleep(
-                    0.005
-                )  # v1's cpu controller refuses a task that is still being forked (runc cgroups.WriteCgroupProc)
+                time.sleep(0.005)  # v1's cpu controller refuses a task that is still being forked (runc cgroups.WriteCgroupProc)
             else:
-                raise files.failure(
-                    error, f"cannot put process {pid} into it", controller=place.label, path=path
-                ) from error
+                raise files.failure(error, f"cannot put process {pid} into it", controller=place.label, path=path) from error
 
 
 def _cgroup_of(place: Place, pid: int) -> str:
@@ -100,7 +96,7 @@ def _signal_frozen(places: list[Place], signal: int) -> None:
 
 def _kill_rest(places: list[Place]) -> None:
     """v1 and kernels before 5.14: again and again until none is left; each round the forks since the last one are fewer."""
-    for _ in range(_ROUNDS):
+    for round_ in range(_ROUNDS):
         left = pids(places, below=True)
         if not left:
             return
@@ -108,7 +104,7 @@ def _kill_rest(places: list[Place]) -> None:
             _send(pid, _signal.SIGKILL)
         if freezer.is_frozen(places):
             freezer.thaw(places)  # the v1 freezer holds even the killed
-        time.sleep(0.001)
+        time.sleep(0.0002 if round_ < 5 else 0.001)
     raise CgroupError(
         f"processes {left[:5]} did not end within 2 s of SIGKILL", path=places[0].path, errno=errno.EBUSY,
         remedy="a process in state D waits for a device or a network filesystem",

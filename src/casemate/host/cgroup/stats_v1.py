@@ -15,6 +15,7 @@ _BLKIO = {
     "ioServicedRecursive": ("blkio.bfq.io_serviced_recursive", "blkio.throttle.io_serviced_recursive",
                             "blkio.throttle.io_serviced"),
 }  # fmt: skip
+HUGETLB_V2 = ("hugetlb.{}.current", "hugetlb.{}.max_usage", "hugetlb.{}.events")
 _MEMORY_KINDS = {"usage": "memory.", "swap": "memory.memsw.", "kernel": "memory.kmem.", "kernelTCP": "memory.kmem.tcp."}
 
 
@@ -107,14 +108,14 @@ def blkio_entries(text: str) -> list[dict[str, object]]:
         fields = line.split()
         major, _, minor = fields[0].partition(":") if fields else ("", "", "")
         if len(fields) == 3 and major.isdecimal() and minor.isdecimal():
-            entries.append(
-                {"major": int(major), "minor": int(minor), "op": fields[1], "value": files.to_integer(fields[2])}
-            )
+            entries.append({"major": int(major), "minor": int(minor), "op": fields[1], "value": files.to_integer(fields[2])})
     return entries
 
 
 def _hugetlb(places: list[Place]) -> dict[str, object]:
     place = place_of(places, "hugetlb")
+    if place is not None and place.version == 2:  # hybrid, with this controller on the unified side
+        return hugetlb_sizes(place, *HUGETLB_V2)
     return hugetlb_sizes(place, "hugetlb.{}.usage_in_bytes", "hugetlb.{}.max_usage_in_bytes", "hugetlb.{}.failcnt")
 
 
@@ -124,7 +125,7 @@ def hugetlb_sizes(place: Place | None, usage: str, maximum: str, failures: str) 
     if place is None:
         return result
     try:
-        names = os.listdir(place.path)  # noqa: PTH208
+        names = os.listdir(place.path)
     except OSError:
         return result
     suffix = usage.partition("{}")[2]

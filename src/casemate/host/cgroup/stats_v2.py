@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from casemate.host.cgroup import files
 from casemate.host.cgroup.place import Place
-from casemate.host.cgroup.stats_v1 import hugetlb_sizes
+from casemate.host.cgroup.stats_v1 import HUGETLB_V2, hugetlb_sizes
 
 _MAX = (1 << 64) - 1
 # io.stat's keys and the names under which v1 counted them.
@@ -26,7 +26,7 @@ def collect(places: list[Place]) -> dict[str, object]:
         "memory": _memory(place),
         "pids": _pids(place),
         "blkio": _io(place),
-        "hugetlb": hugetlb_sizes(place, "hugetlb.{}.current", "hugetlb.{}.max_usage", "hugetlb.{}.events"),
+        "hugetlb": hugetlb_sizes(place, *HUGETLB_V2),
     }
 
 

@@ -65,7 +65,7 @@ class Scope:
         self.started = True
 
     def _start_unit(self, bus: Bus, pid: int, resources: dict[str, object]) -> str:
-        arguments = (self.unit, "replace", self.properties(pid, resources), [])
+        arguments: tuple[Any, ...] = (self.unit, "replace", self.properties(pid, resources), [])
         try:
             return str(self._call(bus, "StartTransientUnit", "ssa(sv)a(sa(sv))", *arguments)[0])
         except DbusError as error:
@@ -169,6 +169,4 @@ class Scope:
         return bus.call(_SERVICE, _PATH, interface, member, signature, *values)
 
     def _failure(self, what: str, error: Exception) -> CgroupError:
-        return CgroupError(
-            f"systemd unit {self.unit}: {what}: {error}", path=self._bus_path(), errno=getattr(error, "errno", 0) or 0
-        )
+        return CgroupError(f"systemd unit {self.unit}: {what}: {error}", path=self._bus_path(), errno=getattr(error, "errno", 0) or 0)

@@ -15,9 +15,12 @@ _MODE = 0o755
 _PAUSES_S = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.25, 0.5, 1.0)
 
 
-def make(place: Place) -> bool:
-    """Makes the directory and its missing parents; False if it was there, empty. Raises OSError; CgroupError if it is in use."""
-    return _make_v2(place) if place.version == 2 else _make_v1(place)
+def make(place: Place, *, gives_controllers: bool) -> bool:
+    """Makes the directory and its missing parents; False if it was there, empty. Raises OSError; CgroupError if it is in use.
+
+    gives_controllers: whether v2's parents hand their controllers down; on a hybrid host that is left until one is needed.
+    """
+    return _make_v2(place, gives_controllers) if place.version == 2 else _make_v1(place)
 
 
 def _make_v1(place: Place) -> bool:
@@ -53,15 +56,10 @@ def _inherit_cpuset(path: str) -> None:
             files.write(f"{path}/{name}", files.read(f"{path[: path.rindex('/')]}/{name}"))
 
 
-def _make_v2(place: Place) -> bool:
-    available = files.read(f"{place.mount}/cgroup.controllers").split()
-    current = place.mount
-    made = False
-    for name in place.path[len(place.mount) + 1 :].split("/"):
-        if available:
-            _enable(current, available)
-        current = f"{current}/{name}"
-        made = _make_directory(current, inherits=False)
+def _make_v2(place: Place, gives_controllers: bool) -> bool:
+    made = _make_directory(place.path, inherits=False)
+    if gives_controllers:
+        give_controllers(place)
     if not made:
         _check_unused(place)
     kind = files.read_or(place.file("cgroup.type"), "domain")
@@ -73,6 +71,15 @@ def _make_v2(place: Place) -> bool:
             field="linux.cgroupsPath", remedy="choose a parent without processes",
         )  # fmt: skip
     return made
+
+
+def give_controllers(place: Place) -> None:
+    """Has every parent of a v2 directory, from the top, hand down the controllers it has."""
+    available = files.read_or(f"{place.mount}/cgroup.controllers", "").split()
+    current = place.mount
+    for name in place.path[len(place.mount) + 1 :].split("/"):
+        _enable(current, available)
+        current = f"{current}/{name}"
 
 
 def _enable(directory: str, controllers: list[str]) -> None:
@@ -100,13 +107,8 @@ def _check_unused(place: Place) -> None:
             f"the container's cgroup is not empty: {count} processes", controller=place.label, path=place.path,
             field="linux.cgroupsPath", remedy="choose another path, or end the processes",
         )  # fmt: skip
-    if (
-        files.read_or(place.file("freezer.state"), "") == "FROZEN"
-        or files.read_or(place.file("cgroup.freeze"), "") == "1"
-    ):
-        raise CgroupError(
-            "the container's cgroup is frozen", controller=place.label, path=place.path, remedy="remove or thaw it"
-        )
+    if files.read_or(place.file("freezer.state"), "") == "FROZEN" or files.read_or(place.file("cgroup.freeze"), "") == "1":
+        raise CgroupError("the container's cgroup is frozen", controller=place.label, path=place.path, remedy="remove or thaw it")
 
 
 def children(path: str) -> list[str]:
@@ -150,7 +152,10 @@ def _remove_tree(path: str) -> bool:
     if _remove_directory(path):
         return True
     below = walk(path)
-    return all([_remove_directory(directory) for directory in reversed(below)])
+    is_gone = True
+    for directory in reversed(below):
+        is_gone = _remove_directory(directory) and is_gone
+    return is_gone
 
 
 def _remove_directory(path: str) -> bool:

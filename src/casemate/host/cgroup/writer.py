@@ -10,6 +10,17 @@ from casemate.host.cgroup.fields import Write
 from casemate.host.cgroup.place import Place
 
 
+# section of linux.resources: its controller's name in v1 and in v2
+_SECTIONS = {
+    "memory": ("memory", "memory"),
+    "cpu": ("cpu", "cpu"),
+    "pids": ("pids", "pids"),
+    "blockIO": ("blkio", "io"),
+    "hugepageLimits": ("hugetlb", "hugetlb"),
+    "rdma": ("rdma", "rdma"),
+}
+
+
 def place_of(places: list[Place], controller: str) -> Place | None:
     """Where a controller's files are; every controller of v2 is in its one place."""
     for place in places:
@@ -27,6 +38,19 @@ def read_current(places: list[Place], controller: str, file: str) -> str | None:
         return files.read(place.file(file)).rstrip("\n")
     except OSError:
         return None
+
+
+def sections_of_v2(places: list[Place], resources: dict[str, object]) -> dict[str, object]:
+    """Of a hybrid host: the sections of `linux.resources` whose controller is v2's there, because v1 has not mounted it."""
+    unified = places[-1] if places and places[-1].version == 2 else None
+    if unified is None:
+        return {}
+    in_v1 = {name for place in places for name in place.controllers}
+    wanted = {section: names for section, names in _SECTIONS.items() if resources.get(section) and names[0] not in in_v1}
+    if not wanted:
+        return {}
+    in_v2 = files.read_or(f"{unified.mount}/cgroup.controllers", "").split()
+    return {section: resources[section] for section, names in wanted.items() if names[1] in in_v2}
 
 
 def write_all(places: list[Place], writes: list[Write]) -> None:
@@ -63,9 +87,7 @@ def _write(places: list[Place], write: Write, *, is_last_try: bool) -> bool:
                 path=path, field=write.field, errno=error.errno,
                 remedy="enable it in cgroup.subtree_control of all parents",
             ) from error  # fmt: skip
-        raise files.failure(
-            error, f"cannot write {write.value!r}", controller=write.controller, path=path, field=write.field
-        ) from error
+        raise files.failure(error, f"cannot write {write.value!r}", controller=write.controller, path=path, field=write.field) from error
     return True
 
 

@@ -24,7 +24,7 @@ def lower(spec: Object, linux: Object, plan: PlanBuilder) -> None:
         raise HostError("linux.namespaces without mount: the container's mounts would be the host's", "add a mount namespace")
     # In the new namespace; the root itself becomes private in `root`, so a shared one is only made so at the end.
     plan.add(Phase.PROPAGATION, "propagation", flags=flags if name else _MS_SLAVE_REC)
-    plan.add(Phase.ROOT, "root", path=plan.context.rootfs)
+    plan.add(Phase.ROOT, "root", path=plan.context.rootfs, overlay=plan.context.overlay)
     plan.add(Phase.PIVOT, "pivot_root", mode="move" if plan.context.no_pivot else "pivot")
     if name:
         plan.add(Phase.ROOT_PROPAGATION, "root_propagation", flags=flags)
