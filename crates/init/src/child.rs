@@ -35,6 +35,7 @@ pub(crate) fn compile_filters(plan: &Plan) -> Result<Filters> {
 pub(crate) struct Prepared {
     pub(crate) filters: Filters,
     pub(crate) trees: VecDeque<Tree>,
+    pub(crate) root_tree: Option<OwnedFd>,
 }
 
 /// What the operations share.
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub(crate) filters: Filters,
     /// The plan's bind mounts, where stage 1 made them.
     pub(crate) trees: VecDeque<Tree>,
+    /// The root's overlay, where stage 1 made it.
+    pub(crate) root_tree: Option<OwnedFd>,
     /// The terminal's slave, once `pty` opened it.
     pub(crate) terminal: Option<OwnedFd>,
 }
@@ -69,6 +72,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         keep_fds: plan.keep_fds,
         filters: prepared.filters,
         trees: prepared.trees,
+        root_tree: prepared.root_tree,
         terminal: None,
     };
     for (index, op) in plan.ops.into_iter().enumerate() {

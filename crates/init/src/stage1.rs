@@ -15,6 +15,7 @@ use crate::channel::{Channel, Event};
 use crate::child;
 use crate::error::{Context, Error, Result};
 use crate::ops::mount::prepare_binds;
+use crate::ops::pivot::prepare_root;
 
 /// The index that an `error` frame carries for what fails before the first operation.
 const BEFORE_OPS: i64 = -1;
@@ -65,10 +66,11 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
         // near yet: no namespace was joined; the child turns this off again before its first operation.
         ids::set_dumpable(true).context(|| "PR_SET_DUMPABLE".into())?;
     }
-    let trees = if plan.new.contains(&Namespace::User) && rustix::process::geteuid().is_root() {
-        prepare_binds(&plan)?
+    let makes_mounts = plan.new.contains(&Namespace::User) && rustix::process::geteuid().is_root();
+    let (trees, root_tree) = if makes_mounts {
+        (prepare_binds(&plan)?, prepare_root(&plan)?)
     } else {
-        VecDeque::new()
+        (VecDeque::new(), None)
     };
     join(&plan)?;
     let (released, release) =
@@ -87,7 +89,11 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
             cgroup.join()?;
             Ok(Started::Child(
                 Box::new(plan),
-                child::Prepared { filters, trees },
+                child::Prepared {
+                    filters,
+                    trees,
+                    root_tree,
+                },
             ))
         }
         Side::Parent(pid) => {

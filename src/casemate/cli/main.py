@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 VERBS = {
+    "do": "run a command now in a sandbox of its own, with no image",
     "create": "create a container from a bundle",
     "start": "start the program of a created container",
     "run": "create and start a container",

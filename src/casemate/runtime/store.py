@@ -37,8 +37,8 @@ def default_root() -> str:
 
 def check_id(container_id: str) -> str:
     """The id if it is a legal one: letters, digits and _+-. ; anything else could name another directory. Raises UsageError."""
-    if not container_id or len(container_id) > _MAX_ID or container_id in (".", ".."):
-        raise UsageError(f"invalid container id {container_id!r}: expected 1 to {_MAX_ID} of letters, digits and _+-.")
+    if not container_id or len(container_id) > _MAX_ID or container_id.startswith("."):
+        raise UsageError(f"invalid container id {container_id!r}: expected 1 to {_MAX_ID} of letters, digits and _+-., not starting with a dot")
     if not _ID_LETTERS.issuperset(container_id):
         raise UsageError(f"invalid container id {container_id!r}: only letters, digits and _+-. are allowed")
     return container_id
@@ -201,7 +201,7 @@ def list_ids(root: str) -> list[str]:
     found = []
     for name in names:
         try:
-            if stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode) and _ID_LETTERS.issuperset(name):
+            if stat.S_ISDIR(os.lstat(os.path.join(root, name)).st_mode) and _ID_LETTERS.issuperset(name) and not name.startswith("."):
                 found.append(name)
         except FileNotFoundError:
             continue

@@ -8,7 +8,7 @@ mod mask;
 pub(crate) mod mount;
 mod mount_flags;
 mod mount_idmap;
-mod pivot;
+pub(crate) mod pivot;
 mod pty;
 mod start;
 mod system;

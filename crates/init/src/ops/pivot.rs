@@ -2,8 +2,11 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use casemate_host::mount::{self as host, FsContext, MOUNT_ATTR_RDONLY, MountAttr};
+use casemate_host::mount::{
+    self as host, FsContext, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, MountAttr,
+};
 use casemate_plan::op::{Overlay, PivotMode};
+use casemate_plan::{Op, Plan};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{chdir, chroot, fchdir};
 
@@ -27,7 +30,10 @@ pub(super) fn root(path: &str, overlay: Option<&Overlay>, state: &mut State) -> 
     let directory = open(path, flags, Mode::empty()).context(|| path.to_owned())?;
     make_holder_private(path)?;
     let tree = match overlay {
-        Some(overlay) => overlay_tree(overlay)?,
+        Some(overlay) => match state.root_tree.take() {
+            Some(tree) => tree,
+            None => overlay_tree(overlay, true)?,
+        },
         None => host::clone_tree(directory.as_fd(), true)
             .context(|| format!("copy the mount of {path}"))?,
     };
@@ -42,8 +48,19 @@ pub(super) fn root(path: &str, overlay: Option<&Overlay>, state: &mut State) -> 
     Ok(())
 }
 
-/// A new overlay's detached mount. In a user namespace overlayfs keeps its marks in `user.*` attributes.
-fn overlay_tree(overlay: &Overlay) -> Result<OwnedFd> {
+/// The overlay of the plan's `root`, made in stage 1: in a user namespace the mounts below `/` are locked to it, and overlayfs takes no such lower layer.
+pub(crate) fn prepare_root(plan: &Plan) -> Result<Option<OwnedFd>> {
+    let overlay = plan.ops.iter().find_map(|op| match op {
+        Op::Root { overlay, .. } => overlay.as_ref(),
+        _ => None,
+    });
+    overlay
+        .map(|overlay| overlay_tree(overlay, false))
+        .transpose()
+}
+
+/// A new overlay's detached mount. `user_attributes`: overlayfs keeps its marks in `user.*`, as it must without privilege.
+fn overlay_tree(overlay: &Overlay, user_attributes: bool) -> Result<OwnedFd> {
     let context = FsContext::open(c"overlay").context(|| "fsopen overlay".into())?;
     let options = [
         (c"lowerdir", &overlay.lower),
@@ -55,12 +72,14 @@ fn overlay_tree(overlay: &Overlay) -> Result<OwnedFd> {
             .set_string(key, &c_string(value)?)
             .context(|| format!("overlay {value}"))?;
     }
+    if user_attributes {
+        context
+            .set_flag(c"userxattr")
+            .context(|| "overlay userxattr".into())?;
+    }
     context
-        .set_flag(c"userxattr")
-        .context(|| "overlay userxattr".into())?;
-    context
-        .mount(0)
-        .context(|| format!("overlay: {}", context.log()))
+        .mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+        .context(|| format!("overlay {}", context.log()))
 }
 
 /// The mount that `path` lies on: walks up until a directory is a mount point, as runc's rootfsParentMountPrivate.

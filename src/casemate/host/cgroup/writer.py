@@ -9,7 +9,6 @@ from casemate.host.cgroup import files
 from casemate.host.cgroup.fields import Write
 from casemate.host.cgroup.place import Place
 
-
 # section of linux.resources: its controller's name in v1 and in v2
 _SECTIONS = {
     "memory": ("memory", "memory"),

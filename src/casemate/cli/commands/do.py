@@ -1,0 +1,220 @@
+"""`casemate do [options] -- COMMAND`: a command in a sandbox of its own, now."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from casemate.cli.main import Globals
+from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed, help_text, parse
+from casemate.errors import CasemateError, EngineError, UsageError
+from casemate.host.tty import terminal_size
+from casemate.policy.hardened import DEFAULT_PIDS, Options, hardened_spec
+from casemate.policy.ids import lend_range
+from casemate.policy.toolchains import find_program, installations
+from casemate.runtime import overlay
+from casemate.runtime.launch import Running, launch
+
+HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
+OPTIONS = [
+    Option("isolation", VALUE, "the wall (default: namespaces, or as configured)", "NAME"),
+    Option("rootfs", VALUE, "this directory as the root, in place of the host's", "DIR"),
+    Option("bind b", LIST, "show a directory or file of the host, writable unless :ro", "SRC:DST[:ro]"),
+    Option("env e", LIST, "set an environment variable, or pass it on", "NAME[=VALUE]"),
+    Option("workdir w", VALUE, "the working directory", "DIR"),
+    Option("user u", VALUE, "user and group in the sandbox, by number (default 0:0)", "UID[:GID]"),
+    Option("tty t", FLAG, "give it a terminal"),
+    Option("memory m", VALUE, "limit of memory: bytes, or with K, M, G", "SIZE"),
+    Option("cpus", VALUE, "limit of processor time, as 0.5", "N"),
+    Option("pids", VALUE, f"limit of processes (default {DEFAULT_PIDS})", "N"),
+    Option("timeout", VALUE, "end it after so many seconds, with exit code 124", "SECONDS"),
+    Option("network", VALUE, "none (default) or host", "MODE"),
+    Option("keep", FLAG, "keep the writable layer, and say where it is"),
+    Option("diff", FLAG, "list the files it changed, on standard error"),
+    Option("commit", VALUE, "copy the files it changed to this directory", "DIR"),
+    Option("h help", FLAG, "show this help"),
+]
+OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT = 125, 126, 127, 124
+_UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_ENOENT, _EACCES, _ENOEXEC = 2, 13, 8
+_SIGSYS = 31
+
+
+def main(arguments: list[str]) -> int:
+    parsed = parse(arguments, OPTIONS, interspersed=False)
+    if parsed.flag("h"):
+        print(help_text("casemate do [options] -- COMMAND [ARGUMENT...]", HELP, OPTIONS[:-1]))
+        return 0
+    if not parsed.arguments:
+        raise UsageError("do: name a command to run: casemate do [options] -- COMMAND")
+    options = _options(parsed)
+    timeout = _number(parsed, "timeout", 0)
+    container_id = f"do-{os.getpid()}-{os.urandom(4).hex()}"
+    layer = overlay.Layer(os.path.join(Globals.root, f".layer-{container_id}"))
+    lower = options.rootfs or "/"
+    try:
+        layer.make(lower.rstrip("/"), options.id_first, options.id_first if options.id_count > 1 else os.getegid())
+        running = _launch(parsed, options, container_id, layer, lower)
+    except EngineError as error:
+        _remove(layer)
+        return _failed(error)
+    except BaseException:
+        _remove(layer)
+        raise
+    try:
+        code = _follow(running, timeout, parsed)
+    finally:
+        running.delete()
+    _report_changes(parsed, layer, lower)
+    return code
+
+
+def _launch(parsed: Parsed, options: Options, container_id: str, layer: overlay.Layer, lower: str) -> Running:
+    spec = hardened_spec(options)
+    spec["root"] = {"path": layer.root}
+
+    def configure(request: object) -> None:
+        request.overlay = layer.plan(lower)  # type: ignore[attr-defined]
+
+    return launch(
+        spec,
+        container_id=container_id,
+        bundle=layer.scratch,
+        state_root=Globals.root,
+        isolation=parsed.value("isolation") or Globals.isolation,
+        terminal_size=terminal_size(0) if options.terminal else (0, 0),
+        configure=configure,
+    )
+
+
+def _options(parsed: Parsed) -> Options:
+    options = Options(list(parsed.arguments))
+    options.id_first, options.id_count = lend_range(Globals.root)
+    options.rootfs = os.path.abspath(parsed.value("rootfs")) if parsed.given("rootfs") else ""
+    options.terminal = parsed.flag("tty")
+    options.memory = size_bytes(parsed.value("memory")) if parsed.given("memory") else 0
+    options.cpus = _number(parsed, "cpus", 0)
+    options.pids = parsed.integer("pids", DEFAULT_PIDS)
+    options.network = parsed.value("network", "none")
+    if options.network not in ("none", "host"):
+        raise UsageError(f"--network: expected none or host, got {options.network!r}")
+    options.binds = [_bind(text) for text in parsed.list("bind")]
+    for text in parsed.list("env"):
+        name, equals, value = text.partition("=")
+        options.environment[name] = value if equals else os.environ.get(name, "")
+    if parsed.given("user"):
+        uid, _, gid = parsed.value("user").partition(":")
+        if not uid.isdecimal() or (gid and not gid.isdecimal()):
+            raise UsageError(f"--user: expected UID or UID:GID in numbers, got {parsed.value('user')!r}")
+        options.uid, options.gid = int(uid), int(gid or 0)
+    options.workdir = parsed.value("workdir", "/")
+    if not options.rootfs:
+        _show_program(options)
+    return options
+
+
+def _show_program(options: Options) -> None:
+    """The program that the caller's PATH finds, with its installation if it lies below a hidden directory."""
+    search_path = os.environ.get("PATH", "/usr/bin:/bin")
+    program = find_program(options.arguments[0], search_path)
+    if not program:
+        return
+    program = os.path.realpath(program) if os.path.basename(os.path.dirname(program)) != "shims" else program
+    options.shown = installations(program)
+    options.environment.setdefault("PATH", search_path)
+    if "/" not in options.arguments[0] and options.shown:
+        options.arguments[0] = program
+
+
+def _bind(text: str) -> tuple[str, str, bool]:
+    parts = text.split(":")
+    if len(parts) not in (2, 3) or not parts[0] or not parts[1].startswith("/") or (len(parts) == 3 and parts[2] not in ("ro", "rw")):
+        raise UsageError(f"--bind: expected SRC:DST or SRC:DST:ro with an absolute DST, got {text!r}")
+    source = os.path.abspath(parts[0])
+    if not os.path.lexists(source):
+        raise UsageError(f"--bind: {source} does not exist")
+    return source, parts[1], parts[-1] == "ro"
+
+
+def size_bytes(text: str) -> int:
+    """A size such as 512M in bytes. Raises UsageError."""
+    digits = text.rstrip("KMGTBkmgtbi")
+    unit = text[len(digits) :].upper().removesuffix("IB").removesuffix("B")
+    try:
+        value = int(float(digits) * _UNITS[unit])
+    except (ValueError, KeyError):
+        raise UsageError(f"--memory: expected a size such as 512M, got {text!r}") from None
+    if value <= 0:
+        raise UsageError(f"--memory: expected more than 0, got {text!r}")
+    return value
+
+
+def _number(parsed: Parsed, name: str, default: float) -> float:
+    if not parsed.given(name):
+        return default
+    try:
+        value = float(parsed.value(name))
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise UsageError(f"--{name}: expected a number above 0, got {parsed.value(name)!r}")
+    return value
+
+
+def _follow(running: Running, timeout: float, parsed: Parsed) -> int:
+    if running.console_fd >= 0:
+        from casemate.host.tty import Relay
+
+        with Relay(running.console_fd) as relay:
+            relay.run(running.pid)
+    else:
+        _forward_signals(running)
+    status = running.wait(timeout or None)
+    if status is None:
+        running.kill()
+        running.wait()
+        print(f"casemate: ended after {timeout:g} s (--timeout)", file=sys.stderr)
+        return TIMED_OUT
+    if status.signal == 9 and running.oom_kills():
+        print(f"casemate: out of memory: the limit of {parsed.value('memory')} was reached", file=sys.stderr)
+    if status.signal == _SIGSYS:
+        print("casemate: killed by the sandbox's seccomp policy", file=sys.stderr)
+    return status.shell_code
+
+
+def _forward_signals(running: Running) -> None:
+    import _signal
+
+    for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2):
+        _signal.signal(number, lambda signal, _: running.kill(signal))
+
+
+def _failed(error: EngineError) -> int:
+    """docker's codes: 127 where the program is missing, 126 where it cannot be executed, 125 for everything else."""
+    print(f"casemate: {error.message}", file=sys.stderr)
+    if error.op in ("exec", "check_exec"):
+        return {_ENOENT: NOT_FOUND, _EACCES: NOT_EXECUTABLE, _ENOEXEC: NOT_EXECUTABLE}.get(error.errno, OWN_FAILURE)
+    return OWN_FAILURE
+
+
+def _report_changes(parsed: Parsed, layer: overlay.Layer, lower: str) -> None:
+    try:
+        if parsed.flag("diff") or parsed.given("commit"):
+            changes = layer.changes(lower.rstrip("/"))
+            if parsed.flag("diff"):
+                print("\n".join(f"{kind} {path}" for kind, path in changes), file=sys.stderr)
+            if parsed.given("commit"):
+                overlay.commit(changes, layer.upper, os.path.abspath(parsed.value("commit")))
+    except OSError as error:
+        raise CasemateError(f"--commit: {error}") from None
+    finally:
+        if parsed.flag("keep"):
+            print(f"casemate: the writable layer is {layer.upper}", file=sys.stderr)
+        else:
+            _remove(layer)
+
+
+def _remove(layer: overlay.Layer) -> None:
+    import shutil
+
+    shutil.rmtree(layer.scratch, ignore_errors=True)

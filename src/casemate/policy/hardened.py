@@ -1,0 +1,122 @@
+"""The specification of a hardened sandbox: what `do` and the SDK run, on any isolation.
+
+Programs run as an unprivileged id of the host even when root starts them, without capabilities, with no_new_privs, under a default-deny seccomp profile,
+in new namespaces of all kinds, a session and a keyring of their own, with a process limit.
+"""
+
+from __future__ import annotations
+
+import os
+
+from casemate.policy.hidden import DIRECTORIES, FILES, MASKED, READONLY
+from casemate.policy.seccomp import hardened_profile
+
+DEFAULT_PIDS = 1024
+_ENVIRONMENT_KEPT = ("LANG", "LC_ALL", "TERM", "TZ")
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Options:
+    """What a sandbox is made of. Paths are absolute. memory: bytes (0: no limit). cpus: 0: no limit. binds: (source, destination, read-only)."""
+
+    __slots__ = (
+        "arguments", "binds", "cpus", "environment", "gid", "hostname", "id_count", "id_first", "memory", "network", "pids", "rootfs", "shown",
+        "terminal", "uid", "workdir",
+    )  # fmt: skip
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+        self.rootfs = ""  # empty: the host's root
+        self.binds: list[tuple[str, str, bool]] = []
+        self.shown: list[str] = []  # installations below hidden directories, read-only
+        self.environment: dict[str, str] = {}
+        self.workdir = "/"
+        self.uid = 0
+        self.gid = 0
+        self.id_first = os.geteuid()  # the host's id that 0 of the sandbox is
+        self.id_count = 1
+        self.terminal = False
+        self.memory = 0
+        self.cpus = 0.0
+        self.pids = DEFAULT_PIDS
+        self.network = "none"
+        self.hostname = "sandbox"
+
+
+def hardened_spec(options: Options) -> dict[str, object]:
+    """The specification as config.json would have it; `root.path` is the caller's to set."""
+    kinds = ["user", "mount", "pid", "ipc", "uts", "cgroup"] + (["network"] if options.network == "none" else [])
+    gid_first = options.id_first if options.id_count > 1 else os.getegid()
+    return {
+        "ociVersion": "1.2.1",
+        "root": {"path": "", "readonly": False},
+        "hostname": options.hostname,
+        "process": _process(options),
+        "mounts": _mounts(options),
+        "linux": {
+            "namespaces": [{"type": kind} for kind in kinds],
+            "uidMappings": [{"containerID": 0, "hostID": options.id_first, "size": options.id_count}],
+            "gidMappings": [{"containerID": 0, "hostID": gid_first, "size": options.id_count}],
+            "resources": _resources(options),
+            "seccomp": hardened_profile(),
+            "maskedPaths": [*MASKED, *(FILES if not options.rootfs else ())],
+            "readonlyPaths": list(READONLY),
+        },
+    }
+
+
+def _process(options: Options) -> dict[str, object]:
+    environment = {key: os.environ[key] for key in _ENVIRONMENT_KEPT if key in os.environ}
+    environment |= {"PATH": _PATH, "HOME": "/tmp"} | options.environment
+    return {
+        "terminal": options.terminal,
+        "user": {"uid": options.uid, "gid": options.gid},
+        "args": options.arguments,
+        "env": [f"{key}={value}" for key, value in environment.items()],
+        "cwd": options.workdir,
+        "capabilities": {},
+        "noNewPrivileges": True,
+        "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
+    }
+
+
+def _resources(options: Options) -> dict[str, object]:
+    resources: dict[str, object] = {}
+    if options.pids:
+        resources["pids"] = {"limit": options.pids}
+    if options.memory:
+        resources["memory"] = {"limit": options.memory, "swap": options.memory}
+    if options.cpus:
+        resources["cpu"] = {"period": 100_000, "quota": int(options.cpus * 100_000)}
+    return resources
+
+
+def _mounts(options: Options) -> list[dict[str, object]]:
+    guarded = ["nosuid", "nodev"]
+    mounts: list[dict[str, object]] = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": [*guarded, "noexec"]},
+        _tmpfs("/dev", "mode=755", "size=1m", "noexec"),
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"],
+        },
+        _tmpfs("/dev/shm", "mode=1777", "noexec"),
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": [*guarded, "noexec"]},
+    ]
+    if options.network == "none":
+        mounts.append({"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*guarded, "noexec", "ro"]})
+    else:
+        mounts.append(_tmpfs("/sys", "mode=555", "size=0", "ro"))  # sysfs shows the devices of a network namespace that is not ours
+    if not options.rootfs:
+        mounts += [_tmpfs(path, "mode=1777" if path.endswith("tmp") else "mode=755") for path, _ in DIRECTORIES if os.path.isdir(path)]
+    mounts += [{"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro", "rro", *guarded]} for path in options.shown]
+    for source, destination, read_only in options.binds:
+        access = ["ro", "rro"] if read_only else ["rw"]
+        mounts.append({"destination": destination, "type": "bind", "source": source, "options": ["rbind", *access, *guarded]})
+    return mounts
+
+
+def _tmpfs(destination: str, *options: str) -> dict[str, object]:
+    return {"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", *options]}
