@@ -50,6 +50,8 @@ pub(crate) struct State {
     pub(crate) trees: VecDeque<Tree>,
     /// The root's overlay, where stage 1 made it.
     pub(crate) root_tree: Option<OwnedFd>,
+    /// The program's path, once `check_exec` found it.
+    pub(crate) program: Option<String>,
     /// The terminal's slave, once `pty` opened it.
     pub(crate) terminal: Option<OwnedFd>,
 }
@@ -73,6 +75,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         filters: prepared.filters,
         trees: prepared.trees,
         root_tree: prepared.root_tree,
+        program: None,
         terminal: None,
     };
     for (index, op) in plan.ops.into_iter().enumerate() {

@@ -379,6 +379,4 @@ pub struct Exec {
     pub env: Vec<String>,
     #[serde(default)]
     pub path: Option<String>,
-    #[serde(default)]
-    pub check: bool,
 }

@@ -150,3 +150,21 @@ def test_import_is_lean() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     heavy = {"json", "re", "enum", "typing", "dataclasses", "subprocess", "socket", "pathlib", "ctypes", "collections", "functools", "contextlib"}
     assert heavy.isdisjoint(done.stdout.split())
+
+
+def refuse(path: str, value: str) -> None:
+    if path.endswith("cgroup.procs"):
+        raise PermissionError(13, "Permission denied")
+
+
+def test_rootless_process_stays_outside_where_it_may_not_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, "v2")
+    directory = leaf(host)
+    (directory / "memory.max").write_text("")
+    monkeypatch.setattr("casemate.host.cgroup.files.write", refuse)
+    manager = host.open(None, rootless=True)
+    manager.create()
+    manager.join(1)
+    manager.update({"memory": {"limit": 5}})
+    with pytest.raises(CgroupError, match="cannot put process 1 into it"):
+        manager.join(1)

@@ -26,9 +26,7 @@ def test_this_host_is_json() -> None:
     assert facts["euid"] == os.geteuid()
 
 
-@pytest.mark.parametrize(
-    ("release", "version"), [("6.18.44-fc-v769", (6, 18, 44)), ("5.15.0+", (5, 15, 0)), ("6.1", (6, 1, 0)), ("x", (0, 0, 0))]
-)
+@pytest.mark.parametrize(("release", "version"), [("6.18.44-fc-v769", (6, 18, 44)), ("5.15.0+", (5, 15, 0)), ("6.1", (6, 1, 0)), ("x", (0, 0, 0))])
 def test_kernel_version(release: str, version: tuple[int, int, int]) -> None:
     assert probe.kernel_version(release) == version
 
@@ -49,9 +47,7 @@ def test_user_namespaces_forbidden_by_apparmor(tmp_path: Path) -> None:
 
 
 def test_user_namespaces_of_a_privileged_user_need_no_permission(tmp_path: Path) -> None:
-    root = with_user_namespaces(
-        tmp_path, proc__sys__kernel__unprivileged_userns_clone="0", proc__self__status="CapEff:\t000001ffffffffff\n"
-    )
+    root = with_user_namespaces(tmp_path, proc__sys__kernel__unprivileged_userns_clone="0", proc__self__status="CapEff:\t000001ffffffffff\n")
     assert probe.user_namespaces(root)["usable"] is True
 
 

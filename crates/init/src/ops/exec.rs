@@ -29,12 +29,19 @@ pub(super) fn chdir(path: &str, create: bool) -> Result<()> {
     }
 }
 
-pub(super) fn check_exec(exec: &Exec) -> Result<()> {
-    find_program(exec).map(drop)
+/// Finds the program and marks what it must not inherit, before a seccomp filter is in force: a profile need not allow what we look with (faccessat2,
+/// close_range), only what executes.
+pub(super) fn check_exec(exec: &Exec, state: &mut State) -> Result<()> {
+    state.program = Some(find_program(exec)?);
+    process::close_range_on_exec(3).context(|| "close_range".into())
 }
 
 pub(super) fn exec(exec: &Exec, state: &State) -> Result<()> {
-    let program = c_string(&find_program(exec)?)?;
+    let found = state
+        .program
+        .as_deref()
+        .ok_or_else(|| Error::plain("exec without check_exec"))?;
+    let program = c_string(found)?;
     let args = exec
         .args
         .iter()
@@ -45,16 +52,12 @@ pub(super) fn exec(exec: &Exec, state: &State) -> Result<()> {
         .iter()
         .map(|text| c_string(text))
         .collect::<Result<Vec<CString>>>()?;
-    process::close_range_on_exec(3).context(|| "close_range".into())?;
     for fd in &state.keep_fds {
         process::set_close_on_exec(*fd, false).context(|| format!("keep descriptor {fd}"))?;
     }
     process::reset_signals();
     let error = process::execve(&program, &args, &env);
-    Err(Error::io(
-        format!("exec {}", program.to_string_lossy()),
-        &error,
-    ))
+    Err(Error::io(format!("exec: {found:?}"), &error))
 }
 
 /// The program's path: as it is if it has a slash, else the first executable file of that name in PATH.

@@ -74,7 +74,7 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
             log,
         } => identity::seccomp(profile.is_some(), listener, log, state),
         Op::Exec(exec) => exec::exec(&exec, state),
-        Op::CheckExec(exec) => exec::check_exec(&exec),
+        Op::CheckExec(exec) => exec::check_exec(&exec, state),
         Op::Agent {} => start::agent(state),
     }
 }

@@ -16,8 +16,8 @@ _WHOLE_RANGE = ["0", "0", "4294967295"]
 def apply(places: list[Place], value: object, *, rootless: bool) -> None:
     """Applies `linux.resources.devices` (None: the default rules alone). Raises CgroupError.
 
-    Without privilege over the host's devices (rootless, or in a user namespace) a failure is no loss: the kernel then makes no device
-    node for the container and none of the host's opens for it by more than its file mode.
+    Rootless, or in a user namespace, the kernel may refuse rules. That opens nothing: mknod of devices is refused there too, so the
+    container has only the nodes bound in for it, and opens them with no more right than the user who started it.
     """
     rules = devices.rules_of(value)
     place = _place(places)

@@ -6,8 +6,8 @@
 Between commands it lives in the container's record: `to_state`, `from_state`. A manager that has not yet created its cgroup (`owned` is
 false) sees no processes and kills none, so cleaning up after a refused `create` cannot touch whoever holds that cgroup.
 
-Measured on Linux 6.18, hybrid with 10 hierarchies (2 cores): making 0.13 ms, removing 0.07 ms, 12 device rules 0.1 ms. Joining is 0.1 ms of
-work, and 4 to 9 ms of waiting for an RCU grace period in the first write of a `cgroup.procs` after a quiet time
+Measured on Linux 6.18, hybrid with 10 hierarchies (2 cores): open 0.6 ms, create 0.45, the default device rules 0.2, destroy 0.2. Joining is
+0.1 ms of work, and 4 to 10 ms of waiting for an RCU grace period in the first write of a `cgroup.procs` after a quiet time
 (cgroup_threadgroup_rwsem). A process that writes `0` to v1's `tasks` for itself does not wait: see `join_files`.
 """
 
@@ -38,6 +38,7 @@ class Manager:
         self.rootless = rootless
         self.scope = scope
         self.owned = False
+        self._has_limits = False
         self._pending: dict[str, object] | None = None
 
     def paths(self) -> dict[str, str]:
@@ -94,6 +95,7 @@ class Manager:
     def _write(self, resources: dict[str, object]) -> None:
         if not any(value for name, value in resources.items() if name != "devices"):
             return
+        self._has_limits = True
         v2 = [place for place in self.places if place.version == 2]
         for_v2 = resources
         if self.has_v1_controllers():
@@ -125,7 +127,13 @@ class Manager:
             self.scope.start(pid, self._pending or {})
             self._adopt(self._pending or {})
         for place in self.places:
-            processes.join(place, pid, beside)
+            try:
+                processes.join(place, pid, beside)
+            except CgroupError as error:
+                # A directory of one's own is not enough on v2: moving takes the right to write the common parent as well. Without limits
+                # nothing is lost by staying outside; with limits it would be a container that they do not hold.
+                if not self.rootless or self._has_limits or error.errno not in (errno.EACCES, errno.EPERM):
+                    raise
 
     def _adopt(self, resources: dict[str, object]) -> None:
         """After systemd made the unit: the hierarchies it does not manage, and the limits it has no property for."""
@@ -136,7 +144,11 @@ class Manager:
 
     def join_files(self) -> tuple[list[str], str]:
         """How a process with one thread joins without the wait: (v1's `tasks` files, each to be sent `0` by the process itself; the v2
-        directory for clone3's CLONE_INTO_CGROUP, empty without one). A child it then clones is in all of them."""
+        directory for clone3's CLONE_INTO_CGROUP, empty without one). A child it then clones is in all of them.
+
+        Measured after 150 ms of quiet, medians of 12: nine `tasks` files 0.28 ms and CLONE_INTO_CGROUP 0.1 ms more than a plain clone,
+        where `join` takes 8.8 ms.
+        """
         tasks = [place.file("tasks") for place in self.places if place.version == 1]
         return tasks, next((place.path for place in self.places if place.version == 2), "")
 
