@@ -36,6 +36,8 @@ pub enum Op {
         path: String,
         #[serde(default)]
         overlay: Option<Overlay>,
+        #[serde(default)]
+        shared: bool,
     },
     Mount(Box<Mount>),
     Symlink {

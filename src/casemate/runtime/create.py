@@ -147,6 +147,7 @@ class _Creation:
         request, record = self.request, self.container.record
         record.rootfs = rootfs_path(request.spec, request.bundle)
         record.has_pid_namespace = "pid" in self.namespaces
+        record.has_mount_namespace = "mount" in self.namespaces
         self.entry.write(store.CONFIG_FILE, jsonlite.dumps(request.spec).encode())
         manager = self._cgroup()
         listener = self._listen()

@@ -11,7 +11,7 @@ from casemate.host import process
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, STOPPED, Container
 from casemate.runtime.hooks import run_hooks
-from casemate.runtime.scratch import remove_scratch
+from casemate.runtime.scratch import remove_scratch, unmount_below
 
 _DEATH_TIMEOUT_MS = 10_000
 
@@ -46,6 +46,8 @@ def destroy(container: Container) -> list[str]:
     end_processes(container)
     if record.cgroup:
         container.cgroup().destroy()
+    if not record.has_mount_namespace and record.rootfs:
+        unmount_below(record.rootfs)
     warnings = _poststop(container)
     remove_scratch(record.scratch)
     container.entry.remove()

@@ -48,7 +48,8 @@ class Record:
     """The content of state.json. Plain data; what it means is container.py's."""
 
     __slots__ = (
-        "annotations", "bundle", "cgroup", "created", "has_pid_namespace", "id", "isolation", "name", "oci_version",
+        "annotations", "bundle", "cgroup", "created", "has_mount_namespace",
+        "has_pid_namespace", "id", "isolation", "name", "oci_version",
         "owner_uid", "pid", "rootfs", "scratch", "start_time", "subuid",
     )  # fmt: skip
 
@@ -62,6 +63,7 @@ class Record:
         self.owner_uid = os.getuid()
         self.pid = 0  # 0: not yet cloned
         self.start_time = 0  # clock ticks since boot; tells a reused pid from the process meant
+        self.has_mount_namespace = True
         self.has_pid_namespace = True
         self.annotations: dict[str, object] = {}
         self.cgroup: dict[str, object] = {}  # Manager.to_state()

@@ -31,7 +31,10 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         Op::ParentDeathSignal { signal } => identity::parent_death_signal(signal),
         Op::Barrier { name } => start::barrier(&name, state),
         Op::Propagation { flags } | Op::RootPropagation { flags } => pivot::propagation(flags),
-        Op::Root { path, overlay } => pivot::root(&path, overlay.as_ref(), state),
+        Op::Root {
+            path, shared: true, ..
+        } => pivot::shared_root(&path, state),
+        Op::Root { path, overlay, .. } => pivot::root(&path, overlay.as_ref(), state),
         Op::Mount(mount) => mount::mount(&mount, state),
         Op::Symlink {
             target,

@@ -48,6 +48,14 @@ pub(super) fn root(path: &str, overlay: Option<&Overlay>, state: &mut State) -> 
     Ok(())
 }
 
+/// The root of a container that shares the caller's mount namespace: nothing but opened, since what is bound or made private here is the caller's.
+pub(super) fn shared_root(path: &str, state: &mut State) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = open(path, flags, Mode::empty()).context(|| path.to_owned())?;
+    state.root = Some(Root::new(directory));
+    Ok(())
+}
+
 /// The overlay of the plan's `root`, made in stage 1: in a user namespace the mounts below `/` are locked to it, and overlayfs takes no such lower layer.
 pub(crate) fn prepare_root(plan: &Plan) -> Result<Option<OwnedFd>> {
     let overlay = plan.ops.iter().find_map(|op| match op {
