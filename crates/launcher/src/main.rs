@@ -10,7 +10,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Puts the package's directory first and runs the command; where the package is not there (an editable install), `site` finds it.
+/// Reads the cache of modules (src/casemate/lean_cache.py), or makes it where it is missing or stale, and runs the command. An editable install has no
+/// directory to name: `site` finds it. The end skips the interpreter's tear-down (1 ms): nothing of it is needed by a process that ends.
 const PROGRAM: &str = "\
 import sys
 directory = sys.argv.pop(1)
@@ -19,8 +20,31 @@ if directory:
 else:
     import site
     site.main()
+def load():
+    package = directory + '/casemate'
+    try:
+        with open(f'{package}/__pycache__/lean.{sys.implementation.cache_tag}.bin', 'rb', 0) as file:
+            import marshal
+            code, entries = marshal.loads(file.read())
+        names = {'__name__': 'casemate.lean_cache'}
+        exec(marshal.loads(code), names)
+        if names['install'](entries):
+            return
+    except (OSError, ValueError, EOFError, TypeError):
+        pass
+    from casemate import lean_cache
+    lean_cache.build(package)
+if directory:
+    load()
 from casemate.cli.main import main
-sys.exit(main())
+code = main()
+try:
+    sys.stdout.flush()
+    sys.stderr.flush()
+except OSError:
+    pass
+import posix
+posix._exit(code)
 ";
 
 fn main() -> ExitCode {
