@@ -70,4 +70,5 @@ def test_the_cache_holds_code_only(tmp_path: Path) -> None:
     lean_cache.build(str(package))
     with open(lean_cache.path_of(str(package)), "rb") as file:
         _, entries = marshal.loads(file.read())
-    assert "casemate.cli.main" in entries and "casemate.lean_cache" not in entries
+    assert "casemate.cli.main" in entries
+    assert "casemate.lean_cache" not in entries
