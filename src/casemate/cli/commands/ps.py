@@ -1,33 +1,48 @@
-"""`casemate ps ID [ps options]`."""
+"""`casemate ps`: all containers; `casemate ps ID [ps options]`: the processes of one, as runc's."""
 
 from __future__ import annotations
 
 from casemate import jsonlite
-from casemate.cli.options import VALUE, Option
+from casemate.cli.main import Globals
+from casemate.cli.options import FLAG, VALUE, Option
 from casemate.cli.verb import open_container, read
 from casemate.errors import CasemateError, UsageError
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
 
-HELP = "Lists the processes of a container."
+HELP = "Lists all containers, or the processes of one."
 OPTIONS = [
     Option("format f", VALUE, "table (default) or json", "FORMAT"),
+    Option("json", FLAG, "the same as --format json"),
 ]
 
 
 def main(arguments: list[str]) -> int:
-    parsed = read(arguments, OPTIONS, usage="ps [options] ID [PS OPTION...]", help=HELP, least=1, most=1 << 10, command=True)
+    parsed = read(arguments, OPTIONS, usage="ps [options] [ID [PS OPTION...]]", help=HELP, least=0, most=1 << 10, command=True)
     if parsed is None:
         return 0
+    form = parsed.value("format", "json" if parsed.flag("json") else "table")
+    if form not in ("table", "json"):
+        raise UsageError(f"--format: expected table or json, got {form!r}")
+    if not parsed.arguments:
+        return _all_containers(form)
     with open_container(parsed.arguments[0]) as container:
         container.need("list the processes of", CREATED, RUNNING, PAUSED)
         pids = container.cgroup().pids(all=True) or [container.record.pid]
-    form = parsed.value("format", "table")
     if form == "json":
         print(jsonlite.dumps(pids))
-    elif form == "table":
-        _print_table(set(pids), parsed.arguments[1:] or ["-ef"])
     else:
-        raise UsageError(f"--format: expected table or json, got {form!r}")
+        _print_table(set(pids), parsed.arguments[1:] or ["-ef"])
+    return 0
+
+
+def _all_containers(form: str) -> int:
+    from casemate.report.containers import containers, show_containers
+
+    rows = containers(Globals.root)
+    if form == "json":
+        print(jsonlite.dumps(rows, indent=2))
+    else:
+        show_containers(rows)
     return 0
 
 
