@@ -12,7 +12,9 @@ CasemateError                      anything of ours; `exit_code` is what the com
     HookError                      a hook failed: kind, path
   WireError                        a peer's frame is malformed or too large
   SandboxError                     the SDK's
-    SandboxNotFound / FileNotFound / CommandExit / OutOfMemory / KilledByPolicy / SandboxTimeout
+    SandboxNotFound / FileNotFound / NotPermitted
+    CommandError                   exit_code, stdout, stderr
+      CommandExit / CommandTimeout / OutOfMemory / KilledByPolicy
 """
 
 from __future__ import annotations
@@ -125,7 +127,11 @@ class WireError(CasemateError):
 
 
 class SandboxError(CasemateError):
-    """Base of the SDK's errors."""
+    """Base of the SDK's errors. `errno`: the system call's that failed in the sandbox; 0 if it was none."""
+
+    def __init__(self, message: str, errno: int = 0) -> None:
+        self.errno = errno
+        super().__init__(message)
 
 
 class SandboxNotFound(SandboxError):
@@ -136,24 +142,31 @@ class FileNotFound(SandboxError):
     """A path in the sandbox does not exist."""
 
 
-class SandboxTimeout(SandboxError):
-    """A command or a sandbox ran longer than it may."""
+class NotPermitted(SandboxError):
+    """A file or a call of the sandbox is not permitted to who asked."""
 
 
-class OutOfMemory(SandboxError):
-    """The kernel killed the program: the sandbox's memory limit was reached."""
+class CommandError(SandboxError):
+    """A command did not succeed: `exit_code` (128 + n for signal n), and what it printed."""
 
-
-class KilledByPolicy(SandboxError):
-    """The program was killed by the sandbox's seccomp policy (SIGSYS)."""
-
-
-class CommandExit(SandboxError):
-    """A command ended with a status other than 0."""
-
-    def __init__(self, *, exit_code: int, stdout: str = "", stderr: str = "", error: str = "") -> None:
-        self.command_exit_code = exit_code
+    def __init__(self, message: str = "", *, exit_code: int, stdout: str = "", stderr: str = "") -> None:
+        self.exit_code = exit_code
         self.stdout = stdout
         self.stderr = stderr
-        self.error = error
-        super().__init__(error or f"command exited with code {exit_code}: {stderr.strip()[-200:]}")
+        super().__init__(message or f"command exited with code {exit_code}: {stderr.strip()[-200:]}".removesuffix(": "))
+
+
+class CommandExit(CommandError):
+    """It ended with a status other than 0."""
+
+
+class CommandTimeout(CommandError):
+    """It ran longer than it may, and was killed."""
+
+
+class OutOfMemory(CommandError):
+    """The kernel killed it, or a process of it: the sandbox's memory limit was reached."""
+
+
+class KilledByPolicy(CommandError):
+    """It was killed by the sandbox's seccomp policy (SIGSYS)."""

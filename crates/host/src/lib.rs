@@ -3,6 +3,7 @@
 //! The engine is single-threaded until it executes a program; several wrappers rely on that and check it.
 #![expect(unsafe_code, reason = "the crate that talks to the kernel directly")]
 
+pub mod child;
 pub mod clone;
 pub mod ids;
 pub mod mount;

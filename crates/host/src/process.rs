@@ -33,6 +33,22 @@ pub fn close_range_on_exec(first: u32) -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 4) }).map(drop)
 }
 
+/// Closes all descriptors from 3 on but one, for a process that goes on to be something else and never returns to their owners.
+///
+/// # Errors
+/// As close_range(2).
+pub fn close_all_but(keep: &OwnedFd) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let kept = keep.as_raw_fd().unsigned_abs();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: no memory is passed. Owners of these descriptors are never dropped or used again: the caller does not return to them.
+            check_long(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
 /// Gives all signals their default disposition and unblocks them, as a program expects after exec (Rust ignores SIGPIPE).
 pub fn reset_signals() {
     for signal in 1..=64 {

@@ -20,7 +20,7 @@ class Options:
     """What a sandbox is made of. Paths are absolute. memory: bytes (0: no limit). cpus: 0: no limit. binds: (source, destination, read-only)."""
 
     __slots__ = (
-        "arguments", "binds", "cpus", "environment", "gid", "hostname", "id_count", "id_first", "memory", "network", "pids", "rootfs", "shown",
+        "arguments", "binds", "capabilities", "cpus", "environment", "gid", "hostname", "id_count", "id_first", "memory", "network", "pids", "rootfs", "shown",
         "terminal", "uid", "workdir",
     )  # fmt: skip
 
@@ -31,6 +31,7 @@ class Options:
         self.shown: list[str] = []  # installations below hidden directories, read-only
         self.environment: dict[str, str] = {}
         self.workdir = "/"
+        self.capabilities: list[str] = []  # of the first process: for an agent, whose programs have none
         self.uid = 0
         self.gid = 0
         self.id_first = os.geteuid()  # the host's id that 0 of the sandbox is
@@ -74,7 +75,7 @@ def _process(options: Options) -> dict[str, object]:
         "args": options.arguments,
         "env": [f"{key}={value}" for key, value in environment.items()],
         "cwd": options.workdir,
-        "capabilities": {},
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), options.capabilities),
         "noNewPrivileges": True,
         "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
     }

@@ -20,7 +20,7 @@ def lend_range(state_root: str) -> tuple[int, int]:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         text = os.read(fd, 32)
-        slot = int(text) % _SLOTS if text.isdigit() else 0
+        slot = int(text) % _SLOTS if text.strip().isdigit() else 0
         os.pwrite(fd, str(slot + 1).encode().ljust(8, b"\n"), 0)
     finally:
         os.close(fd)

@@ -42,7 +42,7 @@ class CreateRequest:
     """
 
     __slots__ = (
-        "bundle", "console", "container_id", "isolation", "name", "no_new_keyring", "no_pivot",
+        "bundle", "console", "container_id", "die_with_parent", "isolation", "name", "no_new_keyring", "no_pivot",
         "overlay", "preserve_fds", "rootless",
         "scratch", "spec", "state_root", "stdio", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
     )  # fmt: skip
@@ -64,6 +64,7 @@ class CreateRequest:
         self.subuid: list[int] = []
         self.name = ""
         self.use_agent = False
+        self.die_with_parent = False
         self.overlay: dict[str, object] | None = None  # {lower, upper, work}: the root is this overlay
         self.terminal_size = (0, 0)
 
@@ -205,6 +206,7 @@ class _Creation:
         context.listen_fd = listen_fd
         context.preserve_fds = request.preserve_fds
         context.use_agent = request.use_agent
+        context.die_with_parent = request.die_with_parent
         context.terminal_size = request.terminal_size
         context.open_namespace = self._open_namespace
         context.state_json = lambda status: jsonlite.dumps(self.container.state(status))

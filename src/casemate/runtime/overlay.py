@@ -33,6 +33,18 @@ class Layer:
         """The `overlay` of a plan's root."""
         return {"lower": lower, "upper": self.upper, "work": self.work}
 
+    def keep(self) -> str:
+        """Moves the upper layer out of the reach of the sandbox's end, and returns where it is."""
+        kept = f"{self.scratch}-kept"
+        os.rename(self.upper, kept)
+        return kept
+
+    def remove(self) -> None:
+        """Removes all of it; what is gone already is no error."""
+        import shutil
+
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
     def changes(self, lower: str) -> list[tuple[str, str]]:
         """(A, C or D, path) for each file added, changed or deleted, sorted by path."""
         found: list[tuple[str, str]] = []

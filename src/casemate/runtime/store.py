@@ -5,6 +5,7 @@
         config.json         the specification as it was checked at create; later edits of the bundle change nothing
         init.sock           the first process waits here for `start`; gone once it was started
         agent.sock          the agent of an SDK sandbox
+        sandbox.json        what the SDK's later connections need: end, metadata, working directory, user
 
 A command killed at any instant leaves a directory with or without state.json; both can be deleted (runtime/delete.py).
 """
@@ -25,6 +26,7 @@ STATE_FILE = "state.json"
 CONFIG_FILE = "config.json"
 START_SOCKET = "init.sock"
 AGENT_SOCKET = "agent.sock"
+SANDBOX_FILE = "sandbox.json"
 
 
 def default_root() -> str:

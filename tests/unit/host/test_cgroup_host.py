@@ -23,7 +23,7 @@ EATER = "import sys; sys.stdin.read(); held = [bytearray(1 << 20) for _ in range
 
 @pytest.fixture
 def manager() -> Iterator[Manager]:
-    manager = open_manager(f"/casemate-test/{os.getpid()}", "unused", systemd=False, rootless=False)
+    manager = open_manager(f"/casemate-unit/{os.getpid()}", "unused", systemd=False, rootless=False)
     manager.create()
     yield manager
     manager.kill_all(signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_join_of_a_process_that_is_gone(manager: Manager) -> None:
 
 def test_second_container_in_one_cgroup_is_refused(manager: Manager, sleeper: subprocess.Popen[bytes]) -> None:
     manager.join(sleeper.pid)
-    second = open_manager(f"/casemate-test/{os.getpid()}", "unused", systemd=False, rootless=False)
+    second = open_manager(f"/casemate-unit/{os.getpid()}", "unused", systemd=False, rootless=False)
     with pytest.raises(CgroupError, match="not empty"):
         second.create()
     Manager.from_state(second.to_state()).kill_all(signal.SIGKILL)
@@ -193,7 +193,7 @@ def test_self_join_by_tasks_files(manager: Manager) -> None:
         pytest.skip("no cgroup v1 on this host")
     code = "import sys; [open(path, 'w').write('0') for path in sys.argv[1:]]; print(open('/proc/self/cgroup').read())"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code, *tasks], capture_output=True, text=True, check=True)
-    assert done.stdout.count(f"/casemate-test/{os.getpid()}") == len(tasks)
+    assert done.stdout.count(f"/casemate-unit/{os.getpid()}") == len(tasks)
 
 
 def test_busy_cgroup_is_an_error_with_a_remedy(manager: Manager, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:

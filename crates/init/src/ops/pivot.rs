@@ -27,6 +27,9 @@ pub(super) fn propagation(flags: u64) -> Result<()> {
 /// nothing of the container's travels to the host.
 pub(super) fn root(path: &str, overlay: Option<&Overlay>, state: &mut State) -> Result<()> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // A finished tree needs some mount point until pivot_root. That of the plan may lie where the sandbox's user cannot go; over `/` everybody can, and
+    // paths that start at this process's root still lead below it.
+    let path = if state.root_tree.is_some() { "/" } else { path };
     let directory = open(path, flags, Mode::empty()).context(|| path.to_owned())?;
     make_holder_private(path)?;
     let tree = match overlay {

@@ -40,13 +40,18 @@ fn wait_for_start(listen: &OwnedFd) -> Result<Channel> {
     }
 }
 
-/// Becomes the agent: serves the socket and never returns.
+/// Becomes the agent: serves the socket, and ends the process when it is done. Nothing of the agent may be read or traced by a program of its own user.
 pub(super) fn agent(state: &State) -> Result<()> {
     let raw = state
         .listen
         .ok_or_else(|| Error::plain("agent without `listen`"))?;
     let listen = process::take_fd(raw).context(|| "listen descriptor".into())?;
-    process::close_range_on_exec(3).context(|| "close_range".into())?;
-    let _ = listen;
-    Err(Error::plain("this engine has no agent"))
+    casemate_host::ids::set_dumpable(false).context(|| "PR_SET_DUMPABLE".into())?;
+    // The channel closes too, which tells the starter that the agent runs.
+    process::close_all_but(&listen).context(|| "close_range".into())?;
+    let code = match casemate_agent::serve(listen) {
+        Ok(()) => 0,
+        Err(_) => 1, // nobody listens any more
+    };
+    casemate_host::child::exit_now(code)
 }

@@ -9,11 +9,12 @@ from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed, help_text, parse
 from casemate.errors import CasemateError, EngineError, UsageError
 from casemate.host.tty import terminal_size
-from casemate.policy.hardened import DEFAULT_PIDS, Options, hardened_spec
+from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend_range
-from casemate.policy.toolchains import find_program, installations
 from casemate.runtime import overlay
-from casemate.runtime.launch import Running, launch
+from casemate.runtime.collect import collect
+from casemate.runtime.launch import Running
+from casemate.runtime.sandbox import Start, show_program, start_sandbox
 
 HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
 OPTIONS = [
@@ -49,42 +50,21 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: name a command to run: casemate do [options] -- COMMAND")
     options = _options(parsed)
     timeout = _number(parsed, "timeout", 0)
-    container_id = f"do-{os.getpid()}-{os.urandom(4).hex()}"
-    layer = overlay.Layer(os.path.join(Globals.root, f".layer-{container_id}"))
-    lower = options.rootfs or "/"
+    how = Start(f"do-{os.getpid()}-{os.urandom(4).hex()}", Globals.root)
+    how.isolation = parsed.value("isolation") or Globals.isolation
+    how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
+    how.die_with_parent = True
     try:
-        layer.make(lower.rstrip("/"), options.id_first, options.id_first if options.id_count > 1 else os.getegid())
-        running = _launch(parsed, options, container_id, layer, lower)
+        running, layer = start_sandbox(options, how)
     except EngineError as error:
-        _remove(layer)
         return _failed(error)
-    except BaseException:
-        _remove(layer)
-        raise
     try:
         code = _follow(running, timeout, parsed)
+        _report_changes(parsed, layer, options.rootfs)
     finally:
         running.delete()
-    _report_changes(parsed, layer, lower)
+        collect(Globals.root)
     return code
-
-
-def _launch(parsed: Parsed, options: Options, container_id: str, layer: overlay.Layer, lower: str) -> Running:
-    spec = hardened_spec(options)
-    spec["root"] = {"path": layer.root}
-
-    def configure(request: object) -> None:
-        request.overlay = layer.plan(lower)  # type: ignore[attr-defined]
-
-    return launch(
-        spec,
-        container_id=container_id,
-        bundle=layer.scratch,
-        state_root=Globals.root,
-        isolation=parsed.value("isolation") or Globals.isolation,
-        terminal_size=terminal_size(0) if options.terminal else (0, 0),
-        configure=configure,
-    )
 
 
 def _options(parsed: Parsed) -> Options:
@@ -116,13 +96,11 @@ def _options(parsed: Parsed) -> Options:
 def _show_program(options: Options) -> None:
     """The program that the caller's PATH finds, with its installation if it lies below a hidden directory."""
     search_path = os.environ.get("PATH", "/usr/bin:/bin")
-    program = find_program(options.arguments[0], search_path)
+    program = show_program(options, options.arguments[0], search_path)
     if not program:
         return
-    program = os.path.realpath(program) if os.path.basename(os.path.dirname(program)) != "shims" else program
-    options.shown = installations(program)
     options.environment.setdefault("PATH", search_path)
-    if "/" not in options.arguments[0] and options.shown:
+    if "/" not in options.arguments[0]:
         options.arguments[0] = program
 
 
@@ -197,24 +175,15 @@ def _failed(error: EngineError) -> int:
     return OWN_FAILURE
 
 
-def _report_changes(parsed: Parsed, layer: overlay.Layer, lower: str) -> None:
+def _report_changes(parsed: Parsed, layer: overlay.Layer, rootfs: str) -> None:
     try:
         if parsed.flag("diff") or parsed.given("commit"):
-            changes = layer.changes(lower.rstrip("/"))
+            changes = layer.changes(rootfs)
             if parsed.flag("diff"):
                 print("\n".join(f"{kind} {path}" for kind, path in changes), file=sys.stderr)
             if parsed.given("commit"):
                 overlay.commit(changes, layer.upper, os.path.abspath(parsed.value("commit")))
     except OSError as error:
         raise CasemateError(f"--commit: {error}") from None
-    finally:
-        if parsed.flag("keep"):
-            print(f"casemate: the writable layer is {layer.upper}", file=sys.stderr)
-        else:
-            _remove(layer)
-
-
-def _remove(layer: overlay.Layer) -> None:
-    import shutil
-
-    shutil.rmtree(layer.scratch, ignore_errors=True)
+    if parsed.flag("keep"):
+        print(f"casemate: the writable layer is {layer.keep()}", file=sys.stderr)

@@ -1,0 +1,81 @@
+"""A hardened sandbox with a private writable layer over a root that stays as it is: what `do` and the SDK start."""
+
+from __future__ import annotations
+
+import os
+
+from casemate.policy.hardened import Options, hardened_spec
+from casemate.policy.toolchains import find_program, installations
+from casemate.runtime.launch import Running, launch
+from casemate.runtime.overlay import Layer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.runtime.create import CreateRequest
+
+
+class Start:
+    """How to start one: everything that is not the sandbox itself."""
+
+    __slots__ = ("annotations", "container_id", "die_with_parent", "isolation", "state_root", "stdio", "terminal_size", "use_agent")
+
+    def __init__(self, container_id: str, state_root: str) -> None:
+        self.container_id = container_id
+        self.state_root = state_root
+        self.isolation = ""
+        self.stdio = (0, 1, 2)
+        self.terminal_size = (0, 0)
+        self.use_agent = False
+        self.die_with_parent = False  # of this very thread: only for a program of one thread
+        self.annotations: dict[str, str] = {}
+
+
+def start_sandbox(options: Options, how: Start) -> tuple[Running, Layer]:
+    """Makes the layer and starts the sandbox, which takes the layer with it when it is deleted. On an error nothing is left.
+
+    Raises what `launch` raises.
+    """
+    layer = Layer(os.path.join(how.state_root, f".layer-{how.container_id}"))
+    lower = options.rootfs or "/"
+    spec = hardened_spec(options)
+    spec["root"] = {"path": layer.root}
+    if how.annotations:
+        spec["annotations"] = how.annotations
+
+    def configure(request: CreateRequest) -> None:
+        request.overlay = layer.plan(lower)
+        request.die_with_parent = how.die_with_parent
+
+    try:
+        layer.make(lower.rstrip("/"), options.id_first, options.id_first if options.id_count > 1 else os.getegid())
+        running = launch(
+            spec,
+            container_id=how.container_id,
+            bundle=layer.scratch,
+            state_root=how.state_root,
+            stdio=how.stdio,
+            isolation=how.isolation,
+            use_agent=how.use_agent,
+            scratch=[layer.scratch],
+            terminal_size=how.terminal_size,
+            configure=configure,
+        )
+    except BaseException:
+        layer.remove()
+        raise
+    return running, layer
+
+
+def show_program(options: Options, name: str, search_path: str) -> str:
+    """Makes a program that the caller's PATH finds visible, with its installation if it lies below a hidden directory; returns its path, or "".
+
+    A program that needs nothing shown keeps its name.
+    """
+    program = find_program(name, search_path)
+    if not program:
+        return ""
+    # A version manager's shim looks at its own name, so it stays what it is.
+    program = os.path.realpath(program) if os.path.basename(os.path.dirname(program)) != "shims" else program
+    shown = installations(program)
+    options.shown += [path for path in shown if path not in options.shown]
+    return program if shown else name
