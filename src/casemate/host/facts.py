@@ -18,8 +18,8 @@ def host_facts(cgroup_mode: str) -> HostFacts:
     facts.is_privileged = facts.euid == 0 and _effective_capabilities() >> _CAP_SYS_ADMIN & 1 == 1
     facts.cgroup_mode = cgroup_mode
     if not facts.is_privileged:
-        facts.newuidmap = _find("newuidmap")
-        facts.newgidmap = _find("newgidmap")
+        facts.newuidmap = find_program("newuidmap")
+        facts.newgidmap = find_program("newgidmap")
     facts.has_selinux = os.path.exists("/sys/fs/selinux/enforce")
     facts.has_apparmor = _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
     return facts
@@ -37,7 +37,8 @@ def _effective_capabilities() -> int:
     return 0
 
 
-def _find(program: str) -> str | None:
+def find_program(program: str) -> str | None:
+    """Its path by PATH; None if there is none."""
     for directory in (os.environ.get("PATH") or "/usr/bin:/bin").split(":"):
         path = f"{directory or '.'}/{program}"
         if os.access(path, os.X_OK):

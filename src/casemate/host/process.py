@@ -82,3 +82,11 @@ def send_signal(pid: int, started: int, signal: int) -> bool:
         return pidfd_send_signal(pidfd, signal)
     finally:
         os.close(pidfd)
+
+
+def wait_child(pid: int) -> None:
+    """Waits for a child's end and reaps it; nothing if somebody else did."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from casemate.policy.hidden import DIRECTORIES, FILES, MASKED, READONLY
+from casemate.policy.ids import Lent
 from casemate.policy.seccomp import hardened_profile
 
 DEFAULT_PIDS = 1024
@@ -20,8 +21,8 @@ class Options:
     """What a sandbox is made of. Paths are absolute. memory: bytes (0: no limit). cpus: 0: no limit. binds: (source, destination, read-only)."""
 
     __slots__ = (
-        "arguments", "binds", "capabilities", "cpus", "environment", "gid", "hostname", "id_count", "id_first", "memory", "network", "pids", "rootfs", "shown",
-        "terminal", "uid", "workdir",
+        "arguments", "binds", "capabilities", "cpus", "environment", "gid", "hostname", "lent", "memory", "network", "pids", "pids_by_rlimit",
+        "rootfs", "shown", "terminal", "uid", "workdir",
     )  # fmt: skip
 
     def __init__(self, arguments: list[str]) -> None:
@@ -34,12 +35,12 @@ class Options:
         self.capabilities: list[str] = []  # of the first process: for an agent, whose programs have none
         self.uid = 0
         self.gid = 0
-        self.id_first = os.geteuid()  # the host's id that 0 of the sandbox is
-        self.id_count = 1
+        self.lent = Lent([[0, os.geteuid(), 1]], [[0, os.getegid(), 1]])
         self.terminal = False
         self.memory = 0
         self.cpus = 0.0
         self.pids = DEFAULT_PIDS
+        self.pids_by_rlimit = False  # without cgroups: RLIMIT_NPROC counts per user and user namespace (Linux 5.14), so here per sandbox
         self.network = "none"
         self.hostname = "sandbox"
 
@@ -47,7 +48,6 @@ class Options:
 def hardened_spec(options: Options) -> dict[str, object]:
     """The specification as config.json would have it; `root.path` is the caller's to set."""
     kinds = ["user", "mount", "pid", "ipc", "uts", "cgroup"] + (["network"] if options.network == "none" else [])
-    gid_first = options.id_first if options.id_count > 1 else os.getegid()
     return {
         "ociVersion": "1.2.1",
         "root": {"path": "", "readonly": False},
@@ -56,14 +56,18 @@ def hardened_spec(options: Options) -> dict[str, object]:
         "mounts": _mounts(options),
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
-            "uidMappings": [{"containerID": 0, "hostID": options.id_first, "size": options.id_count}],
-            "gidMappings": [{"containerID": 0, "hostID": gid_first, "size": options.id_count}],
+            "uidMappings": [_mapping(entry) for entry in options.lent.uid_maps],
+            "gidMappings": [_mapping(entry) for entry in options.lent.gid_maps],
             "resources": _resources(options),
             "seccomp": hardened_profile(),
             "maskedPaths": [*MASKED, *(FILES if not options.rootfs else ())],
             "readonlyPaths": list(READONLY),
         },
     }
+
+
+def _mapping(entry: list[int]) -> dict[str, int]:
+    return {"containerID": entry[0], "hostID": entry[1], "size": entry[2]}
 
 
 def _process(options: Options) -> dict[str, object]:
@@ -77,13 +81,20 @@ def _process(options: Options) -> dict[str, object]:
         "cwd": options.workdir,
         "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), options.capabilities),
         "noNewPrivileges": True,
-        "rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}],
+        "rlimits": _rlimits(options),
     }
+
+
+def _rlimits(options: Options) -> list[dict[str, object]]:
+    limits: list[dict[str, object]] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
+    if options.pids and options.pids_by_rlimit:
+        limits.append({"type": "RLIMIT_NPROC", "soft": options.pids, "hard": options.pids})
+    return limits
 
 
 def _resources(options: Options) -> dict[str, object]:
     resources: dict[str, object] = {}
-    if options.pids:
+    if options.pids and not options.pids_by_rlimit:
         resources["pids"] = {"limit": options.pids}
     if options.memory:
         resources["memory"] = {"limit": options.memory, "swap": options.memory}

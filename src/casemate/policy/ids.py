@@ -10,18 +10,66 @@ RANGE = 65536
 _FIRST = 0x7000_0000
 _SLOTS = 4096
 
+Maps = list[list[int]]  # [first id in the sandbox, first on the host, how many]
 
-def lend_range(state_root: str) -> tuple[int, int]:
-    """(first id, count) for a new sandbox. Root lends a range of 65,536, each time the next one; anybody else only has their own id."""
+
+class Lent:
+    """The ids of one sandbox: how they map, and whom its root is on the host."""
+
+    __slots__ = ("gid", "gid_maps", "uid", "uid_maps")
+
+    def __init__(self, uid_maps: Maps, gid_maps: Maps) -> None:
+        self.uid_maps = uid_maps
+        self.gid_maps = gid_maps
+        self.uid = uid_maps[0][1]
+        self.gid = gid_maps[0][1]
+
+
+def lend(state_root: str) -> Lent:
+    """Ids for a new sandbox. Root lends a range of 65,536, each time the next one.
+
+    Anybody else is the sandbox's root themselves; its other ids are those that /etc/subuid and /etc/subgid give them, if newuidmap can map them.
+    """
     if os.geteuid() != 0:
-        return os.geteuid(), 1
+        return _own()
     os.makedirs(state_root, 0o711, exist_ok=True)
     fd = os.open(os.path.join(state_root, ".next-ids"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        text = os.read(fd, 32)
-        slot = int(text) % _SLOTS if text.strip().isdigit() else 0
+        text = os.read(fd, 32).strip()
+        slot = int(text) % _SLOTS if text.isdigit() else 0
         os.pwrite(fd, str(slot + 1).encode().ljust(8, b"\n"), 0)
     finally:
         os.close(fd)
-    return _FIRST + slot * RANGE, RANGE
+    maps = [[0, _FIRST + slot * RANGE, RANGE]]
+    return Lent(maps, maps)
+
+
+def _own() -> Lent:
+    from casemate.host.facts import find_program
+
+    uid, gid = os.geteuid(), os.getegid()
+    uids, gids = sub_range("/etc/subuid", uid), sub_range("/etc/subgid", uid)
+    if not (uids and gids and find_program("newuidmap") and find_program("newgidmap")):
+        return Lent([[0, uid, 1]], [[0, gid, 1]])
+    return Lent([[0, uid, 1], [1, uids[0], min(uids[1], RANGE - 1)]], [[0, gid, 1], [1, gids[0], min(gids[1], RANGE - 1)]])
+
+
+def sub_range(path: str, uid: int) -> tuple[int, int] | None:
+    """The first range that subuid(5) gives a user, by number or by name: (first, count)."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.strip().split(":") for line in file]
+    except OSError:
+        return None
+    names = {str(uid)}
+    try:
+        import pwd
+
+        names.add(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        pass
+    for fields in lines:
+        if len(fields) == 3 and fields[0] in names and fields[1].isdigit() and fields[2].isdigit() and int(fields[2]) > 0:
+            return int(fields[1]), int(fields[2])
+    return None

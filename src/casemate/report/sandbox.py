@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from casemate.policy.hardened import Options, hardened_spec
-from casemate.policy.ids import lend_range
+from casemate.policy.ids import lend
 from casemate.policy.toolchains import installations
 from casemate.runtime.launch import Running, launch
 from casemate.runtime.overlay import Layer
@@ -22,7 +22,7 @@ def sandbox(arguments: list[str], *, state_root: str, isolation: str, stdout: in
     """
     container_id = f"report-{os.getpid()}-{os.urandom(4).hex()}"
     options = Options(arguments)
-    options.id_first, options.id_count = lend_range(state_root)
+    options.lent = lend(state_root)
     if not limits:
         options.pids = 0
     options.shown = installations(arguments[0])
@@ -38,7 +38,7 @@ def sandbox(arguments: list[str], *, state_root: str, isolation: str, stdout: in
 
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        layer.make("", options.id_first, options.id_first if options.id_count > 1 else os.getegid())
+        layer.make("", options.lent.uid, options.lent.gid)
         running = launch(
             spec,
             container_id=container_id,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
+from casemate.runtime.scratch import remove_scratch
+
 # Directories of the host's root that a sandbox's user may make files in; the rest belongs to ids it has not.
 _WRITABLE = ("etc", "opt", "usr", "usr/bin", "usr/lib", "usr/local", "usr/local/bin", "usr/local/lib", "usr/share", "var")
 
@@ -24,6 +26,8 @@ class Layer:
         for path in (self.upper, self.work, self.root):
             os.mkdir(path, 0o755)
             os.chown(path, uid, gid)
+        if os.geteuid() != 0:
+            return  # without privileges there are no files of other ids to make
         for name in _WRITABLE:
             if os.path.isdir(f"{lower}/{name}") and not os.path.islink(f"{lower}/{name}"):
                 os.mkdir(f"{self.upper}/{name}", 0o755)
@@ -41,9 +45,7 @@ class Layer:
 
     def remove(self) -> None:
         """Removes all of it; what is gone already is no error."""
-        import shutil
-
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        remove_scratch([self.scratch])
 
     def changes(self, lower: str) -> list[tuple[str, str]]:
         """(A, C or D, path) for each file added, changed or deleted, sorted by path."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from casemate.errors import CgroupError
 from casemate.policy.hardened import Options, hardened_spec
 from casemate.policy.toolchains import find_program, installations
+from casemate.runtime.host_root import bound, read_submounts, split
 from casemate.runtime.launch import Running, launch
 from casemate.runtime.overlay import Layer
 
@@ -33,9 +35,21 @@ class Start:
 def start_sandbox(options: Options, how: Start) -> tuple[Running, Layer]:
     """Makes the layer and starts the sandbox, which takes the layer with it when it is deleted. On an error nothing is left.
 
-    Raises what `launch` raises.
+    A host's user without cgroups still gets a process limit, by rlimit. Raises what `launch` raises.
     """
+    try:
+        return _start(options, how)
+    except CgroupError as error:
+        if os.geteuid() == 0 or options.pids_by_rlimit or not error.field.startswith("linux.resources.pids"):
+            raise
+    options.pids_by_rlimit = True
+    return _start(options, how)
+
+
+def _start(options: Options, how: Start) -> tuple[Running, Layer]:
     layer = Layer(os.path.join(how.state_root, f".layer-{how.container_id}"))
+    # One overlay over the whole root, which without privileges the host's root is no lower layer for.
+    whole = os.geteuid() == 0 or bool(options.rootfs)
     lower = options.rootfs or "/"
     spec = hardened_spec(options)
     spec["root"] = {"path": layer.root}
@@ -43,11 +57,14 @@ def start_sandbox(options: Options, how: Start) -> tuple[Running, Layer]:
         spec["annotations"] = how.annotations
 
     def configure(request: CreateRequest) -> None:
-        request.overlay = layer.plan(lower)
+        request.overlay = layer.plan(lower) if whole else None
         request.die_with_parent = how.die_with_parent
 
     try:
-        layer.make(lower.rstrip("/"), options.id_first, options.id_first if options.id_count > 1 else os.getegid())
+        layer.make(lower.rstrip("/"), options.lent.uid, options.lent.gid)
+        if not options.rootfs:
+            mounted = read_submounts()
+            spec["mounts"] = [*(bound(mounted) if whole else split(layer, mounted)), *spec["mounts"]]  # type: ignore[misc]
         running = launch(
             spec,
             container_id=how.container_id,

@@ -34,7 +34,18 @@ def default_root() -> str:
     if os.geteuid() == 0:
         return "/run/casemate"
     base = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(base, "casemate") if base else f"/tmp/casemate-{os.geteuid()}"
+    return os.path.join(base, "casemate") if base else _own_directory(f"/tmp/casemate-{os.geteuid()}")
+
+
+def _own_directory(path: str) -> str:
+    """Makes a directory in /tmp, where another user could have made it first, or a link. Raises UsageError if it is not ours alone to write."""
+    try:
+        os.mkdir(path, 0o711)
+    except FileExistsError:
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise UsageError(f"{path} is not a directory of yours alone: set XDG_RUNTIME_DIR, or use --root") from None
+    return path
 
 
 def check_id(container_id: str) -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from casemate import jsonlite
 from casemate.errors import ContainerNotFound, SandboxError, SandboxNotFound
 from casemate.policy.hardened import DEFAULT_PIDS, Options
-from casemate.policy.ids import lend_range
+from casemate.policy.ids import lend
 from casemate.runtime import store
 from casemate.runtime.collect import collect
 from casemate.runtime.container import RUNNING, Container
@@ -67,7 +67,7 @@ class Settings:
         options.network = self.network
         options.binds = [_bind(bind) for bind in self.binds]
         options.environment = {"HOME": HOME, **self.envs}
-        options.id_first, options.id_count = lend_range(state_root)
+        options.lent = lend(state_root)
         if not options.rootfs:
             for name in self.show:
                 show_program(options, name, os.environ.get("PATH", "/usr/bin:/bin"))

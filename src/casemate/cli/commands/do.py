@@ -10,7 +10,7 @@ from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed, help_text, p
 from casemate.errors import CasemateError, EngineError, UsageError
 from casemate.host.tty import terminal_size
 from casemate.policy.hardened import DEFAULT_PIDS, Options
-from casemate.policy.ids import lend_range
+from casemate.policy.ids import lend
 from casemate.runtime import overlay
 from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 def _options(parsed: Parsed) -> Options:
     options = Options(list(parsed.arguments))
-    options.id_first, options.id_count = lend_range(Globals.root)
+    options.lent = lend(Globals.root)
     options.rootfs = os.path.abspath(parsed.value("rootfs")) if parsed.given("rootfs") else ""
     options.terminal = parsed.flag("tty")
     options.memory = size_bytes(parsed.value("memory")) if parsed.given("memory") else 0
