@@ -32,6 +32,7 @@ VERBS = {
     "resume": "resume a paused container",
     "update": "change a container's resource limits",
     "events": "show a container's events and statistics",
+    "doctor": "say what this host can do, and what to change",
     "surface": "count the system calls of the host that a sandbox can reach",
     "spec": "write a config.json to start from",
     "features": "print the OCI features of this build",

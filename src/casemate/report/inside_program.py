@@ -1,6 +1,6 @@
 """Runs in a sandbox: makes each system call once, with arguments that no call can use, and writes what it got as JSON.
 
-Not imported: inside.py hands its text to the sandbox's Python. Each call is made by a process of its own, which it may end or block.
+inside.py hands its text to the sandbox's Python. Each call is made by a process of its own, which it may end or block.
 """
 
 import ctypes
@@ -14,11 +14,15 @@ _WAIT_MS = 300
 
 
 def main() -> None:
-    """sys.argv: the numbers to try. Writes {number: errno (0: it succeeded), "signal N", "ended" or "blocked"}."""
+    """sys.argv: the numbers."""
+    os.write(1, try_all(sys.argv[1:]))
+
+
+def try_all(numbers: list[str]) -> bytes:
+    """JSON: {number: errno (0: it succeeded), "signal N", "ended" or "blocked"}."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.syscall.restype = ctypes.c_long
-    result = {number: _try(libc, int(number)) for number in sys.argv[1:]}
-    os.write(1, json.dumps(result).encode())
+    return json.dumps({number: _try(libc, int(number)) for number in numbers}).encode()
 
 
 def _try(libc: ctypes.CDLL, number: int) -> int | str:

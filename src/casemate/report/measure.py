@@ -74,16 +74,16 @@ def _wait_for_program(pid: int) -> None:
 
 
 def from_inside(report: dict[str, object], state_root: str, isolation: str) -> dict[str, object]:
-    """Tries all calls in a sandbox, and in one without the profile to learn what this kernel has.
+    """Tries all calls in a sandbox, and outside to learn what this kernel has.
 
     implemented: calls that the kernel has.   tried, reached: how many.   refused: error -> how many.   skipped: names not tried.
     unfiltered: names that reach the kernel whatever a filter says.
     disagree: name -> what happened, of calls that the filter refuses but that got another answer, or that it allows and that got its refusal.
     """
-    from casemate.report.inside import SKIPPED, results
+    from casemate.report.inside import SKIPPED, in_sandbox, outside
 
-    plain = results(state_root=state_root, isolation=isolation, confined=False)
-    confined = results(state_root=state_root, isolation=isolation, confined=True)
+    plain = outside()
+    confined = in_sandbox(state_root, isolation)
     refused, conditional = report["refused"], report["conditional"]
     assert isinstance(refused, dict)
     assert isinstance(conditional, list)

@@ -1,57 +1,34 @@
-"""A hardened sandbox for measurements: the host's root, no network, nothing shown but the program."""
+"""A hardened sandbox for measurements, as `casemate do` starts them."""
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from casemate.policy.hardened import Options, hardened_spec
+from casemate.policy.hardened import Options
 from casemate.policy.ids import lend
 from casemate.policy.toolchains import installations
-from casemate.runtime.launch import Running, launch
-from casemate.runtime.overlay import Layer
+from casemate.runtime.launch import Running
+from casemate.runtime.sandbox import Start, start_sandbox
 
 
 @contextmanager
-def sandbox(arguments: list[str], *, state_root: str, isolation: str, stdout: int = 1, confined: bool = True, limits: bool = False) -> Iterator[Running]:
-    """A running sandbox, deleted at the end. confined: with the seccomp profile. limits: with the process limit, for which a host's user needs cgroups.
-
-    Raises what `launch` raises.
-    """
-    container_id = f"report-{os.getpid()}-{os.urandom(4).hex()}"
+def sandbox(arguments: list[str], *, state_root: str, isolation: str, stdout: int = 1) -> Iterator[Running]:
+    """A running sandbox, deleted at the end; its input is empty. arguments: with the program's full path. Raises what `launch` raises."""
     options = Options(arguments)
     options.lent = lend(state_root)
-    if not limits:
-        options.pids = 0
     options.shown = installations(arguments[0])
-    spec = hardened_spec(options)
-    linux = spec["linux"]
-    if not confined and isinstance(linux, dict):
-        del linux["seccomp"]
-    layer = Layer(os.path.join(state_root, f".layer-{container_id}"))
-    spec["root"] = {"path": layer.root}
-
-    def configure(request: object) -> None:
-        request.overlay = layer.plan("/")  # type: ignore[attr-defined]
-
+    how = Start(f"do-report-{os.getpid()}-{os.urandom(4).hex()}", state_root)
+    how.isolation = isolation
+    how.die_with_parent = True
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        layer.make("", options.lent.uid, options.lent.gid)
-        running = launch(
-            spec,
-            container_id=container_id,
-            bundle=layer.scratch,
-            state_root=state_root,
-            stdio=(nothing, stdout, 2),
-            isolation=isolation,
-            configure=configure,
-        )
+        how.stdio = (nothing, stdout, 2)
+        running, _ = start_sandbox(options, how)
         try:
             yield running
         finally:
             running.delete()
     finally:
         os.close(nothing)
-        shutil.rmtree(layer.scratch, ignore_errors=True)

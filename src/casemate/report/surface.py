@@ -77,13 +77,16 @@ def from_profile(profile: dict[str, object], capabilities: frozenset[str] = froz
         else:
             passed.update(names)
     surface = Surface()
-    for name in NAMES.values():
+    newest = max((number for number, name in NAMES.items() if name in passed or name in conditional), default=0)
+    for number, name in NAMES.items():
         if name in passed and name not in refused:
             surface.allowed.append(name)
         elif name in passed or name in conditional:
             surface.conditional.append(name)
         elif refused.get(name, default):
-            surface.refused[name] = refused.get(name, default)
+            # Runtimes answer ENOSYS to what is newer than a profile, so that libraries fall back to older calls.
+            is_newer = number > newest and default.startswith("E")
+            surface.refused[name] = refused.get(name, "ENOSYS" if is_newer else default)
         else:
             surface.allowed.append(name)
     return surface
