@@ -80,3 +80,29 @@ def test_program_has_no_other_descriptors(bundle: Bundle, open_root: int, how: s
     targets = [line.split(" -> ")[1] for line in done.stdout.splitlines() if " -> " in line]
     assert numbers[:3] == ["0", "1", "2"]
     assert all(target.startswith("/proc/") for target in targets[3:])  # the listing's own
+
+
+@pytest.mark.parametrize("through", ["descriptor", "link"])
+def test_missing_working_directory_is_not_made_on_the_host(bundle: Bundle, open_root: int, canary: Path, through: str) -> None:
+    (bundle.rootfs / "work").symlink_to(f"/proc/self/fd/{open_root}")
+    base = "/work" if through == "link" else f"/proc/self/fd/{open_root}"
+    bundle.config["process"]["cwd"] = f"{base}{canary}/made"
+    assert verb(bundle, open_root, "run", "--bundle", str(bundle.directory), bundle.id).returncode != 0
+    assert not (canary / "made").exists()
+    bundle.config["process"]["cwd"] = "/"
+    start(bundle, "sleep", "100")
+    assert verb(bundle, open_root, "exec", "--cwd", f"{base}{canary}/made", bundle.id, "true").returncode != 0
+    assert not (canary / "made").exists()
+
+
+@pytest.mark.parametrize("through", ["descriptor", "link"])
+def test_program_is_not_found_through_a_descriptor(bundle: Bundle, open_root: int, through: str, tmp_path: Path) -> None:
+    program = tmp_path / "busybox"
+    program.write_bytes((bundle.rootfs / "bin/busybox").read_bytes())
+    program.chmod(0o755)
+    path = f"/proc/self/fd/{open_root}{program}"
+    (bundle.rootfs / "bin/sh").unlink()
+    (bundle.rootfs / "bin/sh").symlink_to(path)
+    bundle.config["process"]["args"] = [*([path, "sh"] if through == "descriptor" else ["sh"]), "-c", "echo ran"]
+    done = verb(bundle, open_root, "run", "--bundle", str(bundle.directory), bundle.id)
+    assert (done.returncode != 0, "ran" in done.stdout) == (True, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -83,3 +84,22 @@ def test_no_mount_inside_proc_redirects_a_sysctl(bundle: Bundle, tmp_path: Path)
     assert done.returncode != 0
     assert "/proc/sys/net/ipv4" in done.stderr
     assert (bundle.rootfs / "etc/target").read_text() == "target\n"
+
+
+@pytest.mark.parametrize("how", ["image", "bind"])
+def test_sysctl_is_written_to_no_file_of_the_image(bundle: Bundle, how: str) -> None:
+    without_dev(bundle)
+    target = bundle.rootfs / "etc/target"
+    target.write_text("target\n")
+    fake = bundle.directory / "fake"
+    (fake / "sys/net/ipv4").mkdir(parents=True)
+    (fake / "sys/net/ipv4/ip_forward").symlink_to("/etc/target")
+    assert bundle.config["mounts"].pop(0)["destination"] == "/proc"
+    if how == "image":
+        (bundle.rootfs / "proc").rmdir()
+        shutil.copytree(fake, bundle.rootfs / "proc", symlinks=True)
+    else:
+        bundle.config["mounts"].append({"destination": "/proc", "type": "bind", "source": str(fake), "options": ["rbind"]})
+    bundle.config["linux"]["sysctl"] = {"net.ipv4.ip_forward": "1"}
+    assert bundle.run("true").returncode != 0
+    assert target.read_text() == "target\n"

@@ -33,18 +33,26 @@ pub fn close_range_on_exec(first: u32) -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 4) }).map(drop)
 }
 
-/// Closes all descriptors from 3 on but one, for a process that goes on to be something else and never returns to their owners.
+/// Closes all descriptors from 3 on but these, for a process that uses no other: what a starter left open, or what its former self owned.
 ///
 /// # Errors
 /// As close_range(2).
-pub fn close_all_but(keep: &OwnedFd) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let kept = keep.as_raw_fd().unsigned_abs();
-    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(*fd).ok())
+        .filter(|fd| *fd > 2)
+        .collect();
+    kept.sort_unstable();
+    kept.dedup();
+    let mut first = 3;
+    for fd in kept.into_iter().chain([u32::MAX]) {
+        let last = if fd == u32::MAX { fd } else { fd - 1 };
         if first <= last {
-            // SAFETY: no memory is passed. Owners of these descriptors are never dropped or used again: the caller does not return to them.
+            // SAFETY: no memory is passed. Callers name every descriptor that an owner of theirs still uses.
             check_long(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
+        first = fd.saturating_add(1);
     }
     Ok(())
 }

@@ -47,6 +47,10 @@ impl Channel {
         Self(fd)
     }
 
+    pub(crate) fn raw(&self) -> i32 {
+        std::os::fd::AsRawFd::as_raw_fd(&self.0)
+    }
+
     /// Sends a report. An error means that the starter is gone.
     pub(crate) fn send(&self, event: &Event<'_>, descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
         let body =

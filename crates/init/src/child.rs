@@ -97,7 +97,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         op: "",
         index: -1,
         errno: 0,
-        message: "the plan ends without `exec`",
+        message: "nothing to execute: the specification has no `process`",
     };
     let _ = state.channel.send(&event, None);
     1

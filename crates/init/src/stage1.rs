@@ -54,6 +54,7 @@ fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
     // (CVE-2016-9962): it is not dumpable, so only a host capability can.
     ids::set_dumpable(false).context(|| "PR_SET_DUMPABLE".into())?;
     let plan = read_plan(plan_fd)?;
+    close_unnamed(&plan, channel)?;
     let filters = child::compile_filters(&plan)?;
     let time_or_cgroup = |kind: &Namespace| matches!(kind, Namespace::Cgroup | Namespace::Time);
     if plan.new.iter().any(time_or_cgroup) {
@@ -148,6 +149,14 @@ fn wait_for_release(pipe: &OwnedFd) -> Result<()> {
             Err(error) => return Err(Error::io("release", &error.into())),
         }
     }
+}
+
+/// Closes what the starter, or whoever started it, left open. Close-on-exec is not enough: execve resolves a path before it closes, and a link of the
+/// image to /proc/self/fd/N would lead out through a directory of the host's (CVE-2024-21626).
+fn close_unnamed(plan: &Plan, channel: &Channel) -> Result<()> {
+    let mut named = plan.descriptors();
+    named.push(channel.raw());
+    process::close_all_but(&named).context(|| "close_range".into())
 }
 
 fn read_plan(plan_fd: i32) -> Result<Plan> {

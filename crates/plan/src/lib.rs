@@ -44,6 +44,25 @@ pub enum Error {
 }
 
 impl Plan {
+    /// The descriptors that the plan names: all others of the starter are none of the container's business.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<i32> {
+        let mut named: Vec<i32> = self.join.iter().map(|join| join.fd).collect();
+        named.extend(self.listen);
+        named.extend(&self.keep_fds);
+        if let Some(cgroup) = &self.cgroup {
+            named.extend(&cgroup.tasks);
+            named.extend(cgroup.into);
+        }
+        for op in &self.ops {
+            if let Op::Mount(mount) = op {
+                named.extend(mount.source_fd);
+                named.extend(mount.idmap.as_ref().and_then(|idmap| idmap.fd));
+            }
+        }
+        named
+    }
+
     /// Decodes a plan and checks its version.
     ///
     /// # Errors

@@ -194,7 +194,13 @@ PROCESS = fields(
     execCPUAffinity=fields(initial=text(), final=text()),
     user=fields("uid gid", uid=_u32, gid=_u32, umask=integer(0, 0o777), additionalGids=items(_u32), username=text()),
 )
-_device_rule = fields("allow", allow=boolean(), type=text(allowed=("a", "b", "c", "")), major=_i64, minor=_i64, access=text())
+
+
+def _device_access(value: str) -> str:
+    return "" if set(value) <= set("rwm") else "letters of rwm"
+
+
+_device_rule = fields("allow", allow=boolean(), type=text(allowed=("a", "b", "c", "")), major=_i64, minor=_i64, access=text(rule=_device_access))
 _throttle = items(fields("major minor", major=_i64, minor=_i64, rate=_u64))
 RESOURCES = fields(
     devices=items(_device_rule),

@@ -16,15 +16,19 @@ spec_warnings: list[str] = []
 
 def load_spec(path: str) -> dict[str, object]:
     """Reads and checks a config.json. Raises SpecError (also: not JSON, more than 32 MiB), OSError."""
-    with open(path, "rb") as file:
+    return check_spec(load_json(path), path)
+
+
+def load_json(path: str) -> object:
+    """One JSON document from a file, or from standard input for `-`. Raises SpecError (not JSON, more than 32 MiB), OSError."""
+    with open(0 if path == "-" else path, "rb", closefd=path != "-") as file:
         data = file.read(_MAX_BYTES + 1)
     if len(data) > _MAX_BYTES:
         raise SpecError(file=path, json_path="", expected=f"at most {_MAX_BYTES} bytes")
     try:
-        value = jsonlite.loads(data)
+        return jsonlite.loads(data)
     except jsonlite.JsonError as error:
         raise SpecError(file=path, json_path="", value=str(error), expected="JSON") from None
-    return check_spec(value, path)
 
 
 def check_spec(value: object, file: str) -> dict[str, object]:

@@ -44,8 +44,10 @@ _GROUPS = (
 )
 # CLONE_NEW* : a user namespace of its own gives a program capabilities to attack the kernel with.
 _CLONE_NAMESPACES = 0x7E020000 | 0x80
-# Socket families: unix, inet, inet6; netlink for what libraries ask of routes. The others (packet, vsock, alg, bluetooth, ...) have had most of the bugs.
-_FAMILIES = (1, 2, 10, 16)
+# Socket families: unix, inet, inet6; of netlink only what libraries ask of routes (audit, netfilter, xfrm and crypto had bugs of their own).
+# The others (packet, vsock, alg, bluetooth, ...) have had most of the bugs.
+_FAMILIES = (1, 2, 10)
+_AF_NETLINK, _NETLINK_ROUTE = 16, 0
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 _ENOSYS = 38
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
@@ -60,6 +62,11 @@ def hardened_profile() -> dict[str, object]:
         # its flags are in memory, where a filter cannot look: ENOSYS makes libraries fall back to clone
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},
         *(_when("socket", 0, "SCMP_CMP_EQ", family) for family in _FAMILIES),
+        {
+            "names": ["socket"],
+            "action": "SCMP_ACT_ALLOW",
+            "args": [_argument(0, "SCMP_CMP_EQ", _AF_NETLINK), _argument(2, "SCMP_CMP_EQ", _NETLINK_ROUTE)],
+        },
         *(_when("personality", 0, "SCMP_CMP_EQ", persona) for persona in _PERSONALITIES),
         # Typing into the terminal of whoever started the sandbox: the command 32 bits wide, as the kernel reads it.
         *(

@@ -6,7 +6,7 @@ import os
 import time
 
 from casemate import jsonlite
-from casemate.errors import ContainerNotFound, ContainerStateError
+from casemate.errors import ContainerError, ContainerNotFound, ContainerStateError
 from casemate.host import process
 from casemate.runtime import store
 
@@ -83,10 +83,16 @@ class Container:
 
     def spec(self) -> dict[str, object]:
         """The specification as it was at create: checked then, so trusted now."""
-        value = jsonlite.loads(self.entry.read(store.CONFIG_FILE))
+        try:
+            value = jsonlite.loads(self.entry.read(store.CONFIG_FILE))
+        except jsonlite.JsonError as error:
+            raise self._damaged(str(error)) from None
         if not isinstance(value, dict):
-            raise ContainerNotFound(self.id)
+            raise self._damaged("not an object")
         return value
+
+    def _damaged(self, reason: str) -> ContainerError:
+        return ContainerError(self.id, f"the stored specification of container {self.id!r} is damaged ({reason}): delete --force removes the container")
 
     def cgroup(self) -> Manager:
         if self._manager is None:

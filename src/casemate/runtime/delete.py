@@ -6,7 +6,7 @@ import _signal
 import os
 import select
 
-from casemate.errors import CasemateError, ContainerStateError, HookError
+from casemate.errors import CasemateError, ContainerError, ContainerStateError, HookError
 from casemate.host import process
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, STOPPED, Container
@@ -89,7 +89,7 @@ def _wait_for_death(pidfd: int, pid: int, container_id: str) -> None:
 def _poststop(container: Container) -> list[str]:
     try:
         run_hooks(container, container.spec(), "poststop", STOPPED)
-    except HookError as error:
+    except (HookError, ContainerError) as error:
         return [str(error)]  # runtime.md: a failed poststop hook is logged and the rest goes on
     except FileNotFoundError:
         pass  # create was killed before it stored the specification

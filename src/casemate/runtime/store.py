@@ -18,7 +18,7 @@ import os
 import stat
 
 from casemate import jsonlite
-from casemate.errors import ContainerExists, ContainerNotFound, UsageError
+from casemate.errors import ContainerError, ContainerExists, ContainerNotFound, UsageError
 
 _ID_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_+-.")
 _MAX_ID = 1024
@@ -156,11 +156,15 @@ class Entry:
         os.rename(temporary, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def load(self) -> Record | None:
-        """The record; None if create ended before it wrote one, or the file is damaged."""
+        """The record; None if create ended before it wrote one. Raises ContainerError if the file is damaged: what runs could not be found by it."""
         try:
             return Record.from_json(self.read(STATE_FILE), self.id)
-        except (FileNotFoundError, jsonlite.JsonError):
+        except FileNotFoundError:
             return None
+        except jsonlite.JsonError as error:
+            raise ContainerError(
+                self.id, f"the state of container {self.id!r} is damaged ({error}): end its processes, then remove {self.path} and its cgroup"
+            ) from None
 
     def save(self, record: Record) -> None:
         self.write(STATE_FILE, record.to_json().encode())

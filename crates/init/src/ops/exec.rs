@@ -1,11 +1,13 @@
 //! `chdir`, `check_exec`, `exec`: the last steps before the program.
 
 use std::ffi::CString;
-use std::os::unix::fs::PermissionsExt;
 
 use casemate_host::process;
 use casemate_plan::op::Exec;
-use rustix::fs::{Access, AtFlags, accessat};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat2,
+};
+use rustix::io::Errno;
 
 use super::mount::c_string;
 use crate::child::State;
@@ -13,15 +15,32 @@ use crate::error::{Context, Error, Result};
 
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Enters the working directory and verifies that it lies below the root: a `cwd` such as /proc/self/fd/7 would lead out through a descriptor of
-/// the host's (CVE-2024-21626); getcwd(2) then has no path to give.
-pub(super) fn chdir(path: &str, create: bool) -> Result<()> {
-    if create && !std::path::Path::new(path).exists() {
-        std::fs::create_dir_all(path).context(|| format!("make the working directory {path}"))?;
-    }
-    rustix::process::chdir(path).context(|| format!("working directory {path}"))?;
-    let here = rustix::process::getcwd(Vec::new());
-    match here {
+/// Enters the working directory below the root, made there where it is missing: never by string, for a `cwd` such as /proc/self/fd/7 would lead out
+/// through a descriptor of the host's (CVE-2024-21626).
+pub(super) fn chdir(path: &str, create: bool, state: &State) -> Result<()> {
+    let root = state.root()?;
+    let what = || format!("working directory {path}");
+    let directory = if create {
+        root.make_dirs(path).map_err(|error| {
+            Error::with_errno(format!("working directory {}", error.message), error.errno)
+        })?
+    } else {
+        match root.open(path, OFlags::PATH | OFlags::DIRECTORY) {
+            // A filter that is in force already need not know openat2; `create` has been here before it was, so the path is a directory's.
+            Err(Errno::NOSYS | Errno::PERM) => {
+                rustix::process::chdir(path).context(what)?;
+                return inside(path);
+            }
+            found => found.context(what)?,
+        }
+    };
+    rustix::process::fchdir(&directory).context(what)?;
+    inside(path)
+}
+
+/// getcwd(2) has no path to give for a directory outside of the root.
+fn inside(path: &str) -> Result<()> {
+    match rustix::process::getcwd(Vec::new()) {
         Ok(place) if place.as_bytes().starts_with(b"/") => Ok(()),
         _ => Err(Error::plain(format!(
             "working directory {path} is outside of the container's root"
@@ -96,17 +115,26 @@ fn find_program(exec: &Exec) -> Result<String> {
     }))
 }
 
+/// Whether the path is an executable file, reached without a magic link: /proc/self/fd/N of a descriptor passed on would be a file of the host's.
 fn check_file(path: &str) -> Result<()> {
-    let metadata = std::fs::metadata(path).context(|| format!("exec: {path:?}"))?;
-    if metadata.is_dir() {
+    let what = || format!("exec: {path:?}");
+    let file = openat2(
+        CWD,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    )
+    .context(what)?;
+    if crate::root::file_type(&file)? == FileType::Directory {
         return Err(Error::with_errno(
             format!("exec: {path:?}: is a directory"),
             libc::EACCES,
         ));
     }
-    let executable = metadata.permissions().mode() & 0o111 != 0
-        && accessat(rustix::fs::CWD, path, Access::EXEC_OK, AtFlags::EACCESS).is_ok();
-    if executable {
+    let mode = fstat(&file).context(what)?.st_mode;
+    let permitted = accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS);
+    if mode & 0o111 != 0 && permitted.is_ok() {
         Ok(())
     } else {
         Err(Error::with_errno(

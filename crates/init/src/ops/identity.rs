@@ -65,7 +65,8 @@ pub(super) fn seccomp(wanted: bool, listener: bool, log: bool, state: &mut State
 
 /// Writes an LSM's label for the next exec: the newer per-module file, else the shared one.
 pub(super) fn security_label(first: &str, second: &str, text: &str) -> Result<()> {
-    let write = |file: &str| std::fs::write(format!("/proc/thread-self/attr/{file}"), text);
+    let write =
+        |file: &str| super::system::write_proc(&format!("/proc/thread-self/attr/{file}"), text);
     write(first)
         .or_else(|_| write(second))
         .context(|| format!("security label {text:?}"))

@@ -69,7 +69,7 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         Op::NoNewPrivs {} => identity::no_new_privs(),
         Op::Landlock(landlock) => identity::landlock(&landlock),
         Op::Credentials(credentials) => identity::credentials(&credentials),
-        Op::Chdir { path, create } => exec::chdir(&path, create),
+        Op::Chdir { path, create } => exec::chdir(&path, create, state),
         Op::AwaitStart {} => start::await_start(state),
         Op::Seccomp {
             profile,

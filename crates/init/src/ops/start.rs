@@ -48,7 +48,8 @@ pub(super) fn agent(state: &State) -> Result<()> {
     let listen = process::take_fd(raw).context(|| "listen descriptor".into())?;
     casemate_host::ids::set_dumpable(false).context(|| "PR_SET_DUMPABLE".into())?;
     // The channel closes too, which tells the starter that the agent runs.
-    process::close_all_but(&listen).context(|| "close_range".into())?;
+    process::close_all_but(&[std::os::fd::AsRawFd::as_raw_fd(&listen)])
+        .context(|| "close_range".into())?;
     let code = match casemate_agent::serve(listen) {
         Ok(()) => 0,
         Err(_) => 1, // nobody listens any more

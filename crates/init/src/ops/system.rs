@@ -1,6 +1,7 @@
 //! Small operations on the process and its namespaces.
 
 use std::fs;
+use std::io::Write;
 
 use casemate_host::sched::{
     SchedAttr, set_affinity, set_io_priority, set_memory_policy, set_scheduler,
@@ -8,6 +9,7 @@ use casemate_host::sched::{
 use casemate_host::{clone, process};
 use casemate_plan::Namespace;
 use casemate_plan::op::Scheduler;
+use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, openat2};
 use rustix::io::Errno;
 
 use super::mount::c_string;
@@ -55,7 +57,18 @@ pub(super) fn sysctl(key: &str, value: &str) -> Result<()> {
             "sysctl {key:?} is not a path below /proc/sys"
         )));
     }
-    fs::write(format!("/proc/sys/{path}"), value).context(|| format!("sysctl {key} = {value:?}"))
+    write_proc(&format!("/proc/sys/{path}"), value).context(|| format!("sysctl {key} = {value:?}"))
+}
+
+/// Writes a file of procfs in the container. What lies at /proc is the image's or a mount's choice: it must be procfs, and no link may lead out of it
+/// (CVE-2025-52881: the write would have gone where the image wanted).
+pub(super) fn write_proc(path: &str, text: &str) -> std::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)?;
+    if fstatfs(&file)?.f_type != PROC_SUPER_MAGIC {
+        return Err(std::io::Error::from_raw_os_error(libc::EXDEV));
+    }
+    fs::File::from(file).write_all(text.as_bytes())
 }
 
 pub(super) fn hostname(value: &str) -> Result<()> {

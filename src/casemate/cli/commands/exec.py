@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 
-from casemate import jsonlite
 from casemate.cli.foreground import Foreground
 from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed
 from casemate.cli.verb import open_container, read
-from casemate.errors import SpecError, UsageError
+from casemate.errors import UsageError
 from casemate.host.console import send_console
-from casemate.oci.spec import check_process
+from casemate.oci.spec import check_process, load_json
 from casemate.runtime.create import write_pid_file
 from casemate.runtime.exec import ExecRequest, exec_process
 
@@ -81,13 +80,7 @@ def _process(parsed: Parsed, spec: dict[str, object]) -> dict[str, object]:
 
 
 def _process_file(path: str) -> dict[str, object]:
-    with open(path, "rb") as file:
-        text = file.read()
-    try:
-        value = jsonlite.loads(text)
-    except jsonlite.JsonError as error:
-        raise SpecError(file=path, json_path="", value=str(error), expected="JSON") from None
-    return dict(check_process(value, os.path.basename(path)))
+    return dict(check_process(load_json(path), os.path.basename(path)))
 
 
 def _set_user(process: dict[str, object], parsed: Parsed) -> None:

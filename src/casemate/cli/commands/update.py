@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 from casemate import jsonlite
 from casemate.cli.options import VALUE, Option, Parsed
 from casemate.cli.verb import open_container, read
-from casemate.errors import SpecError, UsageError
-from casemate.oci.spec import check_resources
+from casemate.errors import UsageError
+from casemate.oci.spec import check_resources, load_json
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
 
@@ -40,25 +38,13 @@ def main(arguments: list[str]) -> int:
     parsed = read(arguments, OPTIONS, usage="update [options] ID", help=HELP, least=1, most=1)
     if parsed is None:
         return 0
-    resources = _from_file(parsed.value("resources")) if parsed.given("resources") else _from_options(parsed)
+    resources = load_json(parsed.value("resources")) if parsed.given("resources") else _from_options(parsed)
     checked = dict(check_resources(resources, parsed.value("resources") or "command line"))
     with open_container(parsed.arguments[0], lock=True) as container:
         container.need("update", CREATED, RUNNING, PAUSED)
         container.cgroup().update(checked)
         _remember(container.entry, container.spec(), checked)
     return 0
-
-
-def _from_file(path: str) -> object:
-    if path == "-":
-        text = sys.stdin.buffer.read()
-    else:
-        with open(path, "rb") as file:
-            text = file.read()
-    try:
-        return jsonlite.loads(text)
-    except jsonlite.JsonError as error:
-        raise SpecError(file=path, json_path="", value=str(error), expected="JSON") from None
 
 
 def _from_options(parsed: Parsed) -> dict[str, dict[str, object]]:

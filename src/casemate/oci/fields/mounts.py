@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from casemate.errors import SpecError
-from casemate.oci.fields.mount_options import MS_BIND, MS_RDONLY, MS_REC, Options
+from casemate.oci.fields.mount_options import MS_BIND, MS_RDONLY, MS_REC, MS_REMOUNT, Options
 from casemate.oci.fields.namespaces import has_user_namespace
 from casemate.oci.plan import Phase
 
@@ -39,6 +39,11 @@ def _mount(mount: Object, index: int, plan: PlanBuilder) -> None:
     source = str(mount.get("source") or "")
     if bind and not source.startswith("/"):
         source = f"{plan.context.bundle}/{source}"  # config.md: relative to the bundle
+    changes = bool(options.flags & MS_REMOUNT or options.propagation)  # of what is mounted there already
+    if not bind and not changes and not mount.get("type"):
+        raise SpecError(
+            file=plan.context.config_file, json_path=f"mounts[{index}].type", value=mount.get("type"), expected="a file system type, or bind among the options"
+        )
     destination = _absolute(str(mount["destination"]))
     plan.add(
         Phase.MOUNTS,
