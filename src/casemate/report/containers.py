@@ -5,30 +5,36 @@ from __future__ import annotations
 import shlex
 import time
 
-from casemate.errors import CgroupError, ContainerNotFound
+from casemate.errors import CgroupError, ContainerError, ContainerNotFound
 from casemate.jsonlite import JsonError
 from casemate.report.table import show_table
 from casemate.runtime import store
 from casemate.runtime.container import STOPPED, Container
 
 _HEADINGS = ["ID", "NAME", "ISOLATION", "STATUS", "PID", "CREATED", "MEMORY", "PIDS", "COMMAND"]
-_STYLES = {"running": "green", "stopped": "dim", "paused": "yellow", "created": "cyan", "creating": "cyan"}
+_STYLES = {"running": "green", "stopped": "dim", "paused": "yellow", "created": "cyan", "creating": "cyan", "damaged": "red"}
 _MAX_COMMAND = 60
+_EMPTY: dict[str, object] = {
+    "id": "", "name": "", "isolation": "", "status": "", "pid": 0, "created": "", "memory": None, "pids": None, "command": [],
+}  # fmt: skip
 _AGES = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def containers(root: str) -> list[dict[str, object]]:
     """A row per container: id, name, isolation, status, pid, created (RFC 3339), memory (bytes), pids, command (arguments).
 
-    Of a container that has ended, pid is 0; memory and pids are null where nothing counts them.
+    status: as the state verb has it, or "damaged" where the state cannot be read. Of a container that has ended, pid is 0.
+    memory and pids are null where nothing counts them.
     """
-    rows = []
+    rows: list[dict[str, object]] = []
     for container_id in store.list_ids(root):
         try:
             with Container.open(root, container_id) as container:
                 rows.append(_row(container))
         except ContainerNotFound:
             continue  # deleted meanwhile, or a create that is not yet, or never will be, recorded
+        except ContainerError:
+            rows.append(_EMPTY | {"id": container_id, "status": "damaged"})
     return rows
 
 
@@ -84,7 +90,7 @@ def _cells(row: dict[str, object], now: float) -> list[str]:
     return [
         str(row["id"]),
         str(row["name"]) or "-",
-        str(row["isolation"]),
+        str(row["isolation"]) or "-",
         str(row["status"]),
         str(row["pid"] or "-"),
         age(str(row["created"]), now),

@@ -68,6 +68,12 @@ def test_one_containers_processes_stay_as_runc_has_them(state: Path) -> None:
     assert json.loads(casemate(state, "ps", "--format", "json", row["id"]).stdout) == [row["pid"]]
 
 
+def test_a_damaged_state_hides_no_other_container(state: Path) -> None:
+    (state / "broken").mkdir()
+    (state / "broken" / "state.json").write_text("{")
+    assert "running" in {row["status"] for row in rows(state)}
+
+
 def test_no_containers(tmp_path: Path) -> None:
     assert casemate(tmp_path, "ps", "--format=json").stdout == "[]\n"
 
