@@ -150,4 +150,5 @@ def _report(message: str, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # As `python -m`, this module is not the `casemate.cli.main` that the verbs import their globals from.
+    sys.exit(__import__("casemate.cli.main", fromlist=["main"]).main())

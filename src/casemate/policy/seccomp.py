@@ -50,6 +50,7 @@ _FAMILIES = (1, 2, 10)
 _AF_NETLINK, _NETLINK_ROUTE = 16, 0
 _PERSONALITIES = (0, 8, 0x20000, 0x20008, 0xFFFFFFFF)
 _ENOSYS = 38
+_EIO = 5  # what the kernel says where dev.tty.legacy_tiocsti is 0; the default EPERM would be no rule of its own, and the call allowed
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 
@@ -70,7 +71,7 @@ def hardened_profile() -> dict[str, object]:
         *(_when("personality", 0, "SCMP_CMP_EQ", persona) for persona in _PERSONALITIES),
         # Typing into the terminal of whoever started the sandbox: the command 32 bits wide, as the kernel reads it.
         *(
-            {"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1, "args": [_argument(1, "SCMP_CMP_MASKED_EQ", 0xFFFFFFFF, command)]}
+            {"names": ["ioctl"], "action": "SCMP_ACT_ERRNO", "errnoRet": _EIO, "args": [_argument(1, "SCMP_CMP_MASKED_EQ", 0xFFFFFFFF, command)]}
             for command in (_TIOCSTI, _TIOCLINUX)
         ),
         {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW"},

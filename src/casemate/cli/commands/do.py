@@ -38,7 +38,8 @@ OPTIONS = [
 OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT = 125, 126, 127, 124
 _UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _ENOENT, _EACCES, _ENOEXEC = 2, 13, 8
-_SIGSYS = 31
+_SIGKILL, _SIGSYS = 9, 31
+_ended_by: list[int] = []  # the signal to this process whose default action ended the program
 
 
 def main(arguments: list[str]) -> int:
@@ -157,14 +158,25 @@ def _follow(running: Running, timeout: float, parsed: Parsed) -> int:
         print(f"casemate: out of memory: the limit of {parsed.value('memory')} was reached", file=sys.stderr)
     if status.signal == _SIGSYS:
         print("casemate: killed by the sandbox's seccomp policy", file=sys.stderr)
-    return status.shell_code
+    return 128 + _ended_by[0] if _ended_by and status.signal == _SIGKILL else status.shell_code
 
 
 def _forward_signals(running: Running) -> None:
     import _signal
 
     for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2):
-        _signal.signal(number, lambda signal, _: running.kill(signal))
+        _signal.signal(number, lambda signal, _: _deliver(running, signal))
+
+
+def _deliver(running: Running, signal: int) -> None:
+    """Sends a signal on. The program is process 1 of its namespace, which the kernel spares a signal's default action: then it is done here."""
+    from casemate.host.process import handles_signal
+
+    if handles_signal(running.pid, signal):
+        running.kill(signal)
+    else:
+        _ended_by.append(signal)
+        running.kill()
 
 
 def _failed(error: EngineError) -> int:

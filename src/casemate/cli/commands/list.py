@@ -7,7 +7,7 @@ from casemate.cli.commands.state import state_document
 from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, VALUE, Option
 from casemate.cli.verb import read
-from casemate.errors import ContainerNotFound, UsageError
+from casemate.errors import ContainerError, UsageError
 from casemate.runtime import store
 from casemate.runtime.container import Container
 
@@ -45,7 +45,7 @@ def _rows() -> list[dict[str, object]]:
                 row = state_document(container)
                 row["owner"] = _user_name(container.record.owner_uid)
                 rows.append(row)
-        except ContainerNotFound:
+        except ContainerError:
             continue  # deleted meanwhile, or a create that is not yet, or never will be, recorded
     return rows
 
