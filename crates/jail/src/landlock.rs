@@ -3,12 +3,12 @@
 use casemate_plan::op::Landlock;
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use crate::Error;
 
-const NEWEST: ABI = ABI::V5;
+const NEWEST: ABI = ABI::V6;
 
 /// Restricts this thread to the paths of the rules; missing paths are skipped.
 ///
@@ -25,10 +25,14 @@ pub fn apply(rules: &Landlock) -> Result<(), Error> {
 }
 
 fn restrict(rules: &Landlock) -> Result<RulesetStatus, RulesetError> {
-    let mut ruleset = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .create()?;
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort);
+    if !(rules.read_only.is_empty() && rules.read_write.is_empty()) {
+        ruleset = ruleset.handle_access(AccessFs::from_all(NEWEST))?;
+    }
+    if rules.scoped {
+        ruleset = ruleset.scope(Scope::from_all(NEWEST))?;
+    }
+    let mut ruleset = ruleset.create()?;
     ruleset = allow(ruleset, &rules.read_only, AccessFs::from_read(NEWEST))?;
     ruleset = allow(ruleset, &rules.read_write, AccessFs::from_all(NEWEST))?;
     Ok(ruleset.restrict_self()?.ruleset)

@@ -339,6 +339,8 @@ pub struct Scheduler {
 #[serde(deny_unknown_fields)]
 pub struct Landlock {
     #[serde(default)]
+    pub scoped: bool,
+    #[serde(default)]
     pub read_only: Vec<String>,
     #[serde(default)]
     pub read_write: Vec<String>,

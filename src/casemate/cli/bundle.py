@@ -38,10 +38,22 @@ def request_from(parsed: Parsed) -> CreateRequest:
     request.preserve_fds = parsed.integer("preserve-fds")
     if request.preserve_fds < 0:
         raise UsageError("--preserve-fds: expected 0 or more")
+    _pass_listening(request)
     if parsed.value("console-socket"):
         path = parsed.value("console-socket")
         request.console = lambda fd: send_console(path, fd)
     return request
+
+
+def _pass_listening(request: CreateRequest) -> None:
+    """Socket activation (sd_listen_fds(3)): sockets that were passed to this very process are the program's."""
+    count = os.environ.get("LISTEN_FDS", "")
+    process = request.spec.get("process")
+    if os.environ.get("LISTEN_PID") != str(os.getpid()) or not count.isdecimal() or not isinstance(process, dict):
+        return
+    request.preserve_fds += int(count)
+    # The program is process 1, or believes so: runc, too, gives this number.
+    request.spec["process"] = {**process, "env": [*(process.get("env") or []), f"LISTEN_FDS={count}", "LISTEN_PID=1"]}
 
 
 def has_terminal(spec: dict[str, object]) -> bool:

@@ -47,7 +47,7 @@ OPTIONS = [
     Option("isolation", VALUE, "the isolation of new containers; over annotation and configuration", "NAME"),
     Option("v version", FLAG, "print the version"),
 ]
-_OWN_FAILURE = {"do": 125}
+_OWN_FAILURE = {"do": 125, "exec": 255}  # docker's; runc's
 
 
 class Globals:

@@ -30,7 +30,7 @@ class LowerContext:
 
     __slots__ = (
         "bundle",
-        "cgroup", "cgroup_mounts", "container_id", "die_with_parent", "host", "listen_fd", "no_new_keyring", "no_pivot", "open_namespace",
+        "cgroup", "cgroup_mounts", "container_id", "die_with_parent", "host", "landlock", "listen_fd", "no_new_keyring", "no_pivot", "open_namespace",
         "overlay", "preserve_fds",
         "rootfs", "state_json", "terminal_size", "use_agent",
     )  # fmt: skip
@@ -49,6 +49,7 @@ class LowerContext:
         self.preserve_fds = 0
         self.use_agent = False
         self.die_with_parent = False  # SIGKILL when the thread that started it ends
+        self.landlock: dict[str, object] | None = None  # {read_only, read_write}: paths of the container
         self.terminal_size = (0, 0)  # columns, rows
         self.open_namespace: Callable[[str], int] = _cannot_open
         self.state_json: Callable[[str], str] = lambda status: "{}"

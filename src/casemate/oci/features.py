@@ -16,7 +16,7 @@ def features() -> dict[str, object]:
         "linux": {
             "namespaces": list(NAMESPACE_TYPES),
             "capabilities": list(CAPABILITIES),
-            "cgroup": {"v1": True, "v2": True, "systemd": False, "systemdUser": False, "rdma": True},
+            "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": True, "rdma": True},
             "seccomp": {
                 "enabled": True,
                 "actions": list(SECCOMP_ACTIONS),
@@ -27,7 +27,7 @@ def features() -> dict[str, object]:
             },
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "intelRdt": {"enabled": False},
+            "intelRdt": {"enabled": True},
             "mountExtensions": {"idmap": {"enabled": True}},
         },
         "annotations": {"dev.casemate.isolations": "namespaces"},

@@ -32,6 +32,8 @@ def lower_create(spec: Object, context: LowerContext) -> Object:
             plan.add(Phase.CONSOLE, "console_device")
         plan.add(Phase.AWAIT_START, "await_start")
         process.lower(program, linux, plan, use_agent=context.use_agent)
+        if context.landlock:
+            plan.add(Phase.LANDLOCK, "landlock", best_effort=True, **context.landlock)
         if context.die_with_parent:
             # After the credentials: a change of ids clears it.
             plan.add(Phase.WORKING_DIRECTORY, "parent_death_signal", signal=9)

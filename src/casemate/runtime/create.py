@@ -42,7 +42,7 @@ class CreateRequest:
     """
 
     __slots__ = (
-        "bundle", "console", "container_id", "die_with_parent", "isolation", "name", "no_new_keyring", "no_pivot",
+        "bundle", "console", "container_id", "die_with_parent", "isolation", "landlock", "name", "no_new_keyring", "no_pivot",
         "overlay", "preserve_fds", "rootless",
         "scratch", "spec", "state_root", "stdio", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
     )  # fmt: skip
@@ -65,6 +65,7 @@ class CreateRequest:
         self.name = ""
         self.use_agent = False
         self.die_with_parent = False
+        self.landlock: dict[str, object] | None = None  # {read_only, read_write}: paths of the container
         self.overlay: dict[str, object] | None = None  # {lower, upper, work}: the root is this overlay
         self.terminal_size = (0, 0)
 
@@ -207,6 +208,7 @@ class _Creation:
         context.preserve_fds = request.preserve_fds
         context.use_agent = request.use_agent
         context.die_with_parent = request.die_with_parent
+        context.landlock = request.landlock
         context.terminal_size = request.terminal_size
         context.open_namespace = self._open_namespace
         context.state_json = lambda status: jsonlite.dumps(self.container.state(status))
@@ -231,12 +233,20 @@ class _Creation:
             if manager.scope is not None:
                 manager.join(record.pid)
                 record.cgroup = manager.to_state()
+            self._resctrl(record)
             self.entry.save(record)
         elif name == "createRuntime":
             run_hooks(self.container, self.request.spec, "prestart", CREATING)
             run_hooks(self.container, self.request.spec, "createRuntime", CREATING)
         else:
             raise CasemateError(f"the engine waits at an unknown barrier {name!r}")
+
+    def _resctrl(self, record: store.Record) -> None:
+        settings = self.linux.get("intelRdt")
+        if isinstance(settings, dict):
+            from casemate.host import resctrl
+
+            record.resctrl = resctrl.join(settings, record.id, record.pid)
 
     def _on_console(self, fd: int) -> None:
         if self.request.console is None:

@@ -45,6 +45,10 @@ def destroy(container: Container) -> list[str]:
     end_processes(container)
     if record.cgroup:
         container.cgroup().destroy()
+    if record.resctrl:
+        from casemate.host import resctrl
+
+        resctrl.leave(record.resctrl)
     if not record.has_mount_namespace and record.rootfs:
         unmount_below(record.rootfs)
     warnings = _poststop(container)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from casemate.errors import CgroupError
-from casemate.policy.hardened import Options, hardened_spec
+from casemate.policy.hardened import LANDLOCK, Options, hardened_spec
 from casemate.policy.toolchains import find_program, installations
 from casemate.runtime.host_root import bound, read_submounts, split
 from casemate.runtime.launch import Running, launch
@@ -59,6 +59,7 @@ def _start(options: Options, how: Start) -> tuple[Running, Layer]:
     def configure(request: CreateRequest) -> None:
         request.overlay = layer.plan(lower) if whole else None
         request.die_with_parent = how.die_with_parent
+        request.landlock = LANDLOCK
 
     try:
         layer.make(lower.rstrip("/"), options.lent.uid, options.lent.gid)

@@ -5,6 +5,7 @@
         config.json         the specification as it was checked at create; later edits of the bundle change nothing
         init.sock           the first process waits here for `start`; gone once it was started
         agent.sock          the agent of an SDK sandbox
+        log                 what a detached `do` has written
         sandbox.json        what the SDK's later connections need: end, metadata, working directory, user
 
 A command killed at any instant leaves a directory with or without state.json; both can be deleted (runtime/delete.py).
@@ -27,6 +28,7 @@ CONFIG_FILE = "config.json"
 START_SOCKET = "init.sock"
 AGENT_SOCKET = "agent.sock"
 SANDBOX_FILE = "sandbox.json"
+LOG_FILE = "log"
 
 
 def default_root() -> str:
@@ -63,7 +65,7 @@ class Record:
     __slots__ = (
         "annotations", "bundle", "cgroup", "created", "has_mount_namespace",
         "has_pid_namespace", "id", "isolation", "name", "oci_version",
-        "owner_uid", "pid", "rootfs", "scratch", "start_time", "subuid",
+        "owner_uid", "pid", "resctrl", "rootfs", "scratch", "start_time", "subuid",
     )  # fmt: skip
 
     def __init__(self, container_id: str) -> None:
@@ -80,6 +82,7 @@ class Record:
         self.has_pid_namespace = True
         self.annotations: dict[str, object] = {}
         self.cgroup: dict[str, object] = {}  # Manager.to_state()
+        self.resctrl = ""  # the class of service made for it
         self.scratch: list[str] = []  # directories of ours to remove with the container
         self.subuid: list[int] = []  # the range of host ids lent to it: [first, count]
         self.name = ""

@@ -15,6 +15,7 @@ from casemate.runtime import overlay
 from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
+from casemate.runtime.store import LOG_FILE
 
 HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
 OPTIONS = [
@@ -33,6 +34,8 @@ OPTIONS = [
     Option("keep", FLAG, "keep the writable layer, and say where it is"),
     Option("diff", FLAG, "list the files it changed, on standard error"),
     Option("commit", VALUE, "copy the files it changed to this directory", "DIR"),
+    Option("detach d", FLAG, "print its id and leave it running; see casemate logs, exec, kill and delete"),
+    Option("name", VALUE, "its id, in place of one made up", "ID"),
     Option("h help", FLAG, "show this help"),
 ]
 OWN_FAILURE, NOT_EXECUTABLE, NOT_FOUND, TIMED_OUT = 125, 126, 127, 124
@@ -51,9 +54,16 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: name a command to run: casemate do [options] -- COMMAND")
     options = _options(parsed)
     timeout = _number(parsed, "timeout", 0)
-    how = Start(f"do-{os.getpid()}-{os.urandom(4).hex()}", Globals.root)
+    detach = parsed.flag("detach")
+    if detach and (options.terminal or timeout or any(parsed.given(name) for name in ("diff", "commit", "keep"))):
+        raise UsageError("do: --detach goes with none of --tty, --timeout, --diff, --commit and --keep")
+    # What a killed caller left is collected by its prefix; what was detached is its owner's to delete.
+    prefix = "box" if detach else f"do-{os.getpid()}"
+    how = Start(parsed.value("name") or f"{prefix}-{os.urandom(4).hex()}", Globals.root)
     how.isolation = parsed.value("isolation") or Globals.isolation
     how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
+    if detach:
+        return _detach(options, how)
     how.die_with_parent = True
     try:
         running, layer = start_sandbox(options, how)
@@ -66,6 +76,26 @@ def main(arguments: list[str]) -> int:
         running.delete()
         collect(Globals.root)
     return code
+
+
+def _detach(options: Options, how: Start) -> int:
+    os.makedirs(how.state_root, 0o711, exist_ok=True)
+    log_path = os.path.join(how.state_root, f".log-{how.container_id}")
+    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    how.stdio = (null, log, log)
+    try:
+        running, _ = start_sandbox(options, how)
+        os.rename(log_path, LOG_FILE, dst_dir_fd=running.container.entry.fd)
+    except EngineError as error:
+        os.unlink(log_path)
+        return _failed(error)
+    except BaseException:
+        os.unlink(log_path)
+        raise
+    running.detach()
+    print(how.container_id)
+    return 0
 
 
 def _options(parsed: Parsed) -> Options:

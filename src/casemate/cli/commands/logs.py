@@ -10,13 +10,13 @@ from casemate.cli.verb import open_container, read
 from casemate.errors import ContainerError, UsageError
 from casemate.host import process
 from casemate.runtime.container import Container
+from casemate.runtime.store import LOG_FILE
 
 HELP = "Prints the output that a container in the background has written."
 OPTIONS = [
     Option("follow f", FLAG, "go on printing until the container ends"),
     Option("tail n", VALUE, "only the last N lines", "N"),
 ]
-LOG_FILE = "log"
 _BLOCK = 1 << 16
 _INTERVAL_MS = 100
 

@@ -7,6 +7,7 @@ from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, VALUE, Option
 from casemate.cli.verb import open_container, read
 from casemate.errors import CasemateError, UsageError
+from casemate.runtime.collect import collect
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
 
 HELP = "Lists all containers, or the processes of one."
@@ -24,6 +25,7 @@ def main(arguments: list[str]) -> int:
     if form not in ("table", "json"):
         raise UsageError(f"--format: expected table or json, got {form!r}")
     if not parsed.arguments:
+        collect(Globals.root)
         return _all_containers(form)
     with open_container(parsed.arguments[0]) as container:
         container.need("list the processes of", CREATED, RUNNING, PAUSED)
