@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from casemate import CommandExit, CommandTimeout, OutOfMemory, Sandbox, SandboxError
+from casemate.isolation.engine_process import engine_path
 
 
 def test_output_and_exit_code(sandbox: Sandbox) -> None:
@@ -71,6 +73,16 @@ def test_programs_have_no_privileges(sandbox: Sandbox, user: str | None) -> None
     assert {line.split(":")[1].strip() for line in status.splitlines() if line.startswith("Cap")} == {"0" * 16}
     assert "NoNewPrivs:\t1" in status
     assert "Seccomp:\t2" in status
+
+
+def test_the_agent_s_program_cannot_be_changed(sandbox: Sandbox) -> None:
+    # It is the engine's own file where the sandbox's ids cannot write that (CVE-2019-5736).
+    before = Path(engine_path()).read_bytes()
+    for path in ("/proc/1/exe", engine_path()):
+        for user in (None, "1000"):
+            with pytest.raises(CommandExit):
+                sandbox.commands.run(["sh", "-c", f"echo x > {path}"], user=user)
+    assert Path(engine_path()).read_bytes() == before
 
 
 def test_the_agent_cannot_be_looked_into(sandbox: Sandbox) -> None:

@@ -17,7 +17,8 @@ import sys, gc
 gc.disable()
 directory = sys.argv.pop(1)
 if directory:
-    sys.path.insert(0, directory)
+    # Last: a search of the standard library's modules need not list it.
+    sys.path.append(directory)
 else:
     import site
     site.main()

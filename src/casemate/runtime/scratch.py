@@ -9,24 +9,37 @@ from casemate.errors import CasemateError
 
 def remove_scratch(paths: list[str]) -> None:
     """Removes the trees, without following a link out of them. What is already gone is no error. Raises CasemateError, OSError."""
-    present = [path for path in paths if os.path.lexists(path)]
-    if not present:
-        return  # shutil's import costs 7 ms
-    import shutil
-
-    if os.geteuid() == 0:
-        for path in present:
-            shutil.rmtree(path)
-        return
-    for path in present:
-        shutil.rmtree(path, ignore_errors=True)
-    # What is left belongs to other ids of the sandbox, or is overlayfs' own directory of mode 0.
-    left = [path for path in present if os.path.lexists(path)]
+    left = []
+    for path in paths:
+        try:
+            remove_tree(path)
+        except FileNotFoundError:
+            pass
+        except PermissionError:
+            if os.geteuid() == 0:
+                raise
+            left.append(path)  # it holds files of other ids of the sandbox, or overlayfs' own directory of mode 0
     if left:
         _remove_as_root_of_namespace(left)
         for path in left:
             if os.path.lexists(path):
                 raise CasemateError(f"{path} could not be removed")
+
+
+def remove_tree(path: str, directory: int | None = None) -> None:
+    """Removes a directory with all that is in it, by descriptors, so that no link leads out (shutil.rmtree does the same; its import costs 7 ms)."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(fd) as entries:
+            names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_directory in names:
+            if is_directory:
+                remove_tree(name, fd)
+            else:
+                os.unlink(name, dir_fd=fd)
+    finally:
+        os.close(fd)
+    os.rmdir(path, dir_fd=directory)
 
 
 def _remove_as_root_of_namespace(paths: list[str]) -> None:

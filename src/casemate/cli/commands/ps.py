@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from casemate import jsonlite
 from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, VALUE, Option
@@ -49,12 +51,7 @@ def _all_containers(form: str) -> int:
 
 
 def _print_table(pids: set[int], options: list[str]) -> None:
-    import subprocess
-
-    done = subprocess.run(["ps", *options], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise CasemateError(f"ps {' '.join(options)}: {done.stderr.strip()}")
-    lines = done.stdout.splitlines()
+    lines = _output_of_ps(options).splitlines()
     try:
         column = lines[0].split().index("PID")
     except (IndexError, ValueError):
@@ -63,3 +60,21 @@ def _print_table(pids: set[int], options: list[str]) -> None:
     for line in lines[1:]:
         if int(line.split()[column]) in pids:
             print(line)
+
+
+def _output_of_ps(options: list[str]) -> str:
+    """What ps(1) prints; its errors go to standard error as they are. (subprocess's import costs 11 ms.)"""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.posix_spawnp("ps", ["ps", *options], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, writer, 1)])
+    except FileNotFoundError:
+        os.close(reader)
+        raise CasemateError("ps is not installed (package procps); --format json needs none") from None
+    finally:
+        os.close(writer)
+    with open(reader, encoding="utf-8", errors="replace") as output:
+        text = output.read()
+    _, status = os.waitpid(pid, 0)
+    if status:
+        raise CasemateError(f"ps {' '.join(options)} failed")
+    return text
