@@ -4,7 +4,9 @@
 pub mod op;
 pub mod seccomp;
 
-use serde::Deserialize;
+use std::io::Cursor;
+
+use serde::{Deserialize, Serialize};
 
 pub use op::{Cgroup, IdMaps, Join, JoinKind, Namespace, Op};
 
@@ -12,9 +14,11 @@ pub use op::{Cgroup, IdMaps, Join, JoinKind, Namespace, Op};
 pub const VERSION: u32 = 1;
 /// Larger plans are refused before they are read.
 pub const MAX_BYTES: u64 = 16 << 20;
+/// A plan's own nesting is 8. The decoder recurses, and this bounds its stack.
+const MAX_DEPTH: usize = 32;
 
 /// One process's way from a clone to its program.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
     pub version: u32,
@@ -41,6 +45,10 @@ pub enum Error {
     Decode(#[from] rmp_serde::decode::Error),
     #[error("plan: version {found}, this engine speaks {VERSION}")]
     Version { found: u32 },
+    #[error("plan of {found} bytes, at most {MAX_BYTES}")]
+    TooLarge { found: u64 },
+    #[error("plan: {count} bytes after its end")]
+    Trailing { count: u64 },
 }
 
 impl Plan {
@@ -66,15 +74,23 @@ impl Plan {
     /// Decodes a plan and checks its version.
     ///
     /// # Errors
-    /// [`Error::Decode`] for malformed bytes, an unknown field or operation; [`Error::Version`].
+    /// [`Error::Decode`] for malformed bytes, an unknown field or operation; [`Error::Version`]; [`Error::TooLarge`]; [`Error::Trailing`].
     pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
-        let plan: Self = rmp_serde::from_slice(bytes)?;
-        if plan.version == VERSION {
-            Ok(plan)
-        } else {
-            Err(Error::Version {
+        let length = bytes.len() as u64;
+        if length > MAX_BYTES {
+            return Err(Error::TooLarge { found: length });
+        }
+        let mut decoder = rmp_serde::Deserializer::new(Cursor::new(bytes));
+        decoder.set_max_depth(MAX_DEPTH);
+        let plan = Self::deserialize(&mut decoder)?;
+        if plan.version != VERSION {
+            return Err(Error::Version {
                 found: plan.version,
-            })
+            });
+        }
+        match length - decoder.position() {
+            0 => Ok(plan),
+            count => Err(Error::Trailing { count }),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! The operations of a plan: each one mechanism of the kernel. The table in docs/design/plan.md says what each does.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::seccomp::SeccompProfile;
 
 /// `[container, host, size]`
 pub type IdMapping = (u32, u32, u32);
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Op {
     Unshare {
@@ -133,7 +133,7 @@ pub enum Op {
     Agent {},
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Namespace {
     User,
@@ -146,7 +146,7 @@ pub enum Namespace {
     Time,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PivotMode {
     Pivot,
@@ -154,7 +154,7 @@ pub enum PivotMode {
     Chroot,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
     pub kind: JoinKind,
@@ -163,7 +163,7 @@ pub struct Join {
     pub flags: i32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JoinKind {
     User,
@@ -178,7 +178,7 @@ pub enum JoinKind {
 }
 
 /// The cgroups of the process, as descriptors.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cgroup {
     /// v1's `tasks` files, open for writing.
@@ -189,7 +189,7 @@ pub struct Cgroup {
     pub into: Option<i32>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdMaps {
     pub uid: Vec<IdMapping>,
@@ -201,14 +201,14 @@ pub struct IdMaps {
     pub gid_helper: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Setgroups {
     Allow,
     Deny,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mount {
     pub destination: String,
@@ -236,7 +236,7 @@ pub struct Mount {
     pub create: Create,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Create {
     Dir,
@@ -246,7 +246,7 @@ pub enum Create {
     None,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Idmap {
     #[serde(default)]
@@ -260,7 +260,7 @@ pub struct Idmap {
 }
 
 /// An overlay to be the root: nothing is written to `lower`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Overlay {
     pub lower: String,
@@ -268,7 +268,7 @@ pub struct Overlay {
     pub work: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     pub path: String,
@@ -287,9 +287,9 @@ pub struct Device {
     pub bind: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum DeviceKind {
-    #[serde(rename = "c", alias = "u")]
+    #[serde(rename = "c")]
     Char,
     #[serde(rename = "b")]
     Block,
@@ -297,7 +297,7 @@ pub enum DeviceKind {
     Fifo,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {
     pub path: String,
@@ -313,7 +313,7 @@ pub struct Hook {
     pub kind: String,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scheduler {
     pub policy: u32,
@@ -335,7 +335,7 @@ pub struct Scheduler {
     pub util_max: u32,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Landlock {
     #[serde(default)]
@@ -348,7 +348,7 @@ pub struct Landlock {
     pub best_effort: bool,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
     pub uid: u32,
@@ -361,7 +361,7 @@ pub struct Credentials {
     pub capabilities: Option<Capabilities>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Capabilities {
     #[serde(default)]
@@ -376,7 +376,7 @@ pub struct Capabilities {
     pub ambient: Vec<String>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exec {
     pub args: Vec<String>,

@@ -1,8 +1,8 @@
 //! The OCI `linux.seccomp` object, as config-linux.md "Seccomp" defines it.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeccompProfile {
     pub default_action: String,
@@ -20,8 +20,8 @@ pub struct SeccompProfile {
     pub syscalls: Option<Vec<SeccompRule>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeccompRule {
     pub names: Vec<String>,
     pub action: String,
@@ -31,10 +31,11 @@ pub struct SeccompRule {
     pub args: Option<Vec<SeccompArg>>,
 }
 
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SeccompArg {
     pub index: u32,
+    #[serde(default)]
     pub value: u64,
     #[serde(default)]
     pub value_two: u64,

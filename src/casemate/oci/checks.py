@@ -43,11 +43,26 @@ def mapping(of: Schema) -> Schema:
 
 def fields(required: str = "", /, **known: Schema) -> Schema:
     """An object with these properties, of which the (space separated) `required` must be there. null counts as absent."""
-    return ("fields", frozenset(required.split()), known)
+    return ("fields", tuple(required.split()), known)
 
 
 def anything() -> Schema:
     return ("anything",)
+
+
+def known(value: object, schema: Schema) -> object:
+    """What of a checked value the schema names. Unknown properties are left out, and nulls, which count as absent."""
+    if schema[0] == "fields":
+        names: dict[str, Schema] = schema[2]  # type: ignore[assignment]
+        return {name: known(item, names[name]) for name, item in value.items() if name in names and item is not None}  # type: ignore[attr-defined]
+    if schema[0] == "items" and schema[1][0] == "fields":  # type: ignore[index]
+        return [known(item, schema[1]) for item in value]  # type: ignore[attr-defined, arg-type]
+    return value
+
+
+def shown(name: str) -> str:
+    """A property's name for a message of one line: as it is, or escaped."""
+    return name if name.isprintable() else ascii(name)
 
 
 class Checker:
@@ -78,7 +93,7 @@ class Checker:
                 raise self.error(path, value, "an object")
             for key, item in value.items():
                 self._text(key, ("text", (), False, 1, None), f"{path} key")
-                self.check(item, schema[1], f"{path}.{key}", depth + 1)  # type: ignore[arg-type]
+                self.check(item, schema[1], f"{path}.{shown(key)}", depth + 1)  # type: ignore[arg-type]
         elif kind == "fields":
             self._fields(value, schema, path, depth)
 

@@ -141,9 +141,9 @@ MAX_HOSTNAME = 64
 
 def _version(value: str) -> str:
     parts = value.split("-")[0].split("+")[0].split(".")
-    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+    if len(parts) != 3 or not all(part.isascii() and part.isdecimal() for part in parts):
         return "a version such as 1.2.1"
-    return "" if int(parts[0]) == 1 else "a version 1.x: this is a runtime for version 1 of the specification"
+    return "" if parts[0] == "1" else "a version 1.x: this is a runtime for version 1 of the specification"
 
 
 def _environment(value: str) -> str:
@@ -160,11 +160,14 @@ def _sysctl_value() -> object:
 
 _i64, _u64, _u32 = integer(*I64), integer(*U64), integer(*U32)
 _u16 = integer(0, 65535)
+# Linux's dev_t: mknod(2) cuts what is larger, which would be another device.
+_major, _minor = integer(0, (1 << 12) - 1), integer(0, (1 << 20) - 1)
 _path = text(absolute=True)
 _names = items(text(least=1))
 _capabilities = items(text(allowed=CAPABILITIES))
 _id_mapping = items(fields("containerID hostID size", containerID=_u32, hostID=_u32, size=integer(1, U32[1])))
 _hooks = items(fields("path", path=_path, args=items(text()), env=items(text(rule=_environment)), timeout=integer(1, U32[1])))
+CAPABILITY_SETS = fields(bounding=_capabilities, effective=_capabilities, inheritable=_capabilities, permitted=_capabilities, ambient=_capabilities)
 
 PROCESS = fields(
     "cwd args user",
@@ -176,7 +179,7 @@ PROCESS = fields(
     commandLine=text(),
     rlimits=items(fields("type soft hard", type=text(allowed=RLIMITS), soft=_u64, hard=_u64)),
     apparmorProfile=text(),
-    capabilities=fields(bounding=_capabilities, effective=_capabilities, inheritable=_capabilities, permitted=_capabilities, ambient=_capabilities),
+    capabilities=CAPABILITY_SETS,
     noNewPrivileges=boolean(),
     oomScoreAdj=integer(-1000, 1000),
     scheduler=fields(
@@ -256,7 +259,7 @@ LINUX = fields(
     namespaces=items(fields("type", type=text(allowed=NAMESPACE_TYPES), path=text())),
     timeOffsets=fields(monotonic=_offset, boottime=_offset),
     devices=items(
-        fields("type path", type=text(allowed=("c", "b", "u", "p")), path=_path, major=_i64, minor=_i64, fileMode=integer(0, 0o7777), uid=_u32, gid=_u32)
+        fields("type path", type=text(allowed=("c", "b", "u", "p")), path=_path, major=_major, minor=_minor, fileMode=integer(0, 0o7777), uid=_u32, gid=_u32)
     ),
     netDevices=mapping(fields(name=text())),
     cgroupsPath=text(),

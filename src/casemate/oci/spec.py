@@ -6,7 +6,7 @@ import os
 
 from casemate import jsonlite
 from casemate.errors import SpecError
-from casemate.oci.checks import Checker
+from casemate.oci.checks import Checker, shown
 from casemate.oci.schema import CONFIG, PROCESS, RESOURCES
 
 _MAX_BYTES = 32 << 20
@@ -70,7 +70,7 @@ def _warning(file: str, path: str, name: str, known: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(name, known, 1)
-    place = f"{path}.{name}" if path else name
+    place = f"{path}.{shown(name)}" if path else shown(name)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"{os.path.basename(file)}: {place}: unknown field, ignored{hint}"
 

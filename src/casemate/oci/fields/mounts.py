@@ -129,7 +129,7 @@ def _device(device: Object, bind: bool, plan: PlanBuilder) -> None:
         Phase.DEVICES,
         "device",
         path=device["path"],
-        type=device["type"],
+        type="c" if device["type"] == "u" else device["type"],  # unbuffered: mknod(1)'s other name for it
         major=device.get("major") or 0,
         minor=device.get("minor") or 0,
         mode=0o666 if mode is None else mode,

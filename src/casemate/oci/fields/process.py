@@ -5,8 +5,18 @@ from __future__ import annotations
 import os
 
 from casemate.errors import SpecError
+from casemate.oci.checks import known
 from casemate.oci.plan import Phase
-from casemate.oci.schema import IO_CLASSES, MEMORY_POLICIES, MEMORY_POLICY_FLAGS, PERSONALITIES, SCHEDULER_FLAGS, SCHEDULER_POLICIES
+from casemate.oci.schema import (
+    CAPABILITY_SETS,
+    IO_CLASSES,
+    MEMORY_POLICIES,
+    MEMORY_POLICY_FLAGS,
+    PERSONALITIES,
+    SCHEDULER_FLAGS,
+    SCHEDULER_POLICIES,
+    SECCOMP,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +25,7 @@ if TYPE_CHECKING:
     Object = dict[str, object]
 
 _MAX_PASSWD = 1 << 20
+_MAX_CPUS = 8192  # arch/x86/Kconfig NR_CPUS
 
 
 def limits(process: Object, plan: PlanBuilder) -> None:
@@ -50,13 +61,21 @@ def affinity(process: Object, plan: PlanBuilder) -> None:
 
 def cpu_list(text: str, path: str, plan: PlanBuilder) -> list[int]:
     """The numbers of a list such as 0-2,7. Raises SpecError."""
-    numbers: list[int] = []
-    for part in text.split(","):
+    numbers: set[int] = set()
+    parts = text.split(",")
+    for part in parts:
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) - int(first) > 8192:
-            raise SpecError(file=plan.context.config_file, json_path=path, value=text, expected="a list such as 0-2,7")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
+        start, end = _cpu(first), _cpu(last if dash else first)
+        if not 0 <= start <= end or len(parts) > _MAX_CPUS:
+            raise SpecError(file=plan.context.config_file, json_path=path, value=text, expected=f"a list such as 0-2,7 of numbers below {_MAX_CPUS}")
+        numbers.update(range(start, end + 1))
+    return sorted(numbers)
+
+
+def _cpu(word: str) -> int:
+    """The number; -1 if it is none that a kernel has."""
+    is_number = word.isascii() and word.isdecimal() and len(word) < 6
+    return int(word) if is_number and int(word) < _MAX_CPUS else -1
 
 
 def terminal(process: Object, plan: PlanBuilder) -> None:
@@ -124,15 +143,14 @@ def _credentials(process: Object, plan: PlanBuilder) -> None:
         gid=user["gid"],
         groups=user.get("additionalGids") or [],
         umask=user.get("umask"),
-        capabilities={key: value for key, value in capabilities.items() if value} if isinstance(capabilities, dict) else None,
+        capabilities=known(capabilities, CAPABILITY_SETS) if isinstance(capabilities, dict) else None,
     )
 
 
 def _seccomp(linux: Object, phase: int, plan: PlanBuilder) -> None:
     profile = linux.get("seccomp")
     if isinstance(profile, dict):
-        known = {key: value for key, value in profile.items() if value is not None}
-        plan.add(phase, "seccomp", profile=known, listener=bool(known.get("listenerPath")), log=False)
+        plan.add(phase, "seccomp", profile=known(profile, SECCOMP), listener=bool(profile.get("listenerPath")), log=False)
 
 
 def _environment(process: Object, plan: PlanBuilder) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from casemate.errors import SpecError
+from casemate.oci.checks import shown
 from casemate.oci.plan import Phase
 
 TYPE_CHECKING = False
@@ -37,12 +38,13 @@ def _sysctl(key: str, kinds: set[str], plan: PlanBuilder) -> str:
     """A key whose value belongs to a namespace of the container's; any other would change the host (runc validator.go sysctl)."""
     name = key.replace("/", ".")
     needs = _namespace_of(name)
+    place = f"linux.sysctl.{shown(key)}"
     if name == "kernel.hostname":
-        raise _wrong(plan, f"linux.sysctl.{key}", key, "the field hostname for it")
+        raise _wrong(plan, place, key, "the field hostname for it")
     if not needs or ".." in name:
-        raise _wrong(plan, f"linux.sysctl.{key}", key, "a sysctl that belongs to an ipc, network, uts or user namespace")
+        raise _wrong(plan, place, key, "a sysctl that belongs to an ipc, network, uts or user namespace")
     if needs not in kinds:
-        raise _wrong(plan, f"linux.sysctl.{key}", key, f"a {needs} namespace to go with it: it would change the host's")
+        raise _wrong(plan, place, key, f"a {needs} namespace to go with it: it would change the host's")
     return name
 
 
