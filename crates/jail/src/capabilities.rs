@@ -73,6 +73,24 @@ mod tests {
     }
 
     #[test]
+    fn each_name_is_a_bit_and_all_are_every_bit() {
+        let all = NAMES.map(|name| format!("CAP_{name}"));
+        assert_eq!(mask(&all).unwrap(), (1 << 41) - 1);
+        let bits: Vec<u32> = all
+            .iter()
+            .map(|name| mask(std::slice::from_ref(name)).unwrap().trailing_zeros())
+            .collect();
+        assert_eq!(bits, (0..41).collect::<Vec<u32>>());
+    }
+
+    #[test]
+    fn no_names_are_no_bits_and_a_name_twice_is_one() {
+        assert_eq!(mask(&[]).unwrap(), 0);
+        let twice = ["CAP_KILL", "KILL"].map(String::from);
+        assert_eq!(mask(&twice).unwrap(), 1 << 5);
+    }
+
+    #[test]
     fn unknown_name_is_named() {
         assert_eq!(
             mask(&["CAP_FLY".to_owned()]).unwrap_err().to_string(),

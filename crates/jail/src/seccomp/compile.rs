@@ -91,18 +91,26 @@ pub fn compile(profile: &SeccompProfile) -> Result<Filter, Error> {
     })
 }
 
-type Table = BTreeMap<u32, Vec<Case>>;
+/// One convention's calls that a rule says something about.
+#[derive(Debug, Default)]
+struct Table {
+    cases: BTreeMap<u32, Vec<Case>>,
+    /// The highest number that the profile names, by whatever rule: its author knew the calls up to here.
+    newest: Option<u32>,
+}
 
 fn table(arch: Arch, rules: &[SeccompRule], default: u32) -> Result<Table, Error> {
-    let mut table = Table::new();
+    let mut table = Table::default();
     for rule in rules {
         let action = actions::action(&rule.action, rule.errno_ret)?;
         let cases = cases(rule, action)?;
-        if action == default {
-            continue; // libseccomp refuses such a rule and runc skips it: it would say nothing
-        }
         for number in rule.names.iter().filter_map(|name| arch.number(name)) {
+            table.newest = table.newest.max(Some(number));
+            if action == default {
+                continue; // libseccomp refuses such a rule and runc skips it: it would say nothing
+            }
             table
+                .cases
                 .entry(number)
                 .or_default()
                 .extend(cases.iter().cloned());
@@ -146,7 +154,8 @@ fn condition(arg: &SeccompArg) -> Result<Condition, Error> {
         "SCMP_CMP_EQ" => (Compare::Equal, arg.value, u64::MAX),
         "SCMP_CMP_GE" => (Compare::GreaterEqual, arg.value, u64::MAX),
         "SCMP_CMP_GT" => (Compare::Greater, arg.value, u64::MAX),
-        "SCMP_CMP_MASKED_EQ" => (Compare::MaskedEqual, arg.value_two, arg.value),
+        // Only the bits of the mask are compared, on both sides (libseccomp _db_node_mask_fixup).
+        "SCMP_CMP_MASKED_EQ" => (Compare::MaskedEqual, arg.value_two & arg.value, arg.value),
         other => return Err(Error::Profile(format!("unknown operator {other:?}"))),
     };
     Ok(Condition {
@@ -168,14 +177,16 @@ fn jump_over(length: usize) -> Instruction {
 /// The whole program. A convention that the profile does not list is killed: a filter by numbers means nothing for another table of numbers.
 /// (libseccomp kills the thread; we kill the process, so that no half-dead one is left.) An unlisted x32 call, which is an x86-64 call with a bit set, gets ENOSYS, as kernels without x32 answer.
 fn assemble(blocks: &BTreeMap<u8, Table>, default: u32) -> Vec<Instruction> {
-    let wide = block(blocks.get(&(Arch::X86_64 as u8)), default, 0);
+    let wide = blocks
+        .get(&(Arch::X86_64 as u8))
+        .map_or_else(Vec::new, |table| block(table, default));
     let x32 = blocks.get(&(Arch::X32 as u8)).map_or_else(
         || vec![instruction(RETURN, 0, 0, ERRNO | ENOSYS)],
-        |table| block(Some(table), default, X32_BIT),
+        |table| block(table, default),
     );
     let narrow = blocks.get(&(Arch::X86 as u8)).map_or_else(
         || vec![instruction(RETURN, 0, 0, KILL_PROCESS)],
-        |table| block(Some(table), default, 0),
+        |table| block(table, default),
     );
     let mut program = vec![
         instruction(LOAD, 0, 0, OFFSET_ARCH),
@@ -195,27 +206,20 @@ fn assemble(blocks: &BTreeMap<u8, Table>, default: u32) -> Vec<Instruction> {
 }
 
 /// One convention's calls; the number is in the accumulator.
-fn block(table: Option<&Table>, default: u32, base: u32) -> Vec<Instruction> {
-    let empty = Table::new();
-    let table = table.unwrap_or(&empty);
-    let newest = base | newest_number(table, base);
+fn block(table: &Table, default: u32) -> Vec<Instruction> {
     let mut program = Vec::new();
     // A call newer than the profile's author could know: ENOSYS, so that libraries fall back, where the default would be another errno (runc's patchbpf).
-    if default & 0xffff_0000 == ERRNO && !table.is_empty() {
+    let is_errno = default & 0xffff_0000 == ERRNO;
+    if let Some(newest) = table.newest.filter(|_| is_errno) {
         program.push(instruction(GREATER, 0, 1, newest));
         program.push(instruction(RETURN, 0, 0, ERRNO | ENOSYS));
     }
-    let ranges = ranges(table, default);
-    program.extend(search(&ranges));
+    program.extend(search(&ranges(&table.cases, default)));
     program
 }
 
-fn newest_number(table: &Table, base: u32) -> u32 {
-    table.keys().next_back().map_or(0, |number| number & !base)
-}
-
 /// The numbers' space cut into runs that are treated alike: `(first number, cases)`, ending with the default where no case stands.
-fn ranges(table: &Table, default: u32) -> Vec<(u32, Vec<Case>)> {
+fn ranges(table: &BTreeMap<u32, Vec<Case>>, default: u32) -> Vec<(u32, Vec<Case>)> {
     let fallback = Case {
         conditions: Vec::new(),
         action: default,
@@ -331,7 +335,7 @@ fn condition_code(condition: &Condition, rest: usize) -> Vec<Instruction> {
             load_high,
             load_low,
             (high, low),
-            instruction(GREATER_EQUAL, 0, 1, low),
+            instruction(GREATER, 0, 1, low),
             fail,
             false,
         ),
