@@ -335,7 +335,7 @@ fn condition_code(condition: &Condition, rest: usize) -> Vec<Instruction> {
             load_high,
             load_low,
             (high, low),
-            instruction(GREATER, 0, 1, low),
+            instruction(GREATER_EQUAL, 0, 1, low),
             fail,
             false,
         ),
