@@ -1,0 +1,120 @@
+"""`make conformance`: runtime-tools' suite, then the cases of every engine, on runc and on casemate in one run.
+
+What runc passes, casemate must pass; what runc fails too is skipped. Arguments select parts: runtime-tools podman containerd docker.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .engines.case import Box, Engine, remove_tree
+from .engines.cases import CASES, Case
+from .engines.command import Failed
+from .engines.containerd import Containerd
+from .engines.docker import Docker
+from .engines.podman import Podman
+from .runtime_tools import __main__ as runtime_tools
+
+RUNTIMES = runtime_tools.RUNTIMES
+LEFT_BY_SUITE = "ocitest*"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case: why each runtime failed it, nothing for a pass."""
+
+    name: str
+    runc: str
+    casemate: str
+    ran: bool = True  # not for an engine that did not start: then nothing is known of casemate
+
+    @property
+    def verdict(self) -> str:
+        if self.runc and self.ran:
+            return "skipped"
+        return "failed" if self.casemate or not self.ran else "passed"
+
+    def line(self) -> str:
+        if not self.ran:
+            return f"{self.name}: {self.runc[:300]}"
+        note = self.casemate or (self.runc and f"runc: {self.runc}")
+        return f"{self.name:<42} {'FAIL' if self.runc else 'pass':<6} {'FAIL' if self.casemate else 'pass':<9} {note[:150]}".rstrip()
+
+
+def suite() -> Iterator[Row]:
+    """The rows of runtime-tools' suite; removes the directories and mounts that its tests leave."""
+    source = runtime_tools.build()
+    temporary = Path(os.environ.get("TMPDIR", "/tmp"))
+    before = set(temporary.glob(LEFT_BY_SUITE))
+    try:
+        for test in sorted(path.name for path in (source / "bin").iterdir() if not path.name.startswith(".")):
+            reasons = {}
+            for runtime in RUNTIMES:
+                passed, reason = runtime_tools.run(source, test, runtime)
+                reasons[runtime] = "" if passed else reason or "failed"
+            yield Row(test, reasons["runc"], reasons["casemate"])
+    finally:
+        for directory in set(temporary.glob(LEFT_BY_SUITE)) - before:
+            remove_tree(directory)
+
+
+def on_engine(kind: type[Engine]) -> Iterator[Row]:
+    """The rows of every case that the engine has."""
+    missing = [program for program in kind.programs if shutil.which(program) is None]
+    if missing:
+        yield Row(f"{kind.name}: start", f"not installed: {' '.join(missing)}", "", ran=False)
+        return
+    engine = kind(RUNTIMES)
+    try:
+        engine.start()
+        for case in CASES:
+            if kind.name in case.engines:
+                yield Row(case.name, reason(engine, case, "runc"), reason(engine, case, "casemate"))
+    except (Failed, subprocess.SubprocessError) as error:
+        yield Row(f"{kind.name}: start", " ".join(str(error).split()), "", ran=False)
+    finally:
+        engine.stop()
+
+
+def reason(engine: Engine, case: Case, runtime: str) -> str:
+    """Why the case fails on the runtime, or nothing."""
+    try:
+        with Box(engine, runtime) as box:
+            case.check(box)
+    except (Failed, OSError, ValueError, LookupError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
+    return ""
+
+
+PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "runtime-tools": suite,
+    "podman": lambda: on_engine(Podman),
+    "containerd": lambda: on_engine(Containerd),
+    "docker": lambda: on_engine(Docker),
+}
+
+
+def main(parts: list[str]) -> int:
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown or os.geteuid() != 0:
+        print(f"no such part: {' '.join(unknown)}; there are: {' '.join(PARTS)}" if unknown else "needs root, as the engines do", file=sys.stderr)
+        return 2
+    rows = []
+    for part in parts or PARTS:
+        print(f"\n{part:<42} runc   casemate")
+        for row in PARTS[part]():
+            print(row.line(), flush=True)
+            rows.append(row)
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("passed", "failed", "skipped")}
+    print(f"\n{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return 1 if counts["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
