@@ -35,13 +35,20 @@ def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value - value != 0:
+        raise ValueError(f"{digits[:40]} is too large a number")  # it would be written as inf, which is not JSON
+    return value
+
+
 class _Context:
     """What the C scanner reads from json.JSONDecoder."""
 
     strict = True
     object_hook = None
     object_pairs_hook = staticmethod(_object_without_duplicates)
-    parse_float = float
+    parse_float = staticmethod(_finite)
     parse_int = int
     parse_constant = staticmethod(_refuse_constant)
     memo: dict[str, str] = {}  # noqa: RUF012  (read by the C scanner)
@@ -51,7 +58,8 @@ _scan = make_scanner(_Context)  # type: ignore[arg-type]
 
 
 def loads(text: str | bytes) -> object:
-    """Parses one JSON text. Raises JsonError: not JSON, a key twice in one object (two readers would see two values), nested too deep."""
+    """Parses one JSON text. Raises JsonError: not JSON, a key twice in one object (two readers would see two values), nested too deep,
+    a number beyond a double's range, or a whole one of more than 4,300 digits."""
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")

@@ -96,6 +96,8 @@ class Checker:
                 self.check(item, schema[1], f"{path}.{shown(key)}", depth + 1)  # type: ignore[arg-type]
         elif kind == "fields":
             self._fields(value, schema, path, depth)
+        else:
+            self._nesting(value, path, depth)
 
     def error(self, path: str, value: object, expected: str) -> SpecError:
         return SpecError(file=self.file, json_path=path, value=value, expected=expected)
@@ -142,5 +144,13 @@ class Checker:
             if inner is None:
                 if "." not in name:
                     self.unknown.append((path, name, tuple(known)))  # type: ignore[arg-type]
+                self._nesting(item, f"{prefix}{shown(name)}", depth + 1)
             elif item is not None:
                 self.check(item, inner, f"{prefix}{name}", depth + 1)
+
+    def _nesting(self, value: object, path: str, depth: int) -> None:
+        """What nobody looks into is kept and written all the same, by code that recurses."""
+        if depth > _MAX_DEPTH:
+            raise self.error(path, None, f"at most {_MAX_DEPTH} levels of nesting")
+        for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            self._nesting(item, path, depth + 1)
