@@ -132,7 +132,7 @@ def _device(device: Object, bind: bool, plan: PlanBuilder) -> None:
         type="c" if device["type"] == "u" else device["type"],  # unbuffered: mknod(1)'s other name for it
         major=device.get("major") or 0,
         minor=device.get("minor") or 0,
-        mode=0o666 if mode is None else mode,
+        mode=0o666 if mode is None else int(str(mode)) & 0o7777,  # podman gives st_mode, with the type in it
         uid=device.get("uid") or 0,
         gid=device.get("gid") or 0,
         bind=bind and device["type"] != "p",
