@@ -8,9 +8,9 @@ ENGINE := target/x86_64-unknown-linux-gnu/engine
 PACKAGES := runc busybox-static iproute2 procps uidmap util-linux
 PEERS := crun bubblewrap podman containerd docker.io
 
-.PHONY: setup build demo test check unit rust system conformance bench clean peers
+.PHONY: setup build wheel demo test check unit rust system conformance bench clean peers
 
-setup: $(VENV)/.packages $(VENV)/.tools build
+setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -23,10 +23,19 @@ $(VENV)/.tools: pyproject.toml packaging/requirements-dev.txt | $(VENV)/bin/pyth
 	$(BIN)/python -m pip install --quiet --requirement packaging/requirements-dev.txt
 	touch $@
 
+# What a wheel of ours depends on, for tests/packaging to install it without a network.
+.cache/wheels: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip download --quiet --only-binary :all: --dest $@ 'rich>=13.7'
+	touch $@
+
 # The command and the engine, in place: the package is linked into the environment, so a change of Python needs no build.
 build: | $(VENV)/bin/python
 	cargo build --locked --profile engine -p casemate-engine -p casemate-launcher
 	packaging/link-into $(VENV) $(ENGINE)
+
+# dist/: the wheel, and the source that it can be built from.
+wheel: setup
+	$(BIN)/hatchling build
 
 demo: setup
 	$(BIN)/python demo/demo.py

@@ -1,7 +1,9 @@
-"""Puts the engine and the launcher into the wheel; builds them first unless they were built already."""
+"""Puts the engine and the launcher into the wheel, compiled anew where their sources changed."""
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -11,24 +13,25 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 TARGET = "x86_64-unknown-linux-gnu"
+# Static executables need no libc: the oldest tag that pip knows is the truth.
+TAG = "py3-none-manylinux2014_x86_64"
 
 
 class EngineHook(BuildHookInterface[Any]):
-    """Compiles the static executables and names the wheel's platform: any Python 3, any Linux libc, this machine."""
+    """Compiles the static executables and names the wheel's platform: any Python 3, any Linux libc, x86-64."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if sys.platform != "linux" or platform.machine() != "x86_64":
+            raise SystemExit(f"casemate's engine is for Linux on x86-64; this is {sys.platform} on {platform.machine()}")
+        if shutil.which("cargo") is None:
+            raise SystemExit("casemate's engine is compiled here: install Rust (cargo), or a wheel in place of the source")
         root = Path(self.root)
-        subprocess.run(
-            ["cargo", "build", "--locked", "--profile", "engine", "-p", "casemate-engine", "-p", "casemate-launcher"],
-            cwd=root,
-            check=True,
-            stdout=sys.stderr,
-        )
-        built = root / "target" / TARGET / "engine"
-        binaries = root / "src" / "casemate" / "_bin"
-        binaries.mkdir(exist_ok=True)
-        shutil.copy2(built / "casemate-engine", binaries / "casemate-engine")
-        build_data["shared_scripts"] = {str(built / "casemate"): "casemate"}
+        target = root / os.environ.get("CARGO_TARGET_DIR", "target")
+        packages = ["-p", "casemate-engine", "-p", "casemate-launcher"]
+        subprocess.run(["cargo", "build", "--locked", "--profile", "engine", *packages], cwd=root, check=True, stdout=sys.stderr)
+        built = target / TARGET / "engine"
+        # Straight from where they were built: the source tree, where a container may run from them, stays as it is.
+        build_data["force_include"][str(built / "casemate-engine")] = "casemate/_bin/casemate-engine"
+        build_data["shared_scripts"][str(built / "casemate")] = "casemate"
         build_data["pure_python"] = False
-        # Static executables need no libc: the oldest tag that pip knows is the truth.
-        build_data["tag"] = "py3-none-manylinux2014_x86_64"
+        build_data["tag"] = TAG

@@ -69,5 +69,6 @@ def _time_offsets(linux: Object, plan: PlanBuilder) -> None:
     offsets = linux.get("timeOffsets")
     if not isinstance(offsets, dict):
         return
-    clocks = {clock: [offset.get("secs") or 0, offset.get("nanosecs") or 0] if (offset := offsets.get(clock)) else None for clock in ("monotonic", "boottime")}
+    given = {clock: offsets.get(clock) for clock in ("monotonic", "boottime")}
+    clocks = {clock: None if offset is None else [offset.get("secs") or 0, offset.get("nanosecs") or 0] for clock, offset in given.items()}
     plan.add(Phase.CGROUP_NAMESPACE, "time_offsets", **clocks)
