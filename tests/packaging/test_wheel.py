@@ -174,8 +174,7 @@ def test_unprivileged_user_runs_an_installation_of_root(casemate: Path, tmp_path
 
 def test_source_distribution_builds_the_same_wheel(distributions: Path, wheel: Path, tmp_path: Path) -> None:
     (source,) = distributions.glob("*.tar.gz")
-    # The crates' dependencies, compiled already, are taken from this checkout's target directory.
-    target = str(ROOT / "target")
+    # What is compiled already is taken from this checkout's target directory; cargo compiles anew what is not the same, or misses what is not there.
     options = ["--quiet", "--no-index", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path]
     done = execute(sys.executable, "-m", "pip", "wheel", *options, source, CARGO_TARGET_DIR=str(ROOT / "target"))
     assert done.returncode == 0, done.stderr
