@@ -23,6 +23,8 @@ from .runtime_tools import __main__ as runtime_tools
 
 RUNTIMES = runtime_tools.RUNTIMES
 LEFT_BY_SUITE = "ocitest*"
+# Some of the suite's tests race with the program they start (pidfile kills what may have ended), so runc has to pass as often.
+STABLE = 4
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,22 @@ def suite() -> Iterator[Row]:
     before = set(temporary.glob(LEFT_BY_SUITE))
     try:
         for test in sorted(path.name for path in (source / "bin").iterdir() if not path.name.startswith(".")):
-            reasons = {}
-            for runtime in RUNTIMES:
-                passed, reason = runtime_tools.run(source, test, runtime)
-                reasons[runtime] = "" if passed else reason or "failed"
-            yield Row(test, reasons["runc"], reasons["casemate"])
+            row = once(source, test)
+            for _ in range(STABLE - 1):
+                if row.verdict == "failed":
+                    row = once(source, test)
+            yield row
     finally:
         for directory in set(temporary.glob(LEFT_BY_SUITE)) - before:
             remove_tree(directory)
+
+
+def once(source: Path, test: str) -> Row:
+    reasons = {}
+    for runtime in RUNTIMES:
+        passed, why = runtime_tools.run(source, test, runtime)
+        reasons[runtime] = "" if passed else why or "failed"
+    return Row(test, reasons["runc"], reasons["casemate"])
 
 
 def on_engine(kind: type[Engine]) -> Iterator[Row]:

@@ -84,7 +84,9 @@ class Engine(abc.ABC):
     def spawn(self, argv: Sequence[str], log: str) -> None:
         """Starts a daemon; its output goes to the file `log` of the directory."""
         with (self.directory / log).open("wb") as output:
-            self.daemons.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=self.environment, start_new_session=True))
+            self.daemons.append(
+                subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.directory, env=self.environment, start_new_session=True)
+            )
 
     def wait_until_ready(self, probe: Callable[[], Done], log: str) -> None:
         deadline = time.monotonic() + 30

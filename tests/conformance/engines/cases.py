@@ -14,6 +14,7 @@ from .command import COLUMNS, ROWS, Failed
 FOREVER = "while :; do sleep 0.1; done"
 READY = "trap 'echo bye; exit 5' TERM; echo ready; " + FOREVER
 TERMINAL = Options(tty=True)
+HUNGRY = ("dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,15 @@ def memory_value(box: Box) -> None:
     expect(memory_limit(box.engine.pid(name)), 32 << 20, "limit in the cgroup")
 
 
-@case("memory limit: out of memory")
+@case("out of memory: exit code")
 def out_of_memory(box: Box) -> None:
-    name = box.detach("sleep 0.3; exec dd if=/dev/zero of=/dev/null bs=200M count=1", Options(memory_mib=32))
+    box.run(*HUNGRY, options=Options(memory_mib=32)).expect(137, "")
+
+
+@case("out of memory: told to the engine")
+def out_of_memory_told(box: Box) -> None:
+    # later than the engine begins to listen
+    name = box.detach("sleep 0.3; exec " + " ".join(HUNGRY), Options(memory_mib=32))
     until(lambda: box.engine.status(name) == "exited", "it ended")
     until(lambda: box.engine.out_of_memory(name), "the engine knows why", 5)
     expect(box.engine.wait(name), 137, "exit code")

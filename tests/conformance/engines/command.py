@@ -13,6 +13,7 @@ import termios
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 ROWS, COLUMNS = 40, 111
 TIMEOUT_S = 60.0
@@ -40,7 +41,7 @@ def last_line(text: str) -> str:
     return (text.strip().splitlines() or [""])[-1]
 
 
-def call(argv: Sequence[str], *, environment: Mapping[str, str], text: str | None = None, timeout_s: float = TIMEOUT_S) -> Done:
+def call(argv: Sequence[str], *, directory: Path, environment: Mapping[str, str], text: str | None = None, timeout_s: float = TIMEOUT_S) -> Done:
     """Runs `argv` with `text` for its standard input. Raises Failed when it takes longer than `timeout_s`."""
     process = subprocess.Popen(
         argv,
@@ -49,6 +50,7 @@ def call(argv: Sequence[str], *, environment: Mapping[str, str], text: str | Non
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        cwd=directory,  # conmon writes a file where it is started
         env=dict(environment),
         start_new_session=True,
     )
@@ -58,7 +60,7 @@ def call(argv: Sequence[str], *, environment: Mapping[str, str], text: str | Non
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         close_pipes(process)
-        raise Failed(f"`{' '.join(argv[:1] + list(argv[-3:]))}` still ran after {timeout_s:.0f} s") from None
+        raise Failed(f"`{' '.join([argv[0], *argv[-3:]])}` still ran after {timeout_s:.0f} s") from None
     return Done(process.returncode, out, err)
 
 
@@ -69,7 +71,7 @@ def close_pipes(process: subprocess.Popen[str]) -> None:
             pipe.close()
 
 
-def call_in_terminal(argv: Sequence[str], *, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Done:
+def call_in_terminal(argv: Sequence[str], *, directory: Path, environment: Mapping[str, str], timeout_s: float = TIMEOUT_S) -> Done:
     """As `call`, with a terminal of ROWS x COLUMNS for all three descriptors, as `ctr -t` needs one."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
@@ -78,6 +80,7 @@ def call_in_terminal(argv: Sequence[str], *, environment: Mapping[str, str], tim
         stdin=slave,
         stdout=slave,
         stderr=slave,
+        cwd=directory,
         env=dict(environment),
         start_new_session=True,
     )
@@ -89,7 +92,7 @@ def call_in_terminal(argv: Sequence[str], *, environment: Mapping[str, str], tim
     if output is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        raise Failed(f"`{' '.join(argv[:1] + list(argv[-3:]))}` still ran on its terminal after {timeout_s:.0f} s")
+        raise Failed(f"`{' '.join([argv[0], *argv[-3:]])}` still ran on its terminal after {timeout_s:.0f} s")
     return Done(process.wait(), output.decode(errors="replace"))
 
 

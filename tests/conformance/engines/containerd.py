@@ -55,8 +55,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
     def command(self, *words: str, options: Options = PLAIN) -> Done:
         argv = [*self.client, *words]
         if options.tty:
-            return call_in_terminal(argv, environment=self.environment)
-        return call(argv, environment=self.environment, text=options.text)
+            return call_in_terminal(argv, directory=self.directory, environment=self.environment)
+        return call(argv, directory=self.directory, environment=self.environment, text=options.text)
 
     def arguments(self, runtime: str, name: str, command: Sequence[str], options: Options) -> list[str]:
         flags = ["--runc-binary", self.runtimes[runtime]]
@@ -117,8 +117,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
         return done
 
     def wait(self, name: str) -> int:
-        until(lambda: self.status(name) == "exited", "it ended", 30)
-        return self.command("tasks", "delete", name).code
+        until(lambda: bool(self.events("/tasks/exit", name)), "containerd tells of the end", 30)
+        # left out when it is 0; `ctr tasks delete` does not tell it
+        return int(self.events("/tasks/exit", name)[-1].get("exit_status", 0))
 
     def log_file(self, name: str) -> Path:
         return self.directory / f"{name}.log"
@@ -140,8 +141,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
         return int(self.task(name)[1])
 
     def out_of_memory(self, name: str) -> bool:
-        events = (self.directory / "events.log").read_text().splitlines()
-        return any("/tasks/oom" in event and f'"{name}"' in event for event in events)
+        return bool(self.events("/tasks/oom", name))
+
+    def events(self, topic: str, name: str) -> list[dict[str, Any]]:
+        """The events of that topic for the container itself, not for an exec in it."""
+        lines = [line.partition(f" {topic} ") for line in (self.directory / "events.log").read_text().splitlines()]
+        found: list[dict[str, Any]] = [json.loads(event) for _, matched, event in lines if matched]
+        return [event for event in found if event["container_id"] == name == event.get("id", name)]
 
     def pause(self, name: str) -> Done:
         return self.command("tasks", "pause", name)

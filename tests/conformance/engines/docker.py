@@ -22,12 +22,13 @@ class DockerCommands(Engine):
     code_not_found = 127
     code_not_executable = 126
     client: list[str]
+    removal: Sequence[str] = ("rm", "--force")
 
     def command(self, *words: str, options: Options = PLAIN) -> Done:
         argv = [*self.client, *words]
         if options.tty:
-            return call_in_terminal(argv, environment=self.environment)
-        return call(argv, environment=self.environment, text=options.text)
+            return call_in_terminal(argv, directory=self.directory, environment=self.environment)
+        return call(argv, directory=self.directory, environment=self.environment, text=options.text)
 
     def flags(self, runtime: str, options: Options) -> list[str]:
         flags = ["--network", "host" if options.host_network else "none", *input_flags(options)]
@@ -91,7 +92,7 @@ class DockerCommands(Engine):
         return self.command("stats", "--no-stream", "--format", "{{.MemUsage}}", name).expect().out.strip()
 
     def remove(self, name: str) -> Done:
-        done = self.command("rm", "--force", name)
+        done = self.command(*self.removal, name)
         return Done(0, "") if "o such container" in done.err else done
 
 

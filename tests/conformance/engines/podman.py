@@ -10,6 +10,7 @@ from .image import PATH
 class Podman(DockerCommands):
     name = "podman"
     programs = ("podman", "conmon")
+    removal = ("rm", "--force", "--time", "0")
 
     def start_engine(self) -> None:
         configuration = self.directory / "containers.conf"
