@@ -7,7 +7,7 @@ import sys
 
 from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed, help_text, parse
-from casemate.errors import CasemateError, EngineError, UsageError
+from casemate.errors import CasemateError, ContainerExists, EngineError, UsageError
 from casemate.host.tty import terminal_size
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
@@ -15,7 +15,7 @@ from casemate.runtime import overlay
 from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
-from casemate.runtime.store import LOG_FILE
+from casemate.runtime.store import LOG_FILE, check_id
 
 HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
 OPTIONS = [
@@ -52,30 +52,45 @@ def main(arguments: list[str]) -> int:
         return 0
     if not parsed.arguments:
         raise UsageError("do: name a command to run: casemate do [options] -- COMMAND")
+    container_id = _container_id(parsed)
     options = _options(parsed)
     timeout = _number(parsed, "timeout", 0)
     detach = parsed.flag("detach")
     if detach and (options.terminal or timeout or any(parsed.given(name) for name in ("diff", "commit", "keep"))):
         raise UsageError("do: --detach goes with none of --tty, --timeout, --diff, --commit and --keep")
-    # What a killed caller left is collected by its prefix; what was detached is its owner's to delete.
-    prefix = "box" if detach else f"do-{os.getpid()}"
-    how = Start(parsed.value("name") or f"{prefix}-{os.urandom(4).hex()}", Globals.root)
+    how = Start(container_id, Globals.root)
     how.isolation = parsed.value("isolation") or Globals.isolation
     how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
     if detach:
         return _detach(options, how)
     how.die_with_parent = True
+    signals = _Signals()
+    if not options.terminal:
+        signals.catch()
     try:
         running, layer = start_sandbox(options, how)
     except EngineError as error:
         return _failed(error)
     try:
+        signals.send_on(running)
         code = _follow(running, timeout, parsed)
         _report_changes(parsed, layer, options.rootfs)
     finally:
         running.delete()
         collect(Globals.root)
     return code
+
+
+def _container_id(parsed: Parsed) -> str:
+    """The name given, or one made up. Asked before anything is made: what is undone on an error is found by this name."""
+    if not parsed.given("name"):
+        # What a killed caller left is collected by its prefix; what was detached is its owner's to delete.
+        prefix = "box" if parsed.flag("detach") else f"do-{os.getpid()}"
+        return f"{prefix}-{os.urandom(4).hex()}"
+    name = check_id(parsed.value("name"))
+    if os.path.lexists(os.path.join(Globals.root, name)):
+        raise ContainerExists(name)
+    return name
 
 
 def _detach(options: Options, how: Start) -> int:
@@ -101,18 +116,23 @@ def _detach(options: Options, how: Start) -> int:
 def _options(parsed: Parsed) -> Options:
     options = Options(list(parsed.arguments))
     options.lent = lend(Globals.root)
-    options.rootfs = os.path.abspath(parsed.value("rootfs")) if parsed.given("rootfs") else ""
+    options.rootfs = _rootfs(parsed)
     options.terminal = parsed.flag("tty")
     options.memory = size_bytes(parsed.value("memory")) if parsed.given("memory") else 0
     options.cpus = _number(parsed, "cpus", 0)
     options.pids = parsed.integer("pids", DEFAULT_PIDS)
+    if options.pids < 0:
+        raise UsageError(f"--pids: expected 0 (no limit) or more, got {parsed.value('pids')!r}")
     options.network = parsed.value("network", "none")
     if options.network not in ("none", "host"):
         raise UsageError(f"--network: expected none or host, got {options.network!r}")
     options.binds = [_bind(text) for text in parsed.list("bind")]
     for text in parsed.list("env"):
         name, equals, value = text.partition("=")
-        options.environment[name] = value if equals else os.environ.get(name, "")
+        if not name:
+            raise UsageError(f"--env: expected NAME=VALUE or NAME, got {text!r}")
+        if equals or name in os.environ:
+            options.environment[name] = value if equals else os.environ[name]
     if parsed.given("user"):
         uid, _, gid = parsed.value("user").partition(":")
         if not uid.isdecimal() or (gid and not gid.isdecimal()):
@@ -122,6 +142,15 @@ def _options(parsed: Parsed) -> Options:
     if not options.rootfs:
         _show_program(options)
     return options
+
+
+def _rootfs(parsed: Parsed) -> str:
+    if not parsed.given("rootfs"):
+        return ""
+    path = os.path.abspath(parsed.value("rootfs"))
+    if not os.path.isdir(path):
+        raise UsageError(f"--rootfs: {path} is not a directory")
+    return path
 
 
 def _show_program(options: Options) -> None:
@@ -176,8 +205,6 @@ def _follow(running: Running, timeout: float, parsed: Parsed) -> int:
 
         with Relay(running.console_fd) as relay:
             relay.run(running.pid)
-    else:
-        _forward_signals(running)
     status = running.wait(timeout or None)
     if status is None:
         running.kill()
@@ -191,11 +218,29 @@ def _follow(running: Running, timeout: float, parsed: Parsed) -> int:
     return 128 + _ended_by[0] if _ended_by and status.signal == _SIGKILL else status.shell_code
 
 
-def _forward_signals(running: Running) -> None:
-    import _signal
+class _Signals:
+    """Signals to this process that are the program's. Caught before it starts: one that comes meanwhile is kept for it, and ends neither of the two alone."""
 
-    for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2):
-        _signal.signal(number, lambda signal, _: _deliver(running, signal))
+    def __init__(self) -> None:
+        self._running: Running | None = None
+        self._early: list[int] = []
+
+    def catch(self) -> None:
+        import _signal
+
+        for number in (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT, _signal.SIGUSR1, _signal.SIGUSR2):
+            _signal.signal(number, self._caught)
+
+    def send_on(self, running: Running) -> None:
+        self._running = running
+        while self._early:
+            _deliver(running, self._early.pop(0))
+
+    def _caught(self, number: int, _: object) -> None:
+        if self._running is None:
+            self._early.append(number)
+        else:
+            _deliver(self._running, number)
 
 
 def _deliver(running: Running, signal: int) -> None:
@@ -226,6 +271,6 @@ def _report_changes(parsed: Parsed, layer: overlay.Layer, rootfs: str) -> None:
             if parsed.given("commit"):
                 overlay.commit(changes, layer.upper, os.path.abspath(parsed.value("commit")))
     except OSError as error:
-        raise CasemateError(f"--commit: {error}") from None
+        raise CasemateError(f"--commit: {error.strerror or error} {error.filename or ''}".rstrip()) from None
     if parsed.flag("keep"):
         print(f"casemate: the writable layer is {layer.keep()}", file=sys.stderr)

@@ -1,0 +1,57 @@
+"""Arguments of `do` that are wrong: said, with code 125, and nothing made, changed or removed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from casemate.cli.commands import do
+from casemate.cli.main import main
+from casemate.cli.options import parse
+
+OWN_FAILURE = 125
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "a b", ".hidden", ""])
+def test_a_name_that_is_no_id_makes_nothing(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "state"
+
+    assert main(["--root", str(root), "do", "--name", name, "--", "true"]) == OWN_FAILURE
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_taken_leaves_the_other_sandbox_its_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").mkdir()
+    file = tmp_path / ".layer-taken" / "upper" / "file"
+    file.parent.mkdir(parents=True)
+    file.touch()
+
+    assert main(["--root", str(tmp_path), "do", "--name", "taken", "--", "true"]) == OWN_FAILURE
+    assert "'taken' already exists" in capsys.readouterr().err
+    assert file.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--pids", "-3"], "--pids: expected 0 (no limit) or more"),
+        (["--env", "=x"], "--env: expected NAME=VALUE or NAME"),
+        (["--rootfs", "/etc/passwd"], "/etc/passwd is not a directory"),
+        (["--rootfs", "/no/such"], "/no/such is not a directory"),
+    ],
+)
+def test_a_wrong_value_is_named(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--root", str(tmp_path), "do", *arguments, "--", "true"]) == OWN_FAILURE
+    assert said in capsys.readouterr().err
+
+
+def test_a_variable_that_is_not_set_is_not_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(do.Globals, "root", str(tmp_path))
+    monkeypatch.setenv("SET", "1")
+    monkeypatch.delenv("UNSET", raising=False)
+
+    options = do._options(parse(["--env", "SET", "--env", "UNSET", "--", "true"], do.OPTIONS, interspersed=False))
+
+    assert options.environment["SET"] == "1"
+    assert "UNSET" not in options.environment
