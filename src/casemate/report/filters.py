@@ -30,6 +30,8 @@ def read_filters(pid: int) -> list[list[Instruction]]:
         except ProcessLookupError:
             if not index:
                 raise CasemateError(f"process {pid} has ended") from None
+        except PermissionError as error:
+            raise HostError(f"process {pid} cannot be traced: {error.strerror}", "run as root, on a process that nobody else traces") from None
     return [decode(data) for data in found]
 
 
