@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .engines.case import Box, Engine, remove_tree
+from .engines.case import Box, Engine, cgroups_named, remove_cgroups, remove_tree
 from .engines.cases import CASES, Case
 from .engines.command import Failed
 from .engines.containerd import Containerd
@@ -23,6 +24,7 @@ from .runtime_tools import __main__ as runtime_tools
 
 RUNTIMES = runtime_tools.RUNTIMES
 LEFT_BY_SUITE = "ocitest*"
+CGROUPS_OF_SUITE = ("testdir", "cgrouptest")
 # Some of the suite's tests race with the program they start (pidfile kills what may have ended), so runc has to pass as often.
 STABLE = 4
 
@@ -50,10 +52,11 @@ class Row:
 
 
 def suite() -> Iterator[Row]:
-    """The rows of runtime-tools' suite; removes the directories and mounts that its tests leave."""
+    """The rows of runtime-tools' suite; removes the directories, mounts and cgroups that its tests leave."""
     source = runtime_tools.build()
     temporary = Path(os.environ.get("TMPDIR", "/tmp"))
     before = set(temporary.glob(LEFT_BY_SUITE))
+    cgroups = [name for name in CGROUPS_OF_SUITE if not cgroups_named(name)]
     try:
         for test in sorted(path.name for path in (source / "bin").iterdir() if not path.name.startswith(".")):
             row = once(source, test)
@@ -64,6 +67,8 @@ def suite() -> Iterator[Row]:
     finally:
         for directory in set(temporary.glob(LEFT_BY_SUITE)) - before:
             remove_tree(directory)
+        for name in cgroups:
+            remove_cgroups(name)
 
 
 def once(source: Path, test: str) -> Row:
@@ -115,6 +120,7 @@ def main(parts: list[str]) -> int:
     if unknown or os.geteuid() != 0:
         print(f"no such part: {' '.join(unknown)}; there are: {' '.join(PARTS)}" if unknown else "needs root, as the engines do", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is started is removed then too
     rows = []
     for part in parts or PARTS:
         print(f"\n{part:<42} runc   casemate")

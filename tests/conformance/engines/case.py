@@ -216,12 +216,16 @@ def remove_tree(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def cgroups_named(name: str) -> list[Path]:
+    """The top-level cgroups of that name, in every hierarchy."""
+    hierarchies = [CGROUPS] if (CGROUPS / "cgroup.controllers").exists() else [path for path in CGROUPS.iterdir() if not path.is_symlink()]
+    return [hierarchy / name for hierarchy in hierarchies if (hierarchy / name).is_dir()]
+
+
 def remove_cgroups(name: str) -> None:
-    """Ends what still runs in the cgroups of that name and removes them, in every hierarchy."""
-    hierarchies = [CGROUPS] if (CGROUPS / "cgroup.controllers").exists() else [path for path in CGROUPS.iterdir() if path.is_dir()]
-    for top in {hierarchy / name for hierarchy in hierarchies if not hierarchy.is_symlink()}:
-        if top.is_dir():
-            remove_cgroup(top)
+    """Ends what still runs in the cgroups of that name and removes them."""
+    for top in cgroups_named(name):
+        remove_cgroup(top)
 
 
 def remove_cgroup(top: Path) -> None:
