@@ -6,23 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-class HostFacts:
-    """What of this host decides how a specification is lowered."""
-
-    __slots__ = (
-        "cgroup_mode", "euid", "has_apparmor", "has_selinux", "in_initial_userns", "is_privileged", "newgidmap", "newuidmap",
-    )  # fmt: skip
-
-    def __init__(self) -> None:
-        self.is_privileged = True  # root with CAP_SYS_ADMIN in its own user namespace
-        self.in_initial_userns = True
-        self.euid = 0
-        self.newuidmap: str | None = None
-        self.newgidmap: str | None = None
-        self.has_selinux = False
-        self.has_apparmor = False
-        self.cgroup_mode = "none"  # v1, v2, hybrid or none
+    from casemate.host.facts import HostFacts
 
 
 class LowerContext:

@@ -16,7 +16,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from casemate.oci.context import HostFacts, LowerContext
+from casemate.host.facts import HostFacts
+from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_create, lower_exec
 from casemate.oci.spec import check_process, check_spec
 
