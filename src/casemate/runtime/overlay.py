@@ -21,8 +21,18 @@ class Layer:
         self.root = f"{scratch}/root"
 
     def make(self, lower: str, uid: int, gid: int) -> None:
-        """Makes the directories, owned by the sandbox's root on the host. `lower` decides which writable ones there are."""
+        """Makes the directories, owned by the sandbox's root on the host. `lower` decides which writable ones there are.
+
+        Raises FileExistsError, and has touched nothing, if the layer is somebody else's. After any other error nothing is left.
+        """
         os.makedirs(self.scratch, 0o711)
+        try:
+            self._fill(lower, uid, gid)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _fill(self, lower: str, uid: int, gid: int) -> None:
         for path in (self.upper, self.work, self.root):
             os.mkdir(path, 0o755)
             os.chown(path, uid, gid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from casemate.errors import CgroupError
+from casemate.errors import CgroupError, ContainerExists
 from casemate.policy.hardened import LANDLOCK, Options, hardened_spec
 from casemate.policy.toolchains import find_program, installations
 from casemate.runtime.host_root import bound, read_submounts, split
@@ -63,6 +63,9 @@ def _start(options: Options, how: Start) -> tuple[Running, Layer]:
 
     try:
         layer.make(lower.rstrip("/"), options.lent.uid, options.lent.gid)
+    except FileExistsError:
+        raise ContainerExists(how.container_id) from None  # its layer at least: another start of this name is at work
+    try:
         if not options.rootfs:
             mounted = read_submounts()
             spec["mounts"] = [*(bound(mounted) if whole else split(layer, mounted)), *spec["mounts"]]  # type: ignore[misc]

@@ -55,3 +55,14 @@ def test_a_variable_that_is_not_set_is_not_passed_on(tmp_path: Path, monkeypatch
 
     assert options.environment["SET"] == "1"
     assert "UNSET" not in options.environment
+
+
+def test_a_layer_that_another_start_has_made_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two starts of one name the second comes between the other's layer and its state."""
+    file = tmp_path / ".layer-both" / "upper" / "file"
+    file.parent.mkdir(parents=True)
+    file.touch()
+
+    assert main(["--root", str(tmp_path), "do", "--name", "both", "--", "true"]) == OWN_FAILURE
+    assert "'both' already exists" in capsys.readouterr().err
+    assert file.exists()

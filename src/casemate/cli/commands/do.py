@@ -96,7 +96,10 @@ def _container_id(parsed: Parsed) -> str:
 def _detach(options: Options, how: Start) -> int:
     os.makedirs(how.state_root, 0o711, exist_ok=True)
     log_path = os.path.join(how.state_root, f".log-{how.container_id}")
-    log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise ContainerExists(how.container_id) from None  # another start of this name is at work
     null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     how.stdio = (null, log, log)
     try:
