@@ -173,3 +173,8 @@ def test_a_callback_that_raises_ends_the_command(sandbox: Sandbox) -> None:
 def test_what_no_program_can_be_is_refused(sandbox: Sandbox, cmd: object) -> None:
     with pytest.raises(SandboxError):
         sandbox.commands.run(cmd)  # type: ignore[call-overload]
+
+
+def test_a_user_whose_id_the_sandbox_has_not(sandbox: Sandbox) -> None:
+    with pytest.raises(SandboxError, match="99999999"):
+        sandbox.commands.run("true", user="99999999")

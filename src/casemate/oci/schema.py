@@ -258,9 +258,7 @@ LINUX = fields(
     gidMappings=_id_mapping,
     namespaces=items(fields("type", type=text(allowed=NAMESPACE_TYPES), path=text())),
     timeOffsets=fields(monotonic=_offset, boottime=_offset),
-    devices=items(
-        fields("type path", type=text(allowed=("c", "b", "u", "p")), path=_path, major=_major, minor=_minor, fileMode=_u32, uid=_u32, gid=_u32)
-    ),
+    devices=items(fields("type path", type=text(allowed=("c", "b", "u", "p")), path=_path, major=_major, minor=_minor, fileMode=_u32, uid=_u32, gid=_u32)),
     netDevices=mapping(fields(name=text())),
     cgroupsPath=text(),
     resources=RESOURCES,

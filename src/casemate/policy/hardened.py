@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 
 from casemate.policy.hidden import DIRECTORIES, FILES, MASKED, READONLY
-from casemate.policy.ids import Lent
+from casemate.policy.ids import Lent, on_host
 from casemate.policy.seccomp import hardened_profile
 
 DEFAULT_PIDS = 1024
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.policy.users import User
+
 _ENVIRONMENT_KEPT = ("LANG", "LC_ALL", "TERM", "TZ")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -21,7 +25,7 @@ class Options:
     """What a sandbox is made of. Paths are absolute. memory: bytes (0: no limit). cpus: 0: no limit. binds: (source, destination, read-only)."""
 
     __slots__ = (
-        "arguments", "binds", "capabilities", "cpus", "environment", "gid", "hostname", "lent", "memory", "network", "pids", "pids_by_rlimit",
+        "arguments", "binds", "capabilities", "cpus", "environment", "gid", "groups", "hostname", "lent", "memory", "network", "pids", "pids_by_rlimit",
         "rootfs", "shown", "terminal", "uid", "workdir",
     )  # fmt: skip
 
@@ -35,6 +39,7 @@ class Options:
         self.capabilities: list[str] = []  # of the first process: for an agent, whose programs have none
         self.uid = 0
         self.gid = 0
+        self.groups: list[int] = []  # further ones
         self.lent = Lent([[0, os.geteuid(), 1]], [[0, os.getegid(), 1]])
         self.terminal = False
         self.memory = 0
@@ -43,6 +48,11 @@ class Options:
         self.pids_by_rlimit = False  # without cgroups: RLIMIT_NPROC counts per user and user namespace (Linux 5.14), so here per sandbox
         self.network = "none"
         self.hostname = "sandbox"
+
+    def set_user(self, user: User) -> None:
+        """Raises UsageError where the sandbox has not these ids."""
+        self.lent.need(user.uid, user.gid)
+        self.uid, self.gid, self.groups = user.uid, user.gid, user.groups
 
 
 def hardened_spec(options: Options) -> dict[str, object]:
@@ -78,9 +88,10 @@ def _mapping(entry: list[int]) -> dict[str, int]:
 def _process(options: Options) -> dict[str, object]:
     environment = {key: os.environ[key] for key in _ENVIRONMENT_KEPT if key in os.environ}
     environment |= {"PATH": _PATH, "HOME": "/tmp"} | options.environment
+    groups = [gid for gid in options.groups if on_host(gid, options.lent.gid_maps) is not None]
     return {
         "terminal": options.terminal,
-        "user": {"uid": options.uid, "gid": options.gid},
+        "user": {"uid": options.uid, "gid": options.gid} | ({"additionalGids": groups} if groups else {}),
         "args": options.arguments,
         "env": [f"{key}={value}" for key, value in environment.items()],
         "cwd": options.workdir,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 
+from casemate.errors import UsageError
+
 RANGE = 65536
 # Above what useradd and systemd hand out (login.defs SUB_UID_MAX 600100000; systemd-nspawn up to 0x6FFFFFFF).
 _FIRST = 0x7000_0000
@@ -23,6 +25,30 @@ class Lent:
         self.gid_maps = gid_maps
         self.uid = uid_maps[0][1]
         self.gid = gid_maps[0][1]
+
+    def need(self, uid: int, gid: int) -> None:
+        """Raises UsageError where the sandbox has not these ids."""
+        for kind, number, maps in (("user", uid, self.uid_maps), ("group", gid, self.gid_maps)):
+            if on_host(number, maps) is None:
+                has = " and ".join(f"{first} to {first + size - 1}" if size > 1 else str(first) for first, _, size in _joined(maps))
+                hint = "" if os.geteuid() == 0 or len(maps) > 1 else "; more need ranges in /etc/subuid and /etc/subgid, and newuidmap"
+                raise UsageError(f"user: the sandbox has no {kind} id {number}, only {has}{hint}")
+
+
+def on_host(number: int, maps: Maps) -> int | None:
+    """What an id of the sandbox is on the host; None: the sandbox has it not."""
+    return next((host + number - first for first, host, size in maps if first <= number < first + size), None)
+
+
+def _joined(maps: Maps) -> Maps:
+    """Ranges that follow each other in the sandbox as one."""
+    joined: Maps = []
+    for first, host, size in maps:
+        if joined and joined[-1][0] + joined[-1][2] == first:
+            joined[-1][2] += size
+        else:
+            joined.append([first, host, size])
+    return joined
 
 
 def lend(state_root: str) -> Lent:

@@ -11,6 +11,7 @@ import _signal
 import os
 import select
 
+from casemate.errors import CasemateError, UsageError
 from casemate.host import process
 from casemate.isolation.base import ExitStatus
 from casemate.runtime import store
@@ -134,12 +135,27 @@ def launch(
     try:
         running = Running(container, master[0])
         start(container)
-    except BaseException:
+    except BaseException as error:
+        limit = _exceeded_memory_limit(container, spec) if isinstance(error, CasemateError | ProcessLookupError) else 0
         destroy(container)
         container.close()
+        if limit:
+            raise UsageError(f"memory: the limit of {limit} bytes is too small to start a program: out of memory") from None
         raise
     container.unlock()
     return running
+
+
+def _exceeded_memory_limit(container: Container, spec: dict[str, object]) -> int:
+    """The memory limit in bytes, if it is why a container's first process did not come to its program; else 0."""
+    linux = spec.get("linux")
+    resources = linux.get("resources") if isinstance(linux, dict) else None
+    memory = resources.get("memory") if isinstance(resources, dict) else None
+    limit = memory.get("limit") if isinstance(memory, dict) else None
+    try:
+        return limit if isinstance(limit, int) and limit > 0 and container.cgroup().oom_kills() else 0
+    except (CasemateError, OSError):
+        return 0
 
 
 def reopen(state_root: str, container_id: str) -> tuple[Container, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from casemate import jsonlite
-from casemate.errors import ContainerNotFound, SandboxError, SandboxNotFound
+from casemate.errors import ContainerNotFound, SandboxError, SandboxNotFound, UsageError
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
 from casemate.runtime import store
@@ -98,6 +99,15 @@ def _bind(bind: tuple[str, ...]) -> tuple[str, str, bool]:
     return source, bind[1], bind[-1] == "ro" and len(bind) == 3
 
 
+@contextmanager
+def sandbox_errors() -> Iterator[None]:
+    """A wrong argument is a SandboxError in the SDK, whoever finds it."""
+    try:
+        yield
+    except UsageError as error:
+        raise SandboxError(str(error)) from None
+
+
 class Session:
     """A running sandbox. Thread-safe, but for `kill`, which ends it for all."""
 
@@ -123,7 +133,8 @@ class Session:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             how.stdio = (null, null, null)
-            running, _ = start_sandbox(options, how)
+            with sandbox_errors():
+                running, _ = start_sandbox(options, how)
         finally:
             os.close(null)
         session = cls(state_root, how.container_id, running)

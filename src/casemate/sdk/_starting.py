@@ -15,6 +15,7 @@ from casemate.sdk.types import CommandResult, PtySize
 
 _SIGSYS, _SIGKILL = 31, 9
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+_NO_SUCH_ID = ("setresuid:", "setresgid:", "setgroups:")  # the agent's words, where the kernel does not know an id
 Text = Callable[[str], object]
 
 
@@ -108,7 +109,11 @@ def _exec(session: Session, request: Request, fds: tuple[int, ...], pty: dict[st
         arguments["pty"] = pty
     try:
         channel, answer, received = session.agent.open_request("exec", fds, **arguments)
-    except (FileNotFound, NotPermitted) as error:
+    except SandboxError as error:
+        if str(error).startswith(_NO_SUCH_ID):
+            raise SandboxError(f"user: the sandbox has not all ids of {arguments['user']!r}", error.errno) from None
+        if not isinstance(error, FileNotFound | NotPermitted):
+            raise
         code = _NOT_FOUND if isinstance(error, FileNotFound) else _NOT_EXECUTABLE
         raise CommandExit(str(error), exit_code=code, stderr=str(error)) from None
     pid = _replies.integer(answer, "pid")

@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 
 from casemate.errors import EngineError
 from casemate.policy.hardened import DEFAULT_PIDS
+from casemate.policy.users import find_user
 from casemate.runtime import store
 from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
 from casemate.sdk._pump import MAX_OUTPUT, End, Pump, Stream
-from casemate.sdk._session import HOME, Settings
+from casemate.sdk._session import HOME, Settings, sandbox_errors
 from casemate.sdk._starting import Request, _stdin
 from casemate.sdk.types import CommandResult
 
@@ -30,7 +31,7 @@ def run(
     """Runs one program in a new sandbox, from start to end; as subprocess.run, and nothing is left afterwards.
 
     cmd: a list of words, or a text for /bin/sh.   input: its standard input.   timeout: seconds; then it is killed and the exit code is 124.
-    user: "uid" or "uid:gid" in the sandbox.   check: raise CommandExit if the exit code is not 0.   The rest as in `Sandbox.create`.
+    user: a user of the sandbox, by name or number, also "user:group".   check: raise CommandExit if the exit code is not 0.   The rest as in `Sandbox.create`.
 
     The result's exit code is 127 if the program does not exist and 126 if it is not executable; `error` then says why, and also if the memory limit, the
     timeout or the seccomp policy ended it. Raises SandboxError (a wrong argument), HostError, EngineError.
@@ -45,16 +46,16 @@ def run(
 
 def _run(request: Request, settings: Settings, user: str | None, timeout: float | None) -> CommandResult:
     collect(settings.state_root)
-    options = settings.options(settings.state_root)
+    with sandbox_errors():
+        options = settings.options(settings.state_root)
+        if user:
+            options.set_user(find_user(user, options.rootfs or "/"))
     options.arguments = request.args()
     options.workdir = settings.cwd
     if settings.show and not options.rootfs:
         options.arguments[0] = show_program(options, options.arguments[0], os.environ.get("PATH", "/usr/bin:/bin")) or options.arguments[0]
     if options.environment["HOME"] == HOME:
         options.environment["HOME"] = "/tmp"  # nobody makes a home for one program
-    if user:
-        uid, _, gid = user.partition(":")
-        options.uid, options.gid = int(uid), int(gid or uid)
     how = Start(f"run-{os.getpid()}-{os.urandom(6).hex()}", settings.state_root)
     how.isolation = settings.isolation
     theirs, ours = [_stdin(request.stdin, [])[0]], []
@@ -64,7 +65,8 @@ def _run(request: Request, settings: Settings, user: str | None, timeout: float 
             ours.append(reader)
             theirs.append(writer)
         how.stdio = (theirs[0], theirs[1], theirs[2])
-        running, _ = start_sandbox(options, how)
+        with sandbox_errors():
+            running, _ = start_sandbox(options, how)
     except EngineError as error:
         for fd in ours:
             os.close(fd)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from bundle import CASEMATE, TIMEOUT_S
 from casemate.cli.commands import do
 from casemate.cli.main import main
 from casemate.cli.options import parse
@@ -66,3 +69,30 @@ def test_a_layer_that_another_start_has_made_stays(tmp_path: Path, capsys: pytes
     assert main(["--root", str(tmp_path), "do", "--name", "both", "--", "true"]) == OWN_FAILURE
     assert "'both' already exists" in capsys.readouterr().err
     assert file.exists()
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to lend ids and set limits")
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--user", "no-such-user"], "'no-such-user' is not in /etc/passwd"),
+        (["--user", "99999999"], "no user id 99999999, only 0 to 65535"),
+        (["--memory", "1K"], "the limit of 1024 bytes is too small"),
+    ],
+)
+def test_what_no_sandbox_can_have_is_named(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--root", str(tmp_path), "do", *arguments, "--", "true"]) == OWN_FAILURE
+    captured = capsys.readouterr().err
+    assert said in captured
+    assert captured.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith((".next-ids", ".collected"))] == []
+
+
+@needs_root
+@pytest.mark.parametrize(("user", "printed"), [("root", "0:0"), ("nobody", "65534:65534"), ("nobody:daemon", "65534:1"), ("7", "7:0")])
+def test_a_user_by_name(user: str, printed: str, tmp_path: Path) -> None:
+    command = [CASEMATE, "--root", str(tmp_path), "do", "--user", user, "--", "sh", "-c", "echo $(id -u):$(id -g)"]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False).stdout == f"{printed}\n"

@@ -24,7 +24,7 @@ OPTIONS = [
     Option("bind b", LIST, "show a directory or file of the host, writable unless :ro", "SRC:DST[:ro]"),
     Option("env e", LIST, "set an environment variable, or pass it on", "NAME[=VALUE]"),
     Option("workdir w", VALUE, "the working directory", "DIR"),
-    Option("user u", VALUE, "user and group in the sandbox, by number (default 0:0)", "UID[:GID]"),
+    Option("user u", VALUE, "user and group in the sandbox, by name or number (default 0:0)", "USER[:GROUP]"),
     Option("tty t", FLAG, "give it a terminal"),
     Option("memory m", VALUE, "limit of memory: bytes, or with K, M, G", "SIZE"),
     Option("cpus", VALUE, "limit of processor time, as 0.5", "N"),
@@ -137,10 +137,9 @@ def _options(parsed: Parsed) -> Options:
         if equals or name in os.environ:
             options.environment[name] = value if equals else os.environ[name]
     if parsed.given("user"):
-        uid, _, gid = parsed.value("user").partition(":")
-        if not uid.isdecimal() or (gid and not gid.isdecimal()):
-            raise UsageError(f"--user: expected UID or UID:GID in numbers, got {parsed.value('user')!r}")
-        options.uid, options.gid = int(uid), int(gid or 0)
+        from casemate.policy.users import find_user
+
+        options.set_user(find_user(parsed.value("user"), options.rootfs or "/", gid_of_number=0))
     options.workdir = parsed.value("workdir", "/")
     if not options.rootfs:
         _show_program(options)
