@@ -35,3 +35,27 @@ def test_a_memory_limit_that_no_program_starts_with_is_named(state_root: str) ->
         with pytest.raises(SandboxError, match="limit of 1024 bytes is too small"):
             start()
     assert [name for name in os.listdir(state_root) if name.startswith((".layer-", "run-"))] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: anybody else is the sandbox's user themselves")
+def test_a_writable_bind_belongs_to_its_owner(tmp_path: Path, state_root: str) -> None:
+    os.chown(tmp_path, 4242, 4343)
+    binds = [(str(tmp_path), "/src")]
+    run("echo x > /src/one", binds=binds, state_root=state_root, check=True)
+    with Sandbox.create(binds=binds, state_root=state_root) as sandbox:
+        sandbox.commands.run("echo x > /src/two")
+        sandbox.files.write("/src/three", "x")
+    with Sandbox.create(binds=binds, user="nobody", state_root=state_root) as sandbox:
+        sandbox.commands.run("echo x > /src/four")
+    assert {path.name: (path.stat().st_uid, path.stat().st_gid) for path in tmp_path.iterdir()} == dict.fromkeys(("one", "two", "three", "four"), (4242, 4343))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: anybody else is the sandbox's user themselves")
+def test_a_file_system_without_id_maps_is_a_warning(state_root: str) -> None:
+    with pytest.warns(RuntimeWarning, match="bind /src: its file system cannot map ids"):
+        assert run("ls -d /src/self", binds=[("/proc", "/src")], state_root=state_root).stdout == "/src/self\n"
+
+
+def test_a_user_that_a_sandbox_cannot_have_is_told_at_once(state_root: str) -> None:
+    with pytest.raises(SandboxError, match="no user id 99999999"):
+        Sandbox.create(user="99999999", state_root=state_root)

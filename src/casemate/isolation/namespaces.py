@@ -16,6 +16,8 @@ class Namespaces(Isolation):
     """Processes of the host, walled by the host's own kernel."""
 
     name = "namespaces"
+    oldest_kernel = _OLDEST_KERNEL
+    needs = "mount_setattr(2)"
 
     def probe(self) -> Verdict:
         release = os.uname().release
@@ -24,8 +26,8 @@ class Namespaces(Isolation):
             version = int(parts[0]), int("".join(c for c in parts[1] if c.isdigit()) or 0)
         except (ValueError, IndexError):
             return Verdict(True)
-        if version < _OLDEST_KERNEL:
-            return Verdict(False, f"Linux {release} has no mount_setattr(2)", "use Linux 5.12 or newer")
+        if version < self.oldest_kernel:
+            return Verdict(False, f"Linux {release} has no {self.needs}", "use Linux {}.{} or newer".format(*self.oldest_kernel))
         return Verdict(True)
 
     def create(self, launch: Launch) -> int:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from casemate.isolation.base import Isolation
 
 DEFAULT = "namespaces"
-NAMES = ("namespaces",)
+NAMES = ("namespaces", "sentry")
 
 
 def get(name: str) -> Isolation:
@@ -18,6 +18,10 @@ def get(name: str) -> Isolation:
         from casemate.isolation.namespaces import Namespaces
 
         return Namespaces()
+    if name == "sentry":
+        from casemate.isolation.sentry import Sentry
+
+        return Sentry()
     raise HostError(f"isolation {name!r} is not in this version of casemate", f"use one of: {', '.join(NAMES)}")
 
 

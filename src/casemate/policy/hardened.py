@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from casemate.policy.binds import owner_maps
 from casemate.policy.hidden import DIRECTORIES, FILES, MASKED, READONLY
 from casemate.policy.ids import Lent, on_host
 from casemate.policy.seccomp import hardened_profile
@@ -25,7 +26,8 @@ class Options:
     """What a sandbox is made of. Paths are absolute. memory: bytes (0: no limit). cpus: 0: no limit. binds: (source, destination, read-only)."""
 
     __slots__ = (
-        "arguments", "binds", "capabilities", "cpus", "environment", "gid", "groups", "hostname", "lent", "memory", "network", "pids", "pids_by_rlimit",
+        "arguments", "bind_user", "binds", "binds_as_they_are", "capabilities", "cpus", "environment", "gid", "groups",
+        "hostname", "lent", "memory", "network", "pids", "pids_by_rlimit",
         "rootfs", "shown", "terminal", "uid", "workdir",
     )  # fmt: skip
 
@@ -33,6 +35,8 @@ class Options:
         self.arguments = arguments
         self.rootfs = ""  # empty: the host's root
         self.binds: list[tuple[str, str, bool]] = []
+        self.bind_user: tuple[int, int] | None = None  # whose the writable binds are, where it is not uid and gid
+        self.binds_as_they_are: list[str] = []  # destinations whose file system knows no id-mapped mounts
         self.shown: list[str] = []  # installations below hidden directories, read-only
         self.environment: dict[str, str] = {}
         self.workdir = "/"
@@ -57,19 +61,20 @@ class Options:
 
 def hardened_spec(options: Options) -> dict[str, object]:
     """The specification as config.json would have it; `root.path` is the caller's to set."""
+    owned = _owned_binds(options)
     kinds = ["user", "mount", "pid", "ipc", "uts", "cgroup"] + (["network"] if options.network == "none" else [])
     return {
         "ociVersion": "1.2.1",
         "root": {"path": "", "readonly": False},
         "hostname": options.hostname,
         "process": _process(options),
-        "mounts": _mounts(options),
+        "mounts": _mounts(options, owned),
         "linux": {
             "namespaces": [{"type": kind} for kind in kinds],
             "uidMappings": [_mapping(entry) for entry in options.lent.uid_maps],
             "gidMappings": [_mapping(entry) for entry in options.lent.gid_maps],
             "resources": _resources(options),
-            "seccomp": hardened_profile(),
+            "seccomp": hardened_profile(set_id_files=not owned),
             "maskedPaths": [*MASKED, *(FILES if not options.rootfs else ())],
             "readonlyPaths": list(READONLY),
         },
@@ -119,7 +124,18 @@ def _resources(options: Options) -> dict[str, object]:
     return resources
 
 
-def _mounts(options: Options) -> list[dict[str, object]]:
+def _owned_binds(options: Options) -> dict[str, dict[str, object]]:
+    """Of each bind that is the sandbox's user's own: destination and the mount's id maps."""
+    uid, gid = options.bind_user or (options.uid, options.gid)
+    owned: dict[str, dict[str, object]] = {}
+    for source, destination, read_only in options.binds:
+        maps = None if read_only or destination in options.binds_as_they_are else owner_maps(source, options.lent, uid, gid)
+        if maps:
+            owned[destination] = {"uidMappings": [_mapping(entry) for entry in maps[0]], "gidMappings": [_mapping(entry) for entry in maps[1]]}
+    return owned
+
+
+def _mounts(options: Options, owned: dict[str, dict[str, object]]) -> list[dict[str, object]]:
     guarded = ["nosuid", "nodev"]
     mounts: list[dict[str, object]] = [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": [*guarded, "noexec"]},
@@ -142,7 +158,9 @@ def _mounts(options: Options) -> list[dict[str, object]]:
     mounts += [{"destination": path, "type": "bind", "source": path, "options": ["rbind", "ro", "rro", *guarded]} for path in options.shown]
     for source, destination, read_only in options.binds:
         access = ["ro", "rro"] if read_only else ["rw"]
-        mounts.append({"destination": destination, "type": "bind", "source": source, "options": ["rbind", *access, *guarded]})
+        maps = {} if read_only else owned.get(destination, {})
+        access += ["idmap"] if maps else []
+        mounts.append({"destination": destination, "type": "bind", "source": source, "options": ["rbind", *access, *guarded], **maps})
     return mounts
 
 

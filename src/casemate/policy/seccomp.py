@@ -54,11 +54,29 @@ _EIO = 5  # what the kernel says where dev.tty.legacy_tiocsti is 0; the default 
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
 
 
-def hardened_profile() -> dict[str, object]:
-    """The profile as an OCI `linux.seccomp` object."""
+# Calls that give a file its mode, and the argument that does.
+_MODES = {"chmod": 1, "creat": 1, "fchmod": 1, "fchmodat": 2, "fchmodat2": 2, "mknod": 1, "mknodat": 2, "open": 2, "openat": 3}
+_SET_IDS = 0o6000
+_O_CREAT_OR_TMPFILE = 0o100 | 0o20000000
+
+
+def hardened_profile(*, set_id_files: bool = True) -> dict[str, object]:
+    """The profile as an OCI `linux.seccomp` object.
+
+    set_id_files=False: no file can be given the set-user-ID or set-group-ID bit, for sandboxes that make files of an owner of the host.
+    """
     names = [name for group in _GROUPS for name in group.split()]
+    modes: list[dict[str, object]] = []
+    if not set_id_files:
+        names = [name for name in names if name not in _MODES and name != "openat2"]
+        modes = [_when(name, index, "SCMP_CMP_MASKED_EQ", _SET_IDS, 0) for name, index in _MODES.items()]
+        # Where nothing is made, the argument of the mode is whatever was there.
+        modes += [_when(name, _MODES[name] - 1, "SCMP_CMP_MASKED_EQ", _O_CREAT_OR_TMPFILE, 0) for name in ("open", "openat")]
+        # its mode is in memory, where a filter cannot look
+        modes.append({"names": ["openat2"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS})
     rules: list[dict[str, object]] = [
         {"names": names, "action": "SCMP_ACT_ALLOW"},
+        *modes,
         _when("clone", 0, "SCMP_CMP_MASKED_EQ", _CLONE_NAMESPACES, 0),
         # its flags are in memory, where a filter cannot look: ENOSYS makes libraries fall back to clone
         {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": _ENOSYS},

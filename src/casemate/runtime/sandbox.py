@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from casemate.errors import CgroupError, ContainerExists
+from casemate.errors import CgroupError, ContainerExists, EngineError
 from casemate.policy.hardened import LANDLOCK, Options, hardened_spec
 from casemate.policy.toolchains import find_program, installations
 from casemate.runtime.host_root import bound, read_submounts, split
@@ -13,13 +13,18 @@ from casemate.runtime.overlay import Layer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from casemate.runtime.create import CreateRequest
+
+
+_NO_IDMAP = "id-mapped mount"  # the engine's words (crates/init/src/ops/mount_idmap.rs)
 
 
 class Start:
     """How to start one: everything that is not the sandbox itself."""
 
-    __slots__ = ("annotations", "container_id", "die_with_parent", "isolation", "state_root", "stdio", "terminal_size", "use_agent")
+    __slots__ = ("annotations", "container_id", "die_with_parent", "isolation", "state_root", "stdio", "terminal_size", "use_agent", "warn")
 
     def __init__(self, container_id: str, state_root: str) -> None:
         self.container_id = container_id
@@ -30,20 +35,33 @@ class Start:
         self.use_agent = False
         self.die_with_parent = False  # of this very thread: only for a program of one thread
         self.annotations: dict[str, str] = {}
+        self.warn: Callable[[str], None] = _say_nothing
+
+
+def _say_nothing(_: str) -> None:
+    """For who has nobody to tell."""
 
 
 def start_sandbox(options: Options, how: Start) -> tuple[Running, Layer]:
     """Makes the layer and starts the sandbox, which takes the layer with it when it is deleted. On an error nothing is left.
 
-    A host's user without cgroups still gets a process limit, by rlimit. Raises what `launch` raises.
+    A host's user without cgroups still gets a process limit, by rlimit. A bind whose file system knows no id-mapped mounts is shown as it is, and
+    `how.warn` is told. Raises what `launch` raises.
     """
-    try:
-        return _start(options, how)
-    except CgroupError as error:
-        if os.geteuid() == 0 or options.pids_by_rlimit or not error.field.startswith("linux.resources.pids"):
-            raise
-    options.pids_by_rlimit = True
-    return _start(options, how)
+    while True:
+        try:
+            return _start(options, how)
+        except CgroupError as error:
+            if os.geteuid() == 0 or options.pids_by_rlimit or not error.field.startswith("linux.resources.pids"):
+                raise
+            options.pids_by_rlimit = True
+        except EngineError as error:
+            refused = [] if _NO_IDMAP not in error.message else [bind for bind in options.binds if f'"{bind[1]}"' in error.message]
+            new = [destination for _, destination, _ in refused if destination not in options.binds_as_they_are]
+            if not new:
+                raise
+            options.binds_as_they_are += new
+            how.warn(f"bind {new[0]}: its file system cannot map ids, so the sandbox writes there only what everybody may")
 
 
 def _start(options: Options, how: Start) -> tuple[Running, Layer]:

@@ -13,6 +13,7 @@ from casemate import jsonlite
 from casemate.errors import ContainerNotFound, SandboxError, SandboxNotFound, UsageError
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
+from casemate.policy.users import find_user
 from casemate.runtime import store
 from casemate.runtime.collect import collect
 from casemate.runtime.container import RUNNING, Container
@@ -99,6 +100,13 @@ def _bind(bind: tuple[str, ...]) -> tuple[str, str, bool]:
     return source, bind[1], bind[-1] == "ro" and len(bind) == 3
 
 
+def warn(message: str) -> None:
+    """Says what is not as asked for, once for each message, on standard error unless the program has it otherwise."""
+    import warnings
+
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
 @contextmanager
 def sandbox_errors() -> Iterator[None]:
     """A wrong argument is a SandboxError in the SDK, whoever finds it."""
@@ -106,6 +114,18 @@ def sandbox_errors() -> Iterator[None]:
         yield
     except UsageError as error:
         raise SandboxError(str(error)) from None
+
+
+def _bind_user(user: str, options: Options) -> tuple[int, int] | None:
+    """Whose the binds are: who programs run as. A name that is made only in the sandbox is not known yet: then its root's."""
+    try:
+        found = find_user(user, options.rootfs or "/")
+        options.lent.need(found.uid, found.gid)
+    except UsageError as error:
+        if user.partition(":")[0].isdecimal():
+            raise SandboxError(str(error)) from None
+        return None
+    return found.uid, found.gid
 
 
 class Session:
@@ -127,8 +147,11 @@ class Session:
         options = settings.options(state_root)
         how = Start(_PREFIX + os.urandom(8).hex(), state_root)
         how.isolation = settings.isolation
+        how.warn = warn
         how.use_agent = True
         how.annotations = {ANNOTATION: "1"}
+        if settings.user:
+            options.bind_user = _bind_user(settings.user, options)
         options.capabilities = _AGENT_CAPABILITIES
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:

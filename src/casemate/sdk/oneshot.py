@@ -15,7 +15,7 @@ from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
 from casemate.sdk._pump import MAX_OUTPUT, End, Pump, Stream
-from casemate.sdk._session import HOME, Settings, sandbox_errors
+from casemate.sdk._session import HOME, Settings, sandbox_errors, warn
 from casemate.sdk._starting import Request, _stdin
 from casemate.sdk.types import CommandResult
 
@@ -57,6 +57,7 @@ def _run(request: Request, settings: Settings, user: str | None, timeout: float 
     if options.environment["HOME"] == HOME:
         options.environment["HOME"] = "/tmp"  # nobody makes a home for one program
     how = Start(f"run-{os.getpid()}-{os.urandom(6).hex()}", settings.state_root)
+    how.warn = warn
     how.isolation = settings.isolation
     theirs, ours = [_stdin(request.stdin, [])[0]], []
     try:

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: --detach goes with none of --tty, --timeout, --diff, --commit and --keep")
     how = Start(container_id, Globals.root)
     how.isolation = parsed.value("isolation") or Globals.isolation
+    how.warn = _warn
     how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
     if detach:
         return _detach(options, how)
@@ -79,6 +80,10 @@ def main(arguments: list[str]) -> int:
         running.delete()
         collect(Globals.root)
     return code
+
+
+def _warn(message: str) -> None:
+    print(f"casemate: {message}", file=sys.stderr)
 
 
 def _container_id(parsed: Parsed) -> str:
