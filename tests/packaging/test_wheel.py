@@ -143,6 +143,17 @@ def test_do_runs_a_program(casemate: Path) -> None:
     assert (done.stdout, done.returncode) == ("inside\n", 7), done.stderr
 
 
+def test_installed_for_a_user_without_an_environment(wheel: Path, tmp_path: Path) -> None:
+    """No python3 stands beside the commands there: the one that pip writes for its own interpreter works."""
+    python = Path(sys.executable).resolve()
+    options = ["--quiet", "--user", "--break-system-packages", "--no-warn-script-location", "--no-index", "--find-links", WHEELS]
+    done = execute(python, "-m", "pip", "install", *options, wheel, HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    command = tmp_path / ".local" / "bin" / "casemate-python"
+    done = execute(command, "do", "--", "sh", "-c", "echo inside; exit 7", HOME=str(tmp_path))
+    assert (done.stdout, done.returncode) == ("inside\n", 7), done.stderr
+
+
 @is_root
 def test_run_of_a_bundle(casemate: Path, bundle: Path) -> None:
     done = execute(casemate, "--root", bundle / "state", "run", "--bundle", bundle, f"wheel-{os.getpid()}")
