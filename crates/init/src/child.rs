@@ -5,6 +5,7 @@ use std::os::fd::{OwnedFd, RawFd};
 
 use casemate_jail::seccomp::{Filter, compile};
 use casemate_plan::{Op, Plan};
+use casemate_sentry::Zygote;
 
 use crate::channel::{Channel, Event};
 use crate::error::{Error, Result};
@@ -54,6 +55,8 @@ pub(crate) struct State {
     pub(crate) program: Option<String>,
     /// The terminal's slave, once `pty` opened it.
     pub(crate) terminal: Option<OwnedFd>,
+    /// What a sentry's programs are forked from, once `zygote` started it.
+    pub(crate) zygote: Option<Zygote>,
 }
 
 impl State {
@@ -77,6 +80,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         root_tree: prepared.root_tree,
         program: None,
         terminal: None,
+        zygote: None,
     };
     for (index, op) in plan.ops.into_iter().enumerate() {
         let name = ops::name(&op);

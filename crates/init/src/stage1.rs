@@ -1,6 +1,7 @@
 //! Stage 1: reads the plan, joins namespaces, clones the container's first process, writes its id maps, and ends.
 
 use std::collections::VecDeque;
+use std::fmt::Display;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -50,10 +51,14 @@ enum Started {
 }
 
 fn stage1(plan_fd: i32, channel: &Channel) -> Result<Started> {
+    let plan = read_plan(plan_fd)?;
+    if let Some(value) = plan.oom_score_adj {
+        // Its own, which the child inherits: after `join` /proc is the container's, which does not have the child, or has what the container likes.
+        write_proc("self", "oom_score_adj", &value.to_string())?;
+    }
     // From here on no process of a namespace that is joined below can trace this one or read its memory and descriptors
     // (CVE-2016-9962): it is not dumpable, so only a host capability can.
     ids::set_dumpable(false).context(|| "PR_SET_DUMPABLE".into())?;
-    let plan = read_plan(plan_fd)?;
     close_unnamed(&plan, channel)?;
     let filters = child::compile_filters(&plan)?;
     let time_or_cgroup = |kind: &Namespace| matches!(kind, Namespace::Cgroup | Namespace::Time);
@@ -222,9 +227,6 @@ fn prepare(plan: &Plan, pid: i32, channel: &Channel) -> Result<()> {
     if let Some(maps) = &plan.id_maps {
         write_id_maps(maps, pid)?;
     }
-    if let Some(value) = plan.oom_score_adj {
-        write_proc(pid, "oom_score_adj", &value.to_string())?;
-    }
     Ok(())
 }
 
@@ -257,7 +259,7 @@ fn write_id_map(pid: i32, file: &str, map: &[IdMapping], helper: Option<&str>) -
     Err(Error::plain(format!("{helper}: {}", said.trim())))
 }
 
-fn write_proc(pid: i32, file: &str, text: &str) -> Result<()> {
+fn write_proc(pid: impl Display, file: &str, text: &str) -> Result<()> {
     let path = format!("/proc/{pid}/{file}");
     let mut opened = fs::OpenOptions::new()
         .write(true)

@@ -47,7 +47,10 @@ const NAMES: [&str; 41] = [
 ];
 
 /// The set of these names (`CAP_X`) as a bit mask.
-pub(crate) fn mask(names: &[String]) -> Result<u64, Error> {
+///
+/// # Errors
+/// [`Error::UnknownCapability`].
+pub fn mask(names: &[String]) -> Result<u64, Error> {
     names
         .iter()
         .try_fold(0, |mask, name| Ok(mask | 1 << number(name)?))

@@ -6,6 +6,8 @@ pub mod credentials;
 pub mod landlock;
 pub mod seccomp;
 
+pub use capabilities::mask as capability_mask;
+
 use std::io;
 
 /// What can fail, with its subject.

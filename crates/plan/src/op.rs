@@ -131,6 +131,11 @@ pub enum Op {
     Exec(Exec),
     CheckExec(Exec),
     Agent {},
+    Zygote {
+        uid: u32,
+        gid: u32,
+    },
+    Sentry(Box<Sentry>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -383,4 +388,25 @@ pub struct Exec {
     pub env: Vec<String>,
     #[serde(default)]
     pub path: Option<String>,
+}
+
+/// The program of a sentry, and who it is in there.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sentry {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: String,
+    pub uid: u32,
+    pub gid: u32,
+    #[serde(default)]
+    pub groups: Vec<u32>,
+    #[serde(default)]
+    pub umask: Option<u32>,
+    #[serde(default)]
+    pub capabilities: Capabilities,
+    #[serde(default)]
+    pub no_new_privs: bool,
+    #[serde(default)]
+    pub strace: bool,
 }

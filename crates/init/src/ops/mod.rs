@@ -10,6 +10,7 @@ mod mount_flags;
 mod mount_idmap;
 pub(crate) mod pivot;
 mod pty;
+mod sentry;
 mod start;
 mod system;
 mod tmpcopyup;
@@ -79,6 +80,8 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         Op::Exec(exec) => exec::exec(&exec, state),
         Op::CheckExec(exec) => exec::check_exec(&exec, state),
         Op::Agent {} => start::agent(state),
+        Op::Zygote { uid, gid } => sentry::zygote(uid, gid, state),
+        Op::Sentry(sentry) => sentry::sentry(*sentry, state),
     }
 }
 
@@ -128,5 +131,7 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Exec(_) => "exec",
         Op::CheckExec(_) => "check_exec",
         Op::Agent {} => "agent",
+        Op::Zygote { .. } => "zygote",
+        Op::Sentry(_) => "sentry",
     }
 }

@@ -1,0 +1,33 @@
+//! What runs a program until it traps: the seccomp filter, notifications, a program's memory, the loader and stub mapped into it, and the zygote that
+//! programs are forked from. docs/design/sentry.md tells how they fit; docs/decisions/2026-11-24-sentry-platform.md why, with figures.
+//!
+//! Everything the sentry does that is unsafe is here. Callers get safe functions over plain numbers: an address or a process id that a program made
+//! up can make a call fail, never touch the sentry's own memory.
+#![expect(
+    unsafe_code,
+    reason = "the sentry's only crate that talks to the kernel directly"
+)]
+#![expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize is u64")]
+
+pub mod filter;
+pub mod loader;
+pub mod memory;
+pub mod notify;
+pub mod process;
+pub mod zygote;
+
+use std::io;
+
+/// Calls of ours, above every number of Linux (and below x32's bit): only the sentry answers them.
+pub mod magic {
+    /// The loader asks what to do: rdi is where the commands go, rsi the stack pointer at entry. The answer is how many there are.
+    pub const LOADER: i32 = 0x2001;
+    /// The stub runs a signal's native frame: rdi the signal, rsi its siginfo, rdx its ucontext.
+    pub const DELIVER: i32 = 0x2002;
+    /// The zygote waits for something to fork.
+    pub const ZYGOTE: i32 = 0x2003;
+}
+
+pub(crate) fn check(result: libc::c_long) -> io::Result<u64> {
+    u64::try_from(result).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,62 @@
+//! Signals to programs' threads, and descriptors that tell their end.
+
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use crate::check;
+
+/// Sends a native signal to one thread.
+///
+/// # Errors
+/// `ESRCH` it is gone.
+pub fn signal_thread(pid: i32, tid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
+}
+
+/// Sends a native signal to a process.
+///
+/// # Errors
+/// `ESRCH` it is gone.
+pub fn signal_process(pid: i32, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is passed.
+    check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
+}
+
+/// A descriptor that becomes readable when the process has ended.
+///
+/// # Errors
+/// `ESRCH` it is gone.
+pub fn pidfd(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call returned a new descriptor, ours alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `struct pidfd_info` of Linux 6.15 (linux/pidfd.h), as far as it is asked for.
+#[repr(C)]
+#[derive(Default)]
+struct PidfdInfo {
+    mask: u64,
+    cgroupid: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+const _: () = assert!(size_of::<PidfdInfo>() == 64);
+const PIDFD_GET_INFO: u64 = 3 << 30 | (64 << 16) | (0xFF << 8) | 11;
+const PIDFD_INFO_EXIT: u64 = 1 << 3;
+
+/// How the process behind a pidfd ended, as wait(2)'s status; `None` where the kernel (before 6.15) cannot tell, or it has not been reaped yet.
+#[must_use]
+pub fn exit_status(pidfd: &OwnedFd) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_EXIT,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the ioctl writes at most the 64 bytes that its number names.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
+}

@@ -1,0 +1,432 @@
+//! Starting a sandbox: the zygote, the kernel, its threads, the first program.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use crate::errno::Errno;
+use crate::kernel::credentials::Credentials;
+use crate::kernel::signals::{Actions, Pending, SIGCHLD, Set};
+use crate::kernel::task::{Limits, Process, Shared, StopReport, Task, Usage};
+use crate::kernel::timers::Alarm;
+use crate::kernel::wake::WaitQueue;
+use crate::kernel::{Kernel, Spawn, SpawnTask, exec};
+use crate::vfs::attributes::Attributes;
+use crate::vfs::context::FsContext;
+use crate::vfs::description::Description;
+use crate::vfs::device::Device;
+use crate::vfs::fd_table::FdTable;
+use crate::vfs::file::File;
+use crate::vfs::place::Place;
+use crate::vfs::stream::HostStream;
+use crate::vfs::walk::Walker;
+use crate::watcher;
+use crate::worker::{self, SharedKernel};
+use casemate_platform::loader;
+use casemate_platform::loader::LOADER_FD;
+use casemate_platform::notify::Answer;
+use casemate_platform::zygote::{self, Zygote};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::CapabilitySet;
+
+/// Threads that serve calls. More than the cores would only wait for the kernel's lock.
+const MOST_WORKERS: usize = 8;
+
+/// The first program of a sandbox.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub cwd: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+    pub umask: Option<u32>,
+    /// Capability sets as bits: effective, permitted, inheritable, bounding, ambient.
+    pub capabilities: [u64; 5],
+    pub no_new_privs: bool,
+    /// Log each call on standard error.
+    pub strace: bool,
+}
+
+/// Why a sandbox did not start.
+#[derive(Debug)]
+pub struct BootError {
+    pub errno: i32,
+    pub message: String,
+}
+
+impl BootError {
+    fn new(what: &str, errno: Errno) -> Self {
+        let reason = std::io::Error::from_raw_os_error(errno.0);
+        Self {
+            errno: errno.0,
+            message: format!("{what}: {reason}"),
+        }
+    }
+}
+
+/// Starts what the programs will be forked from. See `casemate_platform::zygote::start`.
+///
+/// # Errors
+/// The step that the host refused.
+pub fn start_zygote(uid: u32, gid: u32) -> Result<Zygote, BootError> {
+    zygote::start(uid, gid)
+        .map_err(|(step, error)| BootError::new(&format!("zygote: {step}"), error.into()))
+}
+
+/// Runs the sandbox whose root is this process's root, until its first program has ended; returns wait(2)'s status of that.
+/// The caller has one thread.
+///
+/// `started` is called when the program is found and about to run.
+///
+/// # Errors
+/// What the host refused, or that there is no such program (ENOENT, EACCES, ENOEXEC).
+pub fn run(config: Config, zygote: Zygote, started: impl FnOnce()) -> Result<i32, BootError> {
+    raise_descriptor_limit();
+    let host =
+        |what: &'static str| move |error: rustix::io::Errno| BootError::new(what, error.into());
+    let loader = loader::executable().map_err(|error| BootError::new("loader", error.into()))?;
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let host_proc = rustix::fs::open("/proc", directory, Mode::empty()).map_err(host("/proc"))?;
+    let root = Arc::new(rustix::fs::open("/", directory, Mode::empty()).map_err(host("/"))?);
+    let raw = rustix::fs::statx(&*root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+        .map_err(host("/"))?;
+    let watcher = watcher::Handle::new().map_err(host("epoll"))?;
+    let listener = Arc::new(zygote.listener);
+    let kernel = Kernel {
+        listener: listener.clone(),
+        zygote: zygote.pid,
+        zygote_call: None,
+        spawning: None,
+        spawns: VecDeque::new(),
+        loader: Arc::new(loader),
+        tasks: HashMap::new(),
+        processes: BTreeMap::new(),
+        tids: HashMap::new(),
+        dying: HashSet::new(),
+        deadlines: BTreeMap::new(),
+        host_proc,
+        root_device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+        host_uid: rustix::process::geteuid().as_raw(),
+        host_gid: rustix::process::getegid().as_raw(),
+        host_overrides: overrides_permissions(),
+        hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
+        domainname: rustix::system::uname().domainname().to_bytes().to_vec(),
+        booted: Instant::now(),
+        result: None,
+        unimplemented: BTreeMap::new(),
+        fifos: HashMap::new(),
+        opening: HashMap::new(),
+        next_inode: 1 << 32,
+        watcher: watcher.clone(),
+        trace: config.strace,
+    };
+    let kernel: SharedKernel = Arc::new(Mutex::new(kernel));
+    worker::lock(&kernel).start_first(config, &Place::Host(root))?;
+    started();
+    let workers = thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, MOST_WORKERS);
+    for _ in 0..workers {
+        let (kernel, listener) = (kernel.clone(), listener.clone());
+        let spawned = thread::Builder::new()
+            .name("worker".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || worker::serve(&kernel, &listener));
+        spawned.map_err(|error| BootError::new("thread", error.into()))?;
+    }
+    watcher.run(&kernel);
+    let result = worker::lock(&kernel).result;
+    Ok(result.unwrap_or(libc::SIGKILL))
+}
+
+/// Descriptors of all programs are the sentry's, too.
+fn raise_descriptor_limit() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let _ = rustix::process::setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+}
+
+fn overrides_permissions() -> bool {
+    rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::DAC_OVERRIDE))
+}
+
+impl Kernel {
+    fn start_first(&mut self, config: Config, root: &Place) -> Result<(), BootError> {
+        let mut credentials = Credentials::new(config.uid, config.gid, config.groups);
+        let [effective, permitted, inheritable, bounding, ambient] = config.capabilities;
+        (
+            credentials.effective,
+            credentials.permitted,
+            credentials.inheritable,
+        ) = (effective, permitted, inheritable);
+        (credentials.bounding, credentials.ambient) = (bounding, ambient);
+        credentials.no_new_privs = config.no_new_privs;
+        let mut context = FsContext {
+            root: root.clone(),
+            cwd: root.clone(),
+            umask: config.umask.unwrap_or(0o022),
+        };
+        let walker = Walker {
+            kernel: self,
+            tid: 0,
+            credentials: &credentials,
+            context: &context,
+        };
+        let cwd = walker
+            .resolve(root, config.cwd.as_bytes(), true)
+            .map_err(|errno| BootError::new(&format!("working directory {}", config.cwd), errno))?;
+        context.cwd = cwd;
+        let name = config.args.first().cloned().unwrap_or_default();
+        let environment: Vec<Vec<u8>> = config.env.into_iter().map(String::into_bytes).collect();
+        let arguments = config.args.into_iter().map(String::into_bytes).collect();
+        let walker = Walker {
+            kernel: self,
+            tid: 0,
+            credentials: &credentials,
+            context: &context,
+        };
+        let image = find_program(&walker, &name, arguments, environment)
+            .map_err(|errno| BootError::new(&format!("exec {name}"), errno))?;
+        let files = self.standard_streams();
+        self.spawns.push_back(Spawn {
+            image: Box::new(image),
+            task: SpawnTask {
+                credentials,
+                files,
+                fs: context,
+                limits: limits(),
+                report: None,
+            },
+        });
+        self.spawn_next();
+        Ok(())
+    }
+
+    /// Descriptors 0 to 2 of this process become the program's.
+    fn standard_streams(&self) -> FdTable {
+        let mut table = FdTable::default();
+        let streams = [
+            (rustix::stdio::stdin().try_clone_to_owned(), 0),
+            (rustix::stdio::stdout().try_clone_to_owned(), 1),
+            (rustix::stdio::stderr().try_clone_to_owned(), 2),
+        ];
+        for (stream, number) in streams {
+            if let Ok(fd) = stream {
+                let description = self.given_stream(fd);
+                // The table is empty and the numbers small: this cannot fail.
+                let _ = table.replace(number, description, false, 3);
+            }
+        }
+        table
+    }
+
+    /// A descriptor of the host that becomes a program's.
+    #[must_use]
+    pub fn given_stream(&self, fd: OwnedFd) -> Arc<Description> {
+        let flags =
+            rustix::fs::fcntl_getfl(&fd).map_or(libc::O_RDWR.cast_unsigned(), |flags| flags.bits());
+        let attributes = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
+            .map(|raw| Attributes::from_host(&raw));
+        let by_path = fd.try_clone().map(|copy| Place::Host(Arc::new(copy)));
+        if let (Ok(attributes), Ok(place)) = (attributes, by_path)
+            && let Some(device) = Device::of(attributes, place)
+        {
+            return Description::new(Arc::new(device), flags);
+        }
+        let stream = Arc::new(HostStream::new(fd));
+        let weak: std::sync::Weak<HostStream> = Arc::downgrade(&stream);
+        if let Some(host) = stream.host() {
+            let _ = self.watcher.watch_file(host, weak);
+        }
+        Description::new(stream, flags)
+    }
+
+    /// Has the zygote fork for the next program that waits to be started, if it is free.
+    pub fn spawn_next(&mut self) {
+        if self.spawning.is_some() || self.spawns.is_empty() {
+            return;
+        }
+        let Some(call) = self.zygote_call.take() else {
+            return;
+        };
+        if self
+            .listener
+            .give_fd(call.id, self.loader.as_fd(), LOADER_FD, false)
+            .is_err()
+        {
+            return;
+        }
+        self.spawning = self.spawns.pop_front();
+        self.answer(&call, Answer::Value(0));
+    }
+
+    /// The zygote's new child makes its first call: it becomes the process that was to be started.
+    pub fn bind_spawned(&mut self, tid: i32) -> bool {
+        if self.spawning.is_none() {
+            return false;
+        }
+        let Some((inner, parent)) = crate::kernel::bind::inner_pid_and_parent(tid) else {
+            return false;
+        };
+        if parent != self.zygote {
+            return false;
+        }
+        let Some(Spawn { image, task }) = self.spawning.take() else {
+            return false;
+        };
+        let process = new_process(inner, tid, &task);
+        let credentials = Arc::new(task.credentials);
+        self.tids.insert(inner, tid);
+        self.tasks.insert(
+            tid,
+            Task {
+                host_tid: tid,
+                tid: inner,
+                pid: inner,
+                name: image.command_name(),
+                credentials,
+                files: Shared::new(task.files),
+                fs: Shared::new(task.fs),
+                mask: Set::default(),
+                saved_mask: None,
+                pending: Pending::default(),
+                blocked: None,
+                waits: 0,
+                is_kicked: false,
+                interrupted: None,
+                embryo: None,
+                image: Some(image),
+                parent_death_signal: 0,
+                registers: None,
+            },
+        );
+        self.add_process(process);
+        if let Some(report) = task.report {
+            let _ = report.send(inner);
+        }
+        true
+    }
+}
+
+fn new_process(pid: i32, host_pid: i32, task: &SpawnTask) -> Process {
+    Process {
+        pid,
+        host_pid,
+        parent: 0,
+        group: pid,
+        session: pid,
+        threads: vec![host_pid],
+        actions: Shared::new(Actions::default()),
+        pending: Pending::default(),
+        signal_queue: Arc::new(WaitQueue::default()),
+        child_queue: Arc::new(WaitQueue::default()),
+        continue_queue: Arc::new(WaitQueue::default()),
+        exit_signal: SIGCHLD,
+        status: None,
+        is_stopped: false,
+        stop_report: StopReport::None,
+        executable: Vec::new(),
+        arguments: Vec::new(),
+        environment: Vec::new(),
+        has_executed: true,
+        is_subreaper: false,
+        limits: task.limits.clone(),
+        usage: Usage::default(),
+        children_usage: Usage::default(),
+        pidfd: None,
+        started: Instant::now(),
+        terminal: None,
+        uid: task.credentials.uid,
+        timers: BTreeMap::new(),
+        alarm: Alarm::default(),
+        dumpable: true,
+    }
+}
+
+/// The limits that this process was started with, which the plan set.
+fn limits() -> Limits {
+    let mut limits = Limits([(u64::MAX, u64::MAX); 16]);
+    let all = [
+        (Resource::Cpu, libc::RLIMIT_CPU),
+        (Resource::Fsize, libc::RLIMIT_FSIZE),
+        (Resource::Data, libc::RLIMIT_DATA),
+        (Resource::Stack, libc::RLIMIT_STACK),
+        (Resource::Core, libc::RLIMIT_CORE),
+        (Resource::Rss, libc::RLIMIT_RSS),
+        (Resource::Nproc, libc::RLIMIT_NPROC),
+        (Resource::Nofile, libc::RLIMIT_NOFILE),
+        (Resource::Memlock, libc::RLIMIT_MEMLOCK),
+        (Resource::As, libc::RLIMIT_AS),
+        (Resource::Locks, libc::RLIMIT_LOCKS),
+        (Resource::Sigpending, libc::RLIMIT_SIGPENDING),
+        (Resource::Msgqueue, libc::RLIMIT_MSGQUEUE),
+        (Resource::Nice, libc::RLIMIT_NICE),
+        (Resource::Rtprio, libc::RLIMIT_RTPRIO),
+        (Resource::Rttime, libc::RLIMIT_RTTIME),
+    ];
+    for (resource, number) in all {
+        let limit = rustix::process::getrlimit(resource);
+        limits.0[number as usize] = (
+            limit.current.unwrap_or(u64::MAX),
+            limit.maximum.unwrap_or(u64::MAX),
+        );
+    }
+    limits
+}
+
+/// Looks a name without a slash up in the environment's PATH, as the shell does.
+fn find_program(
+    walker: &Walker<'_>,
+    name: &str,
+    arguments: Vec<Vec<u8>>,
+    environment: Vec<Vec<u8>>,
+) -> crate::errno::Result<exec::Image> {
+    let candidates: Vec<String> = if name.contains('/') {
+        vec![name.to_owned()]
+    } else {
+        let path = environment
+            .iter()
+            .find_map(|entry| entry.strip_prefix(b"PATH="));
+        let path = path.map_or_else(
+            || "/usr/local/bin:/usr/bin:/bin".to_owned(),
+            |path| String::from_utf8_lossy(path).into_owned(),
+        );
+        path.split(':')
+            .filter(|directory| !directory.is_empty())
+            .map(|directory| format!("{directory}/{name}"))
+            .collect()
+    };
+    let mut failure = Errno::ENOENT;
+    for candidate in candidates {
+        let place = match walker.resolve(&walker.context.cwd, candidate.as_bytes(), true) {
+            Ok(place) => place,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => continue,
+            Err(errno) => {
+                failure = errno;
+                continue;
+            }
+        };
+        match exec::prepare(
+            walker,
+            place,
+            candidate.as_bytes(),
+            arguments.clone(),
+            environment.clone(),
+        ) {
+            Ok(image) => return Ok(image),
+            Err(errno) => failure = errno,
+        }
+    }
+    Err(failure)
+}

@@ -1,0 +1,207 @@
+//! Delivering signals: the host's kernel has built a frame for a kick or a fault; this decides what runs on it. signal(7), sigreturn(2).
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use casemate_platform::loader::{EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN};
+use casemate_platform::notify::Call;
+
+use super::Kernel;
+use super::signals::{
+    Action, Default_, Info, SA_NODEFER, SA_RESETHAND, SA_RESTART, SIG_DFL, SIG_IGN, Set,
+    default_action,
+};
+use super::task::Restart;
+use crate::errno::{Errno, Result};
+use crate::memory::{Address, Memory};
+
+/// Offsets in `struct ucontext` of x86-64. arch/x86/include/uapi/asm/sigcontext.h.
+const RAX: u64 = 144;
+const RIP: u64 = 168;
+const MASK: u64 = 296;
+const SYSCALL_INSTRUCTION: u64 = 2;
+
+/// What the asking thread does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    Answer(i64),
+    /// It is held until its process continues.
+    Hold,
+    /// Its process has ended.
+    Gone,
+}
+
+impl Kernel {
+    /// A thread's stub asks (`magic::DELIVER`): the native signal, its siginfo and ucontext are in the arguments.
+    pub fn stub_asks(&mut self, call: &Call) -> Result<Next> {
+        let native = call.args[0] as i32;
+        if native != KICK && native != KICK_ON_ALTERNATE_STACK {
+            return self.fault(call);
+        }
+        let tid = call.tid;
+        let task = self.task_mut(tid)?;
+        task.is_kicked = false;
+        if task.image.is_some() {
+            let loader = self.loader.clone();
+            self.listener
+                .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
+            return Ok(Next::Answer(EXECUTE));
+        }
+        loop {
+            if self.process_of(tid)?.is_stopped {
+                return Ok(Next::Hold);
+            }
+            let pid = self.task(tid)?.pid;
+            let process = self.processes.get_mut(&pid).ok_or(Errno::ESRCH)?;
+            let task = self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)?;
+            let ready = task.deliverable(&process.pending);
+            let Some(info) = task.take_signal(&mut process.pending, ready) else {
+                self.restart(call, None)?;
+                if let Some(mask) = self.task_mut(tid)?.saved_mask.take() {
+                    self.task_mut(tid)?.mask = mask;
+                }
+                return Ok(Next::Answer(RETURN));
+            };
+            let action = process.actions.lock().get(info.signal);
+            match action.handler {
+                SIG_IGN => {}
+                SIG_DFL => match default_action(info.signal) {
+                    Default_::Ignore | Default_::Continue => {}
+                    _ if pid == 1 => {}
+                    Default_::Stop => self.stop(pid, info.signal),
+                    Default_::Terminate => {
+                        self.terminate(pid, info.signal);
+                        return Ok(Next::Gone);
+                    }
+                    Default_::Core => {
+                        self.terminate(pid, info.signal | 0x80);
+                        return Ok(Next::Gone);
+                    }
+                },
+                _ => {
+                    self.restart(call, Some(action))?;
+                    return self.enter_handler(call, &info, action);
+                }
+            }
+        }
+    }
+
+    /// A fault of the program's own: the frame tells all of it.
+    fn fault(&mut self, call: &Call) -> Result<Next> {
+        let memory = Memory { tid: call.tid };
+        let mut bytes = [0; 128];
+        memory.read(Address(call.args[1]), &mut bytes)?;
+        let info = Info::from_bytes(&bytes);
+        let task = self.task(call.tid)?;
+        let (pid, is_blocked) = (task.pid, task.mask.has(info.signal));
+        let action = self.process(pid)?.actions.lock().get(info.signal);
+        // Linux: force_sig_info(): a fault that is blocked or ignored kills.
+        if is_blocked || action.handler == SIG_DFL || action.handler == SIG_IGN {
+            let core = if default_action(info.signal) == Default_::Core {
+                0x80
+            } else {
+                0
+            };
+            self.terminate(pid, info.signal | core);
+            return Ok(Next::Gone);
+        }
+        self.enter_handler(call, &info, action)
+    }
+
+    /// Makes the frame the program's: the mask to return to, the siginfo; and answers the handler's address.
+    fn enter_handler(&mut self, call: &Call, info: &Info, action: Action) -> Result<Next> {
+        let memory = Memory { tid: call.tid };
+        let (siginfo, context) = (Address(call.args[1]), Address(call.args[2]));
+        let task = self.task_mut(call.tid)?;
+        let pid = task.pid;
+        let return_to = task.saved_mask.take().unwrap_or(task.mask);
+        let own = if action.flags & SA_NODEFER == 0 {
+            Set::default().with(info.signal)
+        } else {
+            Set::default()
+        };
+        task.mask = task.mask.union(action.mask).union(own).as_mask();
+        memory.write_u64(context.offset(MASK), return_to.0)?;
+        let is_fault = call.args[0] as i32 == info.signal;
+        if !is_fault {
+            memory.write(siginfo, &info.to_bytes())?;
+        }
+        if action.flags & SA_RESETHAND != 0 {
+            let reset = Action {
+                handler: SIG_DFL,
+                ..action
+            };
+            self.process_mut(pid)?
+                .actions
+                .lock()
+                .set(info.signal, reset);
+        }
+        self.look_again(call.tid);
+        Ok(Next::Answer(action.handler.cast_signed()))
+    }
+
+    /// The interrupted call is made again if it should be: the frame then returns to its instruction.
+    fn restart(&mut self, call: &Call, handler: Option<Action>) -> Result<()> {
+        let Some((nr, restart)) = self.task_mut(call.tid)?.interrupted.take() else {
+            return Ok(());
+        };
+        let again = match (restart, handler) {
+            (_, None) => true,
+            (Restart::IfAsked, Some(action)) => action.flags & SA_RESTART != 0,
+            (Restart::WithoutHandler | Restart::Uninterruptible, Some(_)) => false,
+        };
+        if !again {
+            return Ok(());
+        }
+        let memory = Memory { tid: call.tid };
+        let context = Address(call.args[2]);
+        let ip = memory.read_u64(context.offset(RIP))?;
+        memory.write_u64(context.offset(RIP), ip.wrapping_sub(SYSCALL_INSTRUCTION))?;
+        memory.write_u64(context.offset(RAX), u64::from(nr.cast_unsigned()))
+    }
+
+    /// Kicks the thread once more if there is something that it may take now.
+    pub fn look_again(&mut self, tid: i32) {
+        let Ok(task) = self.task(tid) else { return };
+        let Ok(process) = self.process(task.pid) else {
+            return;
+        };
+        if task.deliverable(&process.pending) != Set::default() {
+            self.kick(tid);
+        }
+    }
+
+    /// rt_sigreturn(2): takes the mask back from the frame, before the host's kernel restores the rest of it.
+    pub fn return_from_handler(&mut self, tid: i32) -> Result<()> {
+        let memory = Memory { tid };
+        let context = Address(self.stack_pointer(tid)?);
+        let mask = memory.read_u64(context.offset(MASK))?;
+        // The native mask stays empty, so that kicks always arrive.
+        memory.write_u64(context.offset(MASK), 0)?;
+        self.task_mut(tid)?.mask = Set(mask).as_mask();
+        self.look_again(tid);
+        Ok(())
+    }
+
+    /// The stack pointer of a thread that waits in a call: the last but one word of /proc/TID/syscall.
+    fn stack_pointer(&mut self, tid: i32) -> Result<u64> {
+        let task = self.task_mut(tid)?;
+        let file = match &task.registers {
+            Some(file) => file.clone(),
+            None => {
+                let file = Arc::new(fs::File::open(format!("/proc/{tid}/syscall"))?.into());
+                task.registers = Some(Arc::clone(&file));
+                file
+            }
+        };
+        let mut bytes = [0; 256];
+        let count = rustix::io::pread(&*file, &mut bytes, 0)?;
+        let text = std::str::from_utf8(&bytes[..count]).map_err(|_| Errno::EFAULT)?;
+        let mut words = text.split_whitespace().rev();
+        let pointer = words.nth(1).and_then(|word| word.strip_prefix("0x"));
+        pointer
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .ok_or(Errno::EFAULT)
+    }
+}

@@ -1,0 +1,202 @@
+//! Ends of threads and processes. exit(2), wait(2), "NOTES" on zombies and orphans.
+
+use super::Kernel;
+use super::signals::{Info, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGCONT};
+use super::task::StopReport;
+use crate::vfs::description::Description;
+use std::sync::Arc;
+
+const SIGHUP: i32 = 1;
+const CLD_EXITED: i32 = 1;
+const CLD_KILLED: i32 = 2;
+const CLD_DUMPED: i32 = 3;
+
+impl Kernel {
+    /// A thread ends by itself; with the last one its process does.
+    pub fn end_thread(&mut self, tid: i32, code: i32) {
+        let Ok(process) = self.process_of_mut(tid) else {
+            return;
+        };
+        let pid = process.pid;
+        if process.threads.len() <= 1 {
+            return self.end_process(pid, (code & 0xFF) << 8);
+        }
+        process.threads.retain(|thread| *thread != tid);
+        self.forget_task(tid);
+    }
+
+    pub(super) fn forget_task(&mut self, tid: i32) {
+        self.unblock(tid);
+        if let Some(task) = self.tasks.remove(&tid)
+            && self.tids.get(&task.tid) == Some(&tid)
+        {
+            self.tids.remove(&task.tid);
+        }
+    }
+
+    /// Ends a process on the sentry's books, `status` as wait(2) tells it. Its native end is the caller's to bring about.
+    pub fn end_process(&mut self, pid: i32, status: i32) {
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
+        if process.is_zombie() {
+            return;
+        }
+        process.status = Some(status);
+        process.stop_report = StopReport::None;
+        process.terminal = None;
+        process.timers.clear();
+        process.alarm = super::timers::Alarm::default();
+        let (host_pid, parent) = (process.host_pid, process.parent);
+        let threads = std::mem::take(&mut process.threads);
+        self.dying.insert(host_pid);
+        self.account(pid);
+        let mut closed: Vec<Arc<Description>> = Vec::new();
+        for tid in threads {
+            if let Some(task) = self.tasks.get(&tid)
+                && !task.files.is_shared()
+            {
+                closed.extend(task.files.lock().clear());
+            }
+            self.forget_task(tid);
+        }
+        for description in &closed {
+            description.file.flushed(pid);
+        }
+        drop(closed);
+        if pid == 1 {
+            self.result = Some(status);
+            return;
+        }
+        self.adopt_children(pid);
+        self.report_end(pid, parent, status);
+    }
+
+    /// The host's count of the time that a process used, while it can still be asked.
+    fn account(&mut self, pid: i32) {
+        let Ok(process) = self.process(pid) else {
+            return;
+        };
+        let usage = super::wait::host_usage(process.host_pid);
+        if let Ok(process) = self.process_mut(pid) {
+            process.usage = usage;
+        }
+    }
+
+    /// Orphans go to the next subreaper above, else to the sandbox's first process. prctl(2), PR_SET_CHILD_SUBREAPER.
+    fn adopt_children(&mut self, pid: i32) {
+        let mut heir = self.process(pid).map_or(1, |process| process.parent);
+        while heir > 1
+            && !self
+                .process(heir)
+                .is_ok_and(|process| process.is_subreaper && !process.is_zombie())
+        {
+            heir = self.process(heir).map_or(1, |process| process.parent);
+        }
+        let heir = heir.max(1);
+        let group_and_session = self
+            .process(pid)
+            .map_or((0, 0), |process| (process.group, process.session));
+        let children: Vec<(i32, i32, Option<i32>)> = self
+            .processes
+            .values()
+            .filter(|child| child.parent == pid)
+            .map(|child| (child.pid, child.group, child.status))
+            .collect();
+        for (child, _, status) in &children {
+            if let Ok(child) = self.process_mut(*child) {
+                child.parent = heir;
+                child.exit_signal = SIGCHLD;
+            }
+            let death_signals: Vec<(i32, i32)> = self
+                .tasks
+                .values()
+                .filter(|task| task.pid == *child && task.parent_death_signal != 0)
+                .map(|task| (task.host_tid, task.parent_death_signal))
+                .collect();
+            for (tid, signal) in death_signals {
+                self.send_to_thread(tid, Info::from_sender(signal, 0, pid, 0));
+            }
+            if let Some(status) = status {
+                self.report_end(*child, heir, *status);
+            }
+        }
+        let mut groups: Vec<i32> = children.iter().map(|(_, group, _)| *group).collect();
+        groups.push(group_and_session.0);
+        groups.sort_unstable();
+        groups.dedup();
+        for group in groups {
+            self.hang_up_orphaned(group, group_and_session.1);
+        }
+    }
+
+    /// A group that became orphaned while members are stopped gets SIGHUP and SIGCONT. setpgid(2), POSIX exit().
+    fn hang_up_orphaned(&mut self, group: i32, session: i32) {
+        let members: Vec<&super::task::Process> = self
+            .processes
+            .values()
+            .filter(|process| {
+                process.group == group && process.session == session && !process.is_zombie()
+            })
+            .collect();
+        let is_kept = members.iter().any(|member| {
+            self.process(member.parent).is_ok_and(|parent| {
+                parent.session == session && parent.group != group && !parent.is_zombie()
+            })
+        });
+        if is_kept || !members.iter().any(|member| member.is_stopped) {
+            return;
+        }
+        self.send_to_group(group, SIGHUP);
+        self.send_to_group(group, SIGCONT);
+    }
+
+    /// Tells the parent, and removes the process at once if the parent wants no zombies.
+    fn report_end(&mut self, pid: i32, parent: i32, status: i32) {
+        let Ok(process) = self.process(pid) else {
+            return;
+        };
+        let (exit_signal, uid) = (process.exit_signal, process.uid);
+        let Ok(parent_process) = self.process(parent) else {
+            self.processes.remove(&pid);
+            return;
+        };
+        let action = parent_process.actions.lock().get(SIGCHLD);
+        let queue = parent_process.child_queue.clone();
+        let unwanted = exit_signal == SIGCHLD
+            && (action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0);
+        if exit_signal != 0 && !(unwanted && action.handler == SIG_IGN) {
+            let (code, value) = if status & 0x7F == 0 {
+                (CLD_EXITED, status >> 8)
+            } else if status & 0x80 != 0 {
+                (CLD_DUMPED, status & 0x7F)
+            } else {
+                (CLD_KILLED, status & 0x7F)
+            };
+            self.send_to_process(parent, Info::child(exit_signal, code, pid, uid, value));
+        }
+        if unwanted {
+            self.processes.remove(&pid);
+        }
+        queue.wake();
+    }
+
+    /// The host says that a process has ended. Usually known; else something else killed it (out of memory, a fault without a stack to handle it).
+    pub fn host_process_ended(&mut self, host_pid: i32) {
+        if self.dying.remove(&host_pid) {
+            return;
+        }
+        let found = self
+            .processes
+            .values()
+            .find(|process| process.host_pid == host_pid && !process.is_zombie());
+        let Some(process) = found else { return };
+        let pid = process.pid;
+        let status = process
+            .pidfd
+            .as_ref()
+            .and_then(|fd| casemate_platform::process::exit_status(fd));
+        self.end_process(pid, status.unwrap_or(super::signals::SIGKILL));
+        self.dying.remove(&host_pid);
+    }
+}

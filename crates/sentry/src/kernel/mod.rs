@@ -1,0 +1,199 @@
+//! The kernel's state: threads, processes, signals, wait. One lock guards it; files have their own (see `wake` for the order).
+
+pub mod bind;
+pub mod credentials;
+pub mod deliver;
+pub mod elf;
+pub mod exec;
+pub mod exit;
+pub mod load;
+pub mod send;
+pub mod signals;
+pub mod task;
+pub mod timers;
+pub mod wait;
+pub mod wake;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use casemate_platform::notify::{Answer, Call, Listener};
+use rustix::fs::{AtFlags, StatxFlags};
+
+use crate::errno::{Errno, Result};
+use credentials::Credentials;
+use task::{Blocked, Process, Task};
+use wake::Ticket;
+
+use crate::vfs::pipe::{Pipe, PipeEnd};
+
+/// A program that is to be started from outside: the sandbox's first, or one of `exec`.
+#[derive(Debug)]
+pub struct Spawn {
+    pub image: Box<exec::Image>,
+    pub task: SpawnTask,
+}
+
+/// What the new process starts with.
+#[derive(Debug)]
+pub struct SpawnTask {
+    pub credentials: Credentials,
+    pub files: crate::vfs::fd_table::FdTable,
+    pub fs: crate::vfs::context::FsContext,
+    pub limits: task::Limits,
+    pub report: Option<std::sync::mpsc::Sender<i32>>,
+}
+
+#[derive(Debug)]
+pub struct Kernel {
+    pub listener: Arc<Listener>,
+    pub zygote: i32,
+    /// The zygote's waiting call, while it waits.
+    pub zygote_call: Option<Call>,
+    /// What the zygote is forking now.
+    pub spawning: Option<Spawn>,
+    pub spawns: VecDeque<Spawn>,
+    pub loader: Arc<OwnedFd>,
+    /// By native thread id.
+    pub tasks: HashMap<i32, Task>,
+    /// By the sandbox's process id.
+    pub processes: BTreeMap<i32, Process>,
+    /// The sandbox's thread ids to native ones.
+    pub tids: HashMap<i32, i32>,
+    /// Processes that have ended on the sentry's books while the host still ends them: native ids.
+    pub dying: std::collections::HashSet<i32>,
+    pub deadlines: BTreeMap<(Instant, i32), Ticket>,
+    /// /proc of the sentry's own pid namespace.
+    pub host_proc: OwnedFd,
+    pub root_device: u64,
+    /// Whom the host's permission checks see, and whether they let that one pass everywhere.
+    pub host_uid: u32,
+    pub host_gid: u32,
+    pub host_overrides: bool,
+    pub hostname: Vec<u8>,
+    pub domainname: Vec<u8>,
+    pub booted: Instant,
+    /// wait(2)'s status of the sandbox's first process, once it has ended.
+    pub result: Option<i32>,
+    pub unimplemented: BTreeMap<i32, u64>,
+    /// FIFOs of the host's tree that are open, by device and inode.
+    pub fifos: HashMap<(u64, u64), Weak<Pipe>>,
+    /// Ends of FIFOs whose opener waits for the other side, and how often that had been opened then; by native thread.
+    pub opening: HashMap<i32, (Arc<PipeEnd>, u64)>,
+    pub next_inode: u64,
+    pub watcher: crate::watcher::Handle,
+    pub trace: bool,
+}
+
+impl Kernel {
+    pub fn task(&self, tid: i32) -> Result<&Task> {
+        self.tasks.get(&tid).ok_or(Errno::ESRCH)
+    }
+
+    pub fn task_mut(&mut self, tid: i32) -> Result<&mut Task> {
+        self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)
+    }
+
+    pub fn process(&self, pid: i32) -> Result<&Process> {
+        self.processes.get(&pid).ok_or(Errno::ESRCH)
+    }
+
+    pub fn process_mut(&mut self, pid: i32) -> Result<&mut Process> {
+        self.processes.get_mut(&pid).ok_or(Errno::ESRCH)
+    }
+
+    /// The process of a native thread.
+    pub fn process_of(&self, tid: i32) -> Result<&Process> {
+        self.process(self.task(tid)?.pid)
+    }
+
+    pub fn process_of_mut(&mut self, tid: i32) -> Result<&mut Process> {
+        let pid = self.task(tid)?.pid;
+        self.process_mut(pid)
+    }
+
+    /// A task of the process, its first thread if that lives.
+    #[must_use]
+    pub fn leader(&self, process: &Process) -> Option<&Task> {
+        self.tasks
+            .get(&process.host_pid)
+            .or_else(|| process.threads.iter().find_map(|tid| self.tasks.get(tid)))
+    }
+
+    /// A number for a pipe, socket or anonymous file.
+    pub fn new_inode(&mut self) -> u64 {
+        self.next_inode += 1;
+        self.next_inode
+    }
+
+    /// Whether the host's checks of the sentry are the ones that the program would meet: then whole paths may be resolved by the host.
+    #[must_use]
+    pub fn trusts_host_permissions(&self, credentials: &Credentials) -> bool {
+        credentials.fsuid == self.host_uid
+            && credentials.fsgid == self.host_gid
+            && (!self.host_overrides || credentials.has(credentials::CAP_DAC_OVERRIDE))
+    }
+
+    /// The path of an open file of the host's tree, from the container's root.
+    pub fn host_path(&self, fd: &OwnedFd) -> Result<Vec<u8>> {
+        let link = format!("self/fd/{}", fd.as_raw_fd());
+        Ok(rustix::fs::readlinkat(&self.host_proc, link, Vec::new())?.into_bytes())
+    }
+
+    /// Opens a place that is held by O_PATH again, with other flags; no name is looked up.
+    pub fn reopen(&self, fd: &OwnedFd, flags: rustix::fs::OFlags) -> Result<OwnedFd> {
+        let link = format!("self/fd/{}", fd.as_raw_fd());
+        Ok(rustix::fs::openat(
+            &self.host_proc,
+            link,
+            flags | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?)
+    }
+
+    /// Whether the file lies on another file system than the root.
+    #[must_use]
+    pub fn is_foreign_mount(&self, fd: &OwnedFd) -> bool {
+        rustix::fs::statx(
+            fd,
+            "",
+            AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW,
+            StatxFlags::TYPE,
+        )
+        .is_ok_and(|raw| {
+            rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor) != self.root_device
+        })
+    }
+
+    /// Makes the call wait until a queue that knows `ticket` wakes it, `deadline` passes or a signal comes.
+    pub fn block(&mut self, tid: i32, blocked: Blocked) {
+        if let Some(deadline) = blocked.deadline {
+            let ticket = Ticket {
+                tid,
+                wait: blocked.wait,
+            };
+            self.deadlines.insert((deadline, tid), ticket);
+            self.watcher
+                .set_alarm(self.deadlines.keys().next().map(|(time, _)| *time));
+        }
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.blocked = Some(blocked);
+        }
+    }
+
+    /// Ends a wait: the call is about to be run again, or answered.
+    pub fn unblock(&mut self, tid: i32) -> Option<Blocked> {
+        let blocked = self.tasks.get_mut(&tid)?.blocked.take()?;
+        if let Some(deadline) = blocked.deadline {
+            self.deadlines.remove(&(deadline, tid));
+        }
+        Some(blocked)
+    }
+
+    pub fn answer(&mut self, call: &Call, answer: Answer) {
+        // A caller that was killed meanwhile needs none.
+        let _ = self.listener.answer(call.id, answer);
+    }
+}

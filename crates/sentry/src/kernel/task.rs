@@ -1,0 +1,188 @@
+//! Threads and processes, as data. What the host's kernel keeps for them (registers, memory, futexes) is not here.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use casemate_platform::notify::Call;
+
+use super::credentials::Credentials;
+use super::exec::Image;
+use super::signals::{Actions, Info, Pending, Set};
+use super::wake::WaitQueue;
+use crate::vfs::context::FsContext;
+use crate::vfs::fd_table::FdTable;
+
+/// State that clone(2) shares or copies, as its flags say.
+#[derive(Debug)]
+pub struct Shared<T>(Arc<Mutex<T>>);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Shared<T> {
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self(Arc::new(Mutex::new(value)))
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl<T: Clone> Shared<T> {
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self::new(self.lock().clone())
+    }
+}
+
+/// A call that waits: it is run again when one of its queues wakes it, its time is over, or a signal comes.
+#[derive(Debug, Clone)]
+pub struct Blocked {
+    pub call: Call,
+    pub wait: u64,
+    pub deadline: Option<Instant>,
+    pub timed_out: bool,
+    /// What the call has done so far, in its own units.
+    pub progress: u64,
+    pub restart: Restart,
+}
+
+/// What an interrupted call does once the handler has returned. Linux: include/linux/errno.h, ERESTART*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restart {
+    /// Again if the handler has SA_RESTART or there was none (ERESTARTSYS).
+    IfAsked,
+    /// Again only if no handler ran (ERESTARTNOHAND): what has a time limit, and waiting for signals.
+    WithoutHandler,
+    /// Not interruptible.
+    Uninterruptible,
+}
+
+/// A child that the host is about to make, until its pid is known.
+#[derive(Debug)]
+pub struct Embryo {
+    pub flags: u64,
+    pub files: Shared<FdTable>,
+    pub fs: Shared<FsContext>,
+    pub actions: Shared<Actions>,
+    pub mask: Set,
+}
+
+#[derive(Debug)]
+pub struct Task {
+    /// In the sentry's pid namespace.
+    pub host_tid: i32,
+    /// In the sandbox's: what the program sees.
+    pub tid: i32,
+    /// Its process, in the sandbox's numbers.
+    pub pid: i32,
+    pub name: Vec<u8>,
+    pub credentials: Arc<Credentials>,
+    pub files: Shared<FdTable>,
+    pub fs: Shared<FsContext>,
+    pub mask: Set,
+    /// The mask to return to when a handler starts: sigsuspend(2), ppoll(2) and the like changed it for the time of the call.
+    pub saved_mask: Option<Set>,
+    pub pending: Pending,
+    pub blocked: Option<Blocked>,
+    pub waits: u64,
+    /// A native signal is on its way, which makes the thread ask (`magic::DELIVER`).
+    pub is_kicked: bool,
+    /// The call that a signal interrupted, until its frame is made.
+    pub interrupted: Option<(i32, Restart)>,
+    pub embryo: Option<Embryo>,
+    pub image: Option<Box<Image>>,
+    pub parent_death_signal: i32,
+    /// `/proc/TID/syscall` on the host, which tells the stack pointer of a thread in a call.
+    pub registers: Option<Arc<OwnedFd>>,
+}
+
+/// How a child's change of state is told by wait(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReport {
+    None,
+    Stopped(i32),
+    Continued,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Usage {
+    pub user_us: u64,
+    pub system_us: u64,
+    pub max_rss_kib: u64,
+}
+
+#[derive(Debug)]
+pub struct Process {
+    pub pid: i32,
+    pub host_pid: i32,
+    pub parent: i32,
+    pub group: i32,
+    pub session: i32,
+    /// Native ids of its threads.
+    pub threads: Vec<i32>,
+    pub actions: Shared<Actions>,
+    pub pending: Pending,
+    /// Woken when a signal is added: sigtimedwait(2), signalfd(2).
+    pub signal_queue: Arc<WaitQueue>,
+    /// Woken when a child changes state.
+    pub child_queue: Arc<WaitQueue>,
+    /// Woken when a stopped process continues.
+    pub continue_queue: Arc<WaitQueue>,
+    pub exit_signal: i32,
+    /// wait(2)'s status, once it has ended.
+    pub status: Option<i32>,
+    pub is_stopped: bool,
+    pub stop_report: StopReport,
+    pub executable: Vec<u8>,
+    pub arguments: Vec<u8>,
+    pub environment: Vec<u8>,
+    pub has_executed: bool,
+    pub is_subreaper: bool,
+    pub limits: Limits,
+    pub usage: Usage,
+    pub children_usage: Usage,
+    pub pidfd: Option<Arc<OwnedFd>>,
+    pub started: Instant,
+    pub terminal: Option<Arc<dyn crate::vfs::file::File>>,
+    /// The credentials of its last thread, for who asks after the end.
+    pub uid: u32,
+    pub timers: BTreeMap<i32, super::timers::Timer>,
+    pub alarm: super::timers::Alarm,
+    pub dumpable: bool,
+}
+
+/// Resource limits, soft and hard, by number. getrlimit(2).
+#[derive(Debug, Clone)]
+pub struct Limits(pub [(u64, u64); 16]);
+
+impl Process {
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        self.status.is_some()
+    }
+}
+
+impl Task {
+    /// Signals that may be delivered now, of those in `pending`.
+    #[must_use]
+    pub fn deliverable(&self, shared: &Pending) -> Set {
+        self.pending.set.union(shared.set).without(self.mask)
+    }
+
+    pub fn take_signal(&mut self, shared: &mut Pending, wanted: Set) -> Option<Info> {
+        self.pending.take(wanted).or_else(|| shared.take(wanted))
+    }
+}

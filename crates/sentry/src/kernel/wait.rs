@@ -1,0 +1,130 @@
+//! What wait4(2) and waitid(2) find among the children.
+
+use std::fs;
+
+use super::Kernel;
+use super::task::{StopReport, Usage};
+use crate::errno::{Errno, Result};
+
+/// Which children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    Any,
+    Pid(i32),
+    Group(i32),
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    pub exited: bool,
+    pub stopped: bool,
+    pub continued: bool,
+    /// Leave it waitable (WNOWAIT).
+    pub keep: bool,
+    /// Children that send another signal than SIGCHLD: only those (__WCLONE), or those too (__WALL).
+    pub clones: bool,
+    pub all: bool,
+}
+
+/// A child's change of state.
+#[derive(Debug, Clone)]
+pub struct Change {
+    pub pid: i32,
+    pub uid: u32,
+    /// As wait4(2) tells it.
+    pub status: i32,
+    pub usage: Usage,
+}
+
+const CONTINUED: i32 = 0xFFFF;
+
+impl Kernel {
+    /// The next change of a child of process `parent`; `None` if there is none yet. `ECHILD` if there never will be.
+    pub fn find_change(
+        &mut self,
+        parent: i32,
+        which: Which,
+        wanted: Wanted,
+    ) -> Result<Option<Change>> {
+        let mut any = false;
+        let mut found = None;
+        for child in self.processes.values() {
+            let fits = match which {
+                Which::Any => true,
+                Which::Pid(pid) => child.pid == pid,
+                Which::Group(group) => child.group == group,
+            };
+            let is_clone = child.exit_signal != super::signals::SIGCHLD;
+            if child.parent != parent || !fits || (!wanted.all && is_clone != wanted.clones) {
+                continue;
+            }
+            any = true;
+            let status = match (child.status, child.stop_report) {
+                (Some(status), _) if wanted.exited => status,
+                (None, StopReport::Stopped(signal)) if wanted.stopped => signal << 8 | 0x7F,
+                (None, StopReport::Continued) if wanted.continued => CONTINUED,
+                _ => continue,
+            };
+            found = Some(Change {
+                pid: child.pid,
+                uid: child.uid,
+                status,
+                usage: child.usage.clone(),
+            });
+            break;
+        }
+        if !any {
+            return Err(Errno::ECHILD);
+        }
+        if let Some(change) = &found
+            && !wanted.keep
+        {
+            self.collect(parent, change);
+        }
+        Ok(found)
+    }
+
+    fn collect(&mut self, parent: i32, change: &Change) {
+        let Ok(child) = self.process_mut(change.pid) else {
+            return;
+        };
+        if !child.is_zombie() {
+            child.stop_report = StopReport::None;
+            return;
+        }
+        let used = [child.usage.clone(), child.children_usage.clone()];
+        self.processes.remove(&change.pid);
+        if let Ok(parent) = self.process_mut(parent) {
+            for usage in used {
+                parent.children_usage.user_us += usage.user_us;
+                parent.children_usage.system_us += usage.system_us;
+                parent.children_usage.max_rss_kib =
+                    parent.children_usage.max_rss_kib.max(usage.max_rss_kib);
+            }
+        }
+    }
+}
+
+/// Times and memory of a native process, from /proc/PID/stat; zero where it is gone.
+#[must_use]
+pub fn host_usage(host_pid: i32) -> Usage {
+    const TICK_US: u64 = 10_000;
+    let stat = fs::read_to_string(format!("/proc/{host_pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or("")
+        .split_whitespace()
+        .collect();
+    let number = |index: usize| {
+        fields
+            .get(index)
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    Usage {
+        user_us: number(11) * TICK_US,
+        system_us: number(12) * TICK_US,
+        max_rss_kib: number(21) * 4,
+    }
+}

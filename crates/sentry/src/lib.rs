@@ -1,0 +1,22 @@
+//! The sentry: Linux for the programs of one sandbox, in user space. docs/design/sentry.md.
+//!
+//! A call's way: platform (a notification) > worker > syscalls::<family> > vfs | kernel > back. No layer calls upward. Locks: kernel::wake.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "registers are 64 bits wide and the ABI takes the part that a call declares; usize is u64 here"
+)]
+
+pub mod boot;
+pub mod errno;
+pub mod kernel;
+pub mod memory;
+pub mod syscalls;
+pub mod vfs;
+pub mod watcher;
+pub mod worker;
+
+pub use boot::{Config, run, start_zygote};
+pub use casemate_platform::zygote::Zygote;

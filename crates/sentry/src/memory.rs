@@ -1,0 +1,283 @@
+//! A program's memory as system calls see it: typed reads and writes, strings, vectors. What the program made up is EFAULT, never more.
+
+use casemate_platform::memory;
+
+use crate::errno::{Errno, Result};
+
+/// Longest path, with its NUL. limits.h PATH_MAX.
+pub const PATH_MAX: usize = 4096;
+/// Most entries of a vector. limits.h IOV_MAX.
+const IOV_MAX: u64 = 1024;
+const PAGE: u64 = 4096;
+
+/// An address in a program, whatever it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Address(pub u64);
+
+impl Address {
+    #[must_use]
+    pub fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    #[must_use]
+    pub fn offset(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+}
+
+/// One stretch of a program's memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch {
+    pub address: Address,
+    pub len: usize,
+}
+
+/// The memory of one thread's process.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    pub tid: i32,
+}
+
+impl Memory {
+    /// All of `into`, or EFAULT.
+    pub fn read(self, from: Address, into: &mut [u8]) -> Result<()> {
+        match memory::read(self.tid, from.0, into) {
+            Ok(count) if count == into.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    /// All of `from`, or EFAULT (with a part of it written, as the host's kernel does).
+    pub fn write(self, to: Address, from: &[u8]) -> Result<()> {
+        match memory::write(self.tid, to.0, from) {
+            Ok(count) if count == from.len() => Ok(()),
+            _ => Err(Errno::EFAULT),
+        }
+    }
+
+    pub fn read_vec(self, from: Address, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.read(from, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub fn read_u32(self, from: Address) -> Result<u32> {
+        let mut bytes = [0; 4];
+        self.read(from, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    pub fn read_u64(self, from: Address) -> Result<u64> {
+        let mut bytes = [0; 8];
+        self.read(from, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    pub fn write_u32(self, to: Address, value: u32) -> Result<()> {
+        self.write(to, &value.to_le_bytes())
+    }
+
+    pub fn write_i32(self, to: Address, value: i32) -> Result<()> {
+        self.write(to, &value.to_le_bytes())
+    }
+
+    pub fn write_u64(self, to: Address, value: u64) -> Result<()> {
+        self.write(to, &value.to_le_bytes())
+    }
+
+    /// A string up to its NUL, which is left out; `too_long` if there is none within `limit` bytes.
+    pub fn read_string(self, from: Address, limit: usize, too_long: Errno) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        while text.len() < limit {
+            let at = from.offset(text.len() as u64);
+            // Never beyond a page's end in one go: the next page may not be there, and need not be.
+            let room = (PAGE - at.0 % PAGE) as usize;
+            let mut piece = [0; 256];
+            let len = room.min(piece.len()).min(limit - text.len());
+            let count =
+                memory::read(self.tid, at.0, &mut piece[..len]).map_err(|_| Errno::EFAULT)?;
+            if let Some(end) = piece[..count].iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(&piece[..end]);
+                return Ok(text);
+            }
+            text.extend_from_slice(&piece[..count]);
+            if count < len {
+                return Err(Errno::EFAULT);
+            }
+        }
+        Err(too_long)
+    }
+
+    /// A path. `ENAMETOOLONG`, `EFAULT`; an empty one is returned as it is.
+    pub fn read_path(self, from: Address) -> Result<Vec<u8>> {
+        self.read_string(from, PATH_MAX, Errno::ENAMETOOLONG)
+    }
+
+    /// A vector of strings ended by a null pointer, as execve(2)'s. A null vector is empty.
+    pub fn read_strings(self, vector: Address, limit_bytes: usize) -> Result<Vec<Vec<u8>>> {
+        let mut strings = Vec::new();
+        let mut total = 0;
+        if vector.is_null() {
+            return Ok(strings);
+        }
+        loop {
+            let pointer = Address(self.read_u64(vector.offset(8 * strings.len() as u64))?);
+            if pointer.is_null() {
+                return Ok(strings);
+            }
+            let text = self.read_string(pointer, 32 * PAGE as usize, Errno::E2BIG)?;
+            total += text.len() + 9;
+            if total > limit_bytes {
+                return Err(Errno::E2BIG);
+            }
+            strings.push(text);
+        }
+    }
+
+    /// A `struct iovec` array. `EINVAL` too many, or more than fits a positive length.
+    pub fn read_iovec(self, vector: Address, count: u64) -> Result<Vec<Stretch>> {
+        if count > IOV_MAX {
+            return Err(Errno::EINVAL);
+        }
+        let bytes = self.read_vec(vector, 16 * count as usize)?;
+        let mut stretches = Vec::with_capacity(count as usize);
+        for entry in bytes.chunks_exact(16) {
+            let (address, len) = (word(entry, 0), word(entry, 8));
+            let len = usize::try_from(len)
+                .ok()
+                .filter(|len| *len <= isize::MAX as usize);
+            stretches.push(Stretch {
+                address: Address(address),
+                len: len.ok_or(Errno::EINVAL)?,
+            });
+        }
+        Ok(stretches)
+    }
+}
+
+/// The 64-bit word at `offset`; 0 beyond the end, for callers that have checked the length.
+#[must_use]
+pub fn word(bytes: &[u8], offset: usize) -> u64 {
+    bytes
+        .get(offset..offset + 8)
+        .and_then(|slice| slice.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
+}
+
+/// As `word`, 32-bit.
+#[must_use]
+pub fn half(bytes: &[u8], offset: usize) -> u32 {
+    bytes
+        .get(offset..offset + 4)
+        .and_then(|slice| slice.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
+}
+
+/// Where a call's data comes from or goes to: the program's stretches, used up from the front. At most 0x7ffff000 bytes in all (read(2)).
+#[derive(Debug)]
+pub struct Buffer {
+    memory: Memory,
+    stretches: std::collections::VecDeque<Stretch>,
+    remaining: usize,
+}
+
+const MAX_RW_COUNT: usize = 0x7FFF_F000;
+
+impl Buffer {
+    #[must_use]
+    pub fn new(memory: Memory, stretches: Vec<Stretch>) -> Self {
+        let total = stretches
+            .iter()
+            .fold(0_usize, |sum, stretch| sum.saturating_add(stretch.len));
+        Self {
+            memory,
+            stretches: stretches.into(),
+            remaining: total.min(MAX_RW_COUNT),
+        }
+    }
+
+    /// Bytes still to come or to go.
+    #[must_use]
+    pub fn remaining(&self) -> usize {
+        self.remaining
+    }
+
+    /// Passes over what an earlier part of the call has transferred.
+    pub fn skip(&mut self, mut bytes: usize) {
+        while bytes > 0 {
+            let Some((_, len)) = self.front(bytes) else {
+                return;
+            };
+            self.advance(len);
+            bytes -= len;
+        }
+    }
+
+    /// Copies to the program; returns how many bytes, 0 if there is no room. `EFAULT` if not a single one could be.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some((at, len)) = self.front(bytes.len() - done) {
+            match memory::write(self.memory.tid, at.0, &bytes[done..done + len]) {
+                Ok(count) => {
+                    self.advance(count);
+                    done += count;
+                    if count < len {
+                        break;
+                    }
+                }
+                Err(_) if done == 0 => return Err(Errno::EFAULT),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Copies from the program, at most `into.len()` bytes; returns how many. `EFAULT` if not a single one could be.
+    pub fn take(&mut self, into: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while let Some((at, len)) = self.front(into.len() - done) {
+            match memory::read(self.memory.tid, at.0, &mut into[done..done + len]) {
+                Ok(count) => {
+                    self.advance(count);
+                    done += count;
+                    if count < len {
+                        break;
+                    }
+                }
+                Err(_) if done == 0 => return Err(Errno::EFAULT),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// The next `limit` bytes or fewer, from the program.
+    pub fn take_vec(&mut self, limit: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.remaining.min(limit)];
+        let count = self.take(&mut bytes)?;
+        bytes.truncate(count);
+        Ok(bytes)
+    }
+
+    fn front(&mut self, wanted: usize) -> Option<(Address, usize)> {
+        while self
+            .stretches
+            .front()
+            .is_some_and(|stretch| stretch.len == 0)
+        {
+            self.stretches.pop_front();
+        }
+        let len = wanted.min(self.remaining);
+        let stretch = self.stretches.front()?;
+        (len > 0).then_some((stretch.address, len.min(stretch.len)))
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.remaining -= count;
+        if let Some(stretch) = self.stretches.front_mut() {
+            stretch.address = stretch.address.offset(count as u64);
+            stretch.len -= count;
+        }
+    }
+}

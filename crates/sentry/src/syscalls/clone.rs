@@ -1,0 +1,97 @@
+//! New threads and processes. The host makes them, with the caller's own registers; the sentry notes what the child is to share. clone(2).
+
+use super::{Cx, Outcome, SysResult};
+use crate::errno::Errno;
+use crate::kernel::task::Embryo;
+use crate::memory::Address;
+
+const CSIGNAL: u64 = 0xFF;
+const CLONE_VM: u64 = 0x100;
+const CLONE_FS: u64 = 0x200;
+const CLONE_FILES: u64 = 0x400;
+const CLONE_SIGHAND: u64 = 0x800;
+const CLONE_VFORK: u64 = 0x4000;
+const CLONE_PARENT: u64 = 0x8000;
+const CLONE_THREAD: u64 = 0x1_0000;
+const CLONE_SYSVSEM: u64 = 0x4_0000;
+const CLONE_SETTLS: u64 = 0x8_0000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
+const CLONE_DETACHED: u64 = 0x40_0000;
+const CLONE_UNTRACED: u64 = 0x80_0000;
+const CLONE_CHILD_SETTID: u64 = 0x100_0000;
+const CLONE_IO: u64 = 0x8000_0000;
+const CLONE_NAMESPACES: u64 = 0x7E02_0080;
+const KNOWN: u64 = CSIGNAL
+    | CLONE_VM
+    | CLONE_FS
+    | CLONE_FILES
+    | CLONE_SIGHAND
+    | CLONE_VFORK
+    | CLONE_PARENT
+    | CLONE_THREAD
+    | CLONE_SYSVSEM
+    | CLONE_SETTLS
+    | CLONE_PARENT_SETTID
+    | CLONE_CHILD_CLEARTID
+    | CLONE_DETACHED
+    | CLONE_UNTRACED
+    | CLONE_CHILD_SETTID
+    | CLONE_IO;
+
+pub fn clone(
+    cx: &mut Cx<'_>,
+    flags: u64,
+    _stack: Address,
+    _parent_tid: Address,
+    _child_tid: Address,
+    _tls: Address,
+) -> SysResult {
+    // The register's high half means nothing to clone(2).
+    let flags = flags & 0xFFFF_FFFF;
+    if flags & CLONE_NAMESPACES != 0 {
+        return Err(Errno::EPERM);
+    }
+    if flags & !KNOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    expect_child(cx, flags)
+}
+
+pub fn fork(cx: &mut Cx<'_>) -> SysResult {
+    expect_child(cx, libc::SIGCHLD as u64)
+}
+
+pub fn vfork(cx: &mut Cx<'_>) -> SysResult {
+    expect_child(cx, CLONE_VM | CLONE_VFORK | libc::SIGCHLD as u64)
+}
+
+fn expect_child(cx: &mut Cx<'_>, flags: u64) -> SysResult {
+    // Linux: copy_process(): a new member of the group while a signal waits would miss it.
+    let process = cx.process()?;
+    let actions = if flags & CLONE_SIGHAND != 0 {
+        process.actions.clone()
+    } else {
+        process.actions.copy()
+    };
+    let task = cx.task_mut()?;
+    let files = if flags & CLONE_FILES != 0 {
+        task.files.clone()
+    } else {
+        task.files.copy()
+    };
+    let fs = if flags & CLONE_FS != 0 {
+        task.fs.clone()
+    } else {
+        task.fs.copy()
+    };
+    let mask = task.mask;
+    task.embryo = Some(Embryo {
+        flags,
+        files,
+        fs,
+        actions,
+        mask,
+    });
+    Ok(Outcome::Native)
+}

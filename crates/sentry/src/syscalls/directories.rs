@@ -1,0 +1,339 @@
+//! The tree: listing, entering, making, naming, removing.
+
+use rustix::fs::{AtFlags, Mode, RenameFlags};
+
+use super::arguments::Flags;
+use super::open::{may_write_directory, own};
+use super::{Cx, DONE, SysResult, value};
+use crate::errno::{Errno, Result};
+use crate::kernel::credentials::MAY_EXEC;
+use crate::memory::Address;
+use crate::vfs::place::Place;
+use crate::vfs::walk::Parent;
+
+/// Bytes of `struct linux_dirent64` before the name.
+const DIRENT: usize = 19;
+
+pub fn getdents64(cx: &mut Cx<'_>, fd: i32, buf: Address, size: usize) -> SysResult {
+    let description = cx.open_description(fd)?;
+    let before = *description.position();
+    let entries = description.file.clone().entries(cx, &description, size)?;
+    let mut bytes = Vec::new();
+    for entry in &entries {
+        let len = (DIRENT + entry.name.len() + 1 + 7) & !7;
+        if bytes.len() + len > size {
+            break;
+        }
+        let end = bytes.len() + len;
+        bytes.extend(entry.ino.to_le_bytes());
+        bytes.extend(entry.next.to_le_bytes());
+        bytes.extend((len as u16).to_le_bytes());
+        bytes.push(entry.kind);
+        bytes.extend_from_slice(&entry.name);
+        bytes.resize(end, 0);
+    }
+    if bytes.is_empty() && !entries.is_empty() {
+        *description.position() = before;
+        return Err(Errno::EINVAL);
+    }
+    cx.memory().write(buf, &bytes)?;
+    value(bytes.len())
+}
+
+pub fn getcwd(cx: &mut Cx<'_>, buf: Address, size: usize) -> SysResult {
+    let context = cx.fs()?;
+    let path = context.cwd.path(cx.kernel)?;
+    if path.ends_with(b" (deleted)") {
+        return Err(Errno::ENOENT);
+    }
+    let root = context.root.path(cx.kernel)?;
+    let mut path = below(&root, &path);
+    path.push(0);
+    if path.len() > size {
+        return Err(Errno::ERANGE);
+    }
+    cx.memory().write(buf, &path)?;
+    value(path.len())
+}
+
+/// The path as seen from a root; outside of it as Linux marks it.
+fn below(root: &[u8], path: &[u8]) -> Vec<u8> {
+    if root == b"/" {
+        return path.to_vec();
+    }
+    match path.strip_prefix(root) {
+        Some(b"") => b"/".to_vec(),
+        Some(rest) if rest.starts_with(b"/") => rest.to_vec(),
+        _ => [b"(unreachable)", path].concat(),
+    }
+}
+
+pub fn chdir(cx: &mut Cx<'_>, path: Address) -> SysResult {
+    let path = cx.memory().read_path(path)?;
+    let place = cx.resolve(libc::AT_FDCWD, &path, true)?;
+    enter(cx, place)
+}
+
+pub fn fchdir(cx: &mut Cx<'_>, fd: i32) -> SysResult {
+    let place = cx
+        .description(fd)?
+        .file
+        .place()
+        .cloned()
+        .ok_or(Errno::ENOTDIR)?;
+    enter(cx, place)
+}
+
+fn enter(cx: &mut Cx<'_>, place: Place) -> SysResult {
+    let attributes = place.attributes(cx.kernel)?;
+    if !attributes.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    let task = cx.task()?;
+    if !task
+        .credentials
+        .may(MAY_EXEC, attributes.mode, attributes.uid, attributes.gid)
+    {
+        return Err(Errno::EACCES);
+    }
+    task.fs.lock().cwd = place;
+    DONE
+}
+
+/// The directory to change, and the name in it; refused where the caller may not write.
+fn target(cx: &Cx<'_>, directory: i32, path: Address) -> Result<Parent> {
+    let path = cx.memory().read_path(path)?;
+    cx.resolve_parent(directory, &path)
+}
+
+fn writable(cx: &Cx<'_>, parent: &Parent) -> Result<()> {
+    may_write_directory(cx, &parent.directory)?;
+    parent.directory.host().map(drop)
+}
+
+fn is_dot(name: &[u8]) -> bool {
+    name.is_empty() || name == b"." || name == b".."
+}
+
+pub fn mkdir(cx: &mut Cx<'_>, path: Address, mode: u32) -> SysResult {
+    mkdirat(cx, libc::AT_FDCWD, path, mode)
+}
+
+pub fn mkdirat(cx: &mut Cx<'_>, directory: i32, path: Address, mode: u32) -> SysResult {
+    let parent = target(cx, directory, path)?;
+    if is_dot(&parent.name) || exists(cx, &parent)? {
+        return Err(Errno::EEXIST);
+    }
+    writable(cx, &parent)?;
+    let mode = mode & 0o1777 & !cx.fs()?.umask;
+    let host = parent.directory.host()?;
+    rustix::fs::mkdirat(&**host, &parent.name, Mode::from_raw_mode(mode))?;
+    own_new(cx, &parent)
+}
+
+fn exists(cx: &Cx<'_>, parent: &Parent) -> Result<bool> {
+    let context = cx.fs()?;
+    match cx.walker(&context)?.step(&parent.directory, &parent.name) {
+        Ok(_) => Ok(true),
+        Err(Errno::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What was just made belongs to the caller.
+fn own_new(cx: &Cx<'_>, parent: &Parent) -> SysResult {
+    let who = &cx.task()?.credentials;
+    if who.fsuid != cx.kernel.host_uid || who.fsgid != cx.kernel.host_gid {
+        let context = cx.fs()?;
+        let place = cx.walker(&context)?.step(&parent.directory, &parent.name)?;
+        own(cx, place.host()?)?;
+    }
+    DONE
+}
+
+pub fn rmdir(cx: &mut Cx<'_>, path: Address) -> SysResult {
+    unlinkat(
+        cx,
+        libc::AT_FDCWD,
+        path,
+        Flags(libc::AT_REMOVEDIR.cast_unsigned()),
+    )
+}
+
+pub fn unlink(cx: &mut Cx<'_>, path: Address) -> SysResult {
+    unlinkat(cx, libc::AT_FDCWD, path, Flags(0))
+}
+
+pub fn unlinkat(cx: &mut Cx<'_>, directory: i32, path: Address, flags: Flags) -> SysResult {
+    flags.only(libc::AT_REMOVEDIR)?;
+    let parent = target(cx, directory, path)?;
+    let removes_directory = flags.has(libc::AT_REMOVEDIR);
+    match &parent.name[..] {
+        b"." if removes_directory => return Err(Errno::EINVAL),
+        b".." if removes_directory => return Err(Errno::ENOTEMPTY),
+        b"" if removes_directory => return Err(Errno::EBUSY),
+        b"" | b"." | b".." => return Err(Errno::EISDIR),
+        _ => {}
+    }
+    let context = cx.fs()?;
+    let victim = cx
+        .walker(&context)?
+        .step(&parent.directory, &parent.name)?
+        .attributes(cx.kernel)?;
+    writable(cx, &parent)?;
+    may_delete(cx, &parent.directory, victim.uid)?;
+    if parent.wants_directory && !victim.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    let host_flags = if removes_directory {
+        AtFlags::REMOVEDIR
+    } else {
+        AtFlags::empty()
+    };
+    rustix::fs::unlinkat(&**parent.directory.host()?, &parent.name, host_flags)?;
+    DONE
+}
+
+/// In a directory with the sticky bit only owners delete. inode(7).
+fn may_delete(cx: &Cx<'_>, directory: &Place, owner: u32) -> Result<()> {
+    let attributes = directory.attributes(cx.kernel)?;
+    let who = &cx.task()?.credentials;
+    let sticky = attributes.mode & libc::S_ISVTX != 0;
+    if sticky && !who.owns(owner) && !who.owns(attributes.uid) {
+        Err(Errno::EPERM)
+    } else {
+        Ok(())
+    }
+}
+
+pub fn rename(cx: &mut Cx<'_>, from: Address, to: Address) -> SysResult {
+    renameat2(cx, libc::AT_FDCWD, from, libc::AT_FDCWD, to, Flags(0))
+}
+
+pub fn renameat(
+    cx: &mut Cx<'_>,
+    from_directory: i32,
+    from: Address,
+    to_directory: i32,
+    to: Address,
+) -> SysResult {
+    renameat2(cx, from_directory, from, to_directory, to, Flags(0))
+}
+
+pub fn renameat2(
+    cx: &mut Cx<'_>,
+    from_directory: i32,
+    from: Address,
+    to_directory: i32,
+    to: Address,
+    flags: Flags,
+) -> SysResult {
+    const NOREPLACE: u32 = 1;
+    const EXCHANGE: u32 = 2;
+    if flags.0 & !(NOREPLACE | EXCHANGE) != 0 || flags.0 == NOREPLACE | EXCHANGE {
+        return Err(Errno::EINVAL);
+    }
+    let source = target(cx, from_directory, from)?;
+    let destination = target(cx, to_directory, to)?;
+    if is_dot(&source.name) || is_dot(&destination.name) {
+        return Err(if flags.0 == NOREPLACE {
+            Errno::EEXIST
+        } else {
+            Errno::EBUSY
+        });
+    }
+    let context = cx.fs()?;
+    let walker = cx.walker(&context)?;
+    let moved = walker
+        .step(&source.directory, &source.name)?
+        .attributes(cx.kernel)?;
+    if (source.wants_directory || destination.wants_directory) && !moved.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    writable(cx, &source)?;
+    writable(cx, &destination)?;
+    may_delete(cx, &source.directory, moved.uid)?;
+    if let Ok(replaced) = walker.step(&destination.directory, &destination.name) {
+        may_delete(
+            cx,
+            &destination.directory,
+            replaced.attributes(cx.kernel)?.uid,
+        )?;
+    }
+    let (from, to) = (source.directory.host()?, destination.directory.host()?);
+    rustix::fs::renameat_with(
+        &**from,
+        &source.name,
+        &**to,
+        &destination.name,
+        RenameFlags::from_bits_retain(flags.0),
+    )?;
+    DONE
+}
+
+pub fn link(cx: &mut Cx<'_>, from: Address, to: Address) -> SysResult {
+    linkat(cx, libc::AT_FDCWD, from, libc::AT_FDCWD, to, Flags(0))
+}
+
+pub fn linkat(
+    cx: &mut Cx<'_>,
+    from_directory: i32,
+    from: Address,
+    to_directory: i32,
+    to: Address,
+    flags: Flags,
+) -> SysResult {
+    flags.only(libc::AT_SYMLINK_FOLLOW | libc::AT_EMPTY_PATH)?;
+    let path = cx.memory().read_path(from)?;
+    let source = if path.is_empty() && flags.has(libc::AT_EMPTY_PATH) {
+        cx.description(from_directory)?
+            .file
+            .place()
+            .cloned()
+            .ok_or(Errno::ENOENT)?
+    } else {
+        cx.resolve(from_directory, &path, flags.has(libc::AT_SYMLINK_FOLLOW))?
+    };
+    let destination = target(cx, to_directory, to)?;
+    if is_dot(&destination.name) || exists(cx, &destination)? {
+        return Err(Errno::EEXIST);
+    }
+    if source.attributes(cx.kernel)?.is_directory() {
+        return Err(Errno::EPERM);
+    }
+    writable(cx, &destination)?;
+    // By the descriptor's own link in the sentry's proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH.
+    let by_descriptor = format!(
+        "self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&**source.host()?)
+    );
+    rustix::fs::linkat(
+        &cx.kernel.host_proc,
+        by_descriptor,
+        &**destination.directory.host()?,
+        &destination.name,
+        AtFlags::SYMLINK_FOLLOW,
+    )?;
+    DONE
+}
+
+pub fn symlink(cx: &mut Cx<'_>, target: Address, path: Address) -> SysResult {
+    symlinkat(cx, target, libc::AT_FDCWD, path)
+}
+
+pub fn symlinkat(cx: &mut Cx<'_>, text: Address, directory: i32, path: Address) -> SysResult {
+    let text = cx.memory().read_path(text)?;
+    if text.is_empty() {
+        return Err(Errno::ENOENT);
+    }
+    let parent = target(cx, directory, path)?;
+    if is_dot(&parent.name) || exists(cx, &parent)? {
+        return Err(Errno::EEXIST);
+    }
+    if parent.wants_directory {
+        return Err(Errno::ENOENT);
+    }
+    writable(cx, &parent)?;
+    rustix::fs::symlinkat(text, &**parent.directory.host()?, &parent.name)?;
+    own_new(cx, &parent)
+}

@@ -1,0 +1,361 @@
+//! open(2) and its kin.
+
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::arguments::Flags;
+use super::{Cx, SysResult, value};
+use crate::errno::{Errno, Result};
+use crate::kernel::credentials::{MAY_READ, MAY_WRITE};
+use crate::memory::{Address, word};
+use crate::vfs::attributes::Attributes;
+use crate::vfs::description::Description;
+use crate::vfs::device::Device;
+use crate::vfs::file::File;
+use crate::vfs::host::HostFile;
+use crate::vfs::place::Place;
+use crate::vfs::walk::Parent;
+
+/// Flags that reach the host's open; the others are the sentry's own business.
+const PASSED: i32 = libc::O_ACCMODE
+    | libc::O_APPEND
+    | libc::O_DIRECT
+    | libc::O_DSYNC
+    | libc::O_SYNC
+    | libc::O_NOATIME
+    | libc::O_DIRECTORY;
+/// Flags that stay with the description. fcntl(2) F_GETFL: not the creation flags.
+const KEPT: u32 =
+    !(libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC | libc::O_CLOEXEC)
+        .cast_unsigned();
+/// The kernel's own bit for files over 2 GiB, always set on 64 bits; libc defines it as 0.
+const LARGEFILE: u32 = 0x8000;
+/// O_TMPFILE without O_DIRECTORY.
+const TMPFILE_BIT: i32 = 0x40_0000;
+
+pub fn open(cx: &mut Cx<'_>, path: Address, flags: Flags, mode: u32) -> SysResult {
+    openat(cx, libc::AT_FDCWD, path, flags, mode)
+}
+
+pub fn creat(cx: &mut Cx<'_>, path: Address, mode: u32) -> SysResult {
+    let flags = libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC;
+    openat(cx, libc::AT_FDCWD, path, Flags(flags.cast_unsigned()), mode)
+}
+
+pub fn openat(
+    cx: &mut Cx<'_>,
+    directory: i32,
+    path: Address,
+    flags: Flags,
+    mode: u32,
+) -> SysResult {
+    let path = cx.memory().read_path(path)?;
+    open_path(cx, directory, &path, flags, mode)
+}
+
+/// `RESOLVE_*` that hold anyway, or that are checked by walking: only magic links and symlinks of the last component are refused here.
+pub fn openat2(
+    cx: &mut Cx<'_>,
+    directory: i32,
+    path: Address,
+    how: Address,
+    size: usize,
+) -> SysResult {
+    const MIN: usize = 24;
+    const NO_XDEV: u64 = 1;
+    const KNOWN: u64 = 0x3F;
+    if size < MIN {
+        return Err(Errno::EINVAL);
+    }
+    if size > 4096 {
+        return Err(Errno::E2BIG);
+    }
+    let bytes = cx.memory().read_vec(how, size)?;
+    if bytes[MIN..].iter().any(|byte| *byte != 0) {
+        return Err(Errno::E2BIG);
+    }
+    let (flags, mode, resolve) = (word(&bytes, 0), word(&bytes, 8), word(&bytes, 16));
+    if resolve & !KNOWN != 0 || resolve & NO_XDEV != 0 || flags >> 32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let flags = Flags(flags as u32);
+    let creates = flags.has(libc::O_CREAT) || flags.has(TMPFILE_BIT);
+    if mode & !0o7777 != 0 || (!creates && mode != 0) {
+        return Err(Errno::EINVAL);
+    }
+    let path = cx.memory().read_path(path)?;
+    if resolve != 0 {
+        return open_confined(cx, directory, &path, flags, mode as u32, resolve);
+    }
+    open_path(cx, directory, &path, flags, mode as u32)
+}
+
+/// RESOLVE_BENEATH, IN_ROOT, NO_SYMLINKS, NO_MAGICLINKS, CACHED: the host walks, below the directory's own descriptor.
+fn open_confined(
+    cx: &mut Cx<'_>,
+    directory: i32,
+    path: &[u8],
+    flags: Flags,
+    mode: u32,
+    resolve: u64,
+) -> SysResult {
+    let start = cx.start(directory, b"")?;
+    let base = start.host()?;
+    let bits =
+        OFlags::from_bits_retain(flags.0) | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    // Nothing of another mount: proc and the like are the sentry's own.
+    let resolve = ResolveFlags::from_bits_retain(resolve) | ResolveFlags::NO_XDEV;
+    let fd = rustix::fs::openat2(&**base, path, bits, Mode::from_raw_mode(mode), resolve)?;
+    let place = Place::Host(Arc::new(rustix::io::fcntl_dupfd_cloexec(&fd, 0)?));
+    let attributes = place.attributes(cx.kernel)?;
+    if ![libc::S_IFREG, libc::S_IFDIR].contains(&attributes.kind()) && !flags.has(libc::O_PATH) {
+        return Err(Errno::ENXIO);
+    }
+    let file = Arc::new(HostFile::new(fd, Some(place), attributes.is_directory()));
+    finish(cx, file, flags)
+}
+
+pub fn open_path(
+    cx: &mut Cx<'_>,
+    directory: i32,
+    path: &[u8],
+    flags: Flags,
+    mode: u32,
+) -> SysResult {
+    if flags.has(TMPFILE_BIT) {
+        return open_unnamed(cx, directory, path, flags, mode);
+    }
+    if flags.has(libc::O_CREAT) && !flags.has(libc::O_PATH) {
+        return open_or_create(cx, directory, path, flags, mode);
+    }
+    let follow = !flags.has(libc::O_NOFOLLOW);
+    let place = cx.resolve(directory, path, follow)?;
+    open_place(cx, place, flags)
+}
+
+fn open_or_create(
+    cx: &mut Cx<'_>,
+    directory: i32,
+    path: &[u8],
+    flags: Flags,
+    mode: u32,
+) -> SysResult {
+    let follow = !flags.has(libc::O_NOFOLLOW) && !flags.has(libc::O_EXCL);
+    match cx.resolve(directory, path, follow) {
+        Ok(_) if flags.has(libc::O_EXCL) => return Err(Errno::EEXIST),
+        Ok(place) => {
+            if place.attributes(cx.kernel)?.is_directory() {
+                return Err(Errno::EISDIR);
+            }
+            return open_place(cx, place, flags);
+        }
+        Err(Errno::ENOENT) => {}
+        Err(error) => return Err(error),
+    }
+    let (start, path) = last_link(cx, directory, path, follow)?;
+    let context = cx.fs()?;
+    let parent = cx.walker(&context)?.resolve_parent(&start, &path)?;
+    if parent.wants_directory {
+        return Err(Errno::EISDIR);
+    }
+    create(cx, &parent, flags, mode)
+}
+
+/// A dangling link at the end names the file to be created: where that is. open(2), O_CREAT.
+fn last_link(cx: &Cx<'_>, directory: i32, path: &[u8], follow: bool) -> Result<(Place, Vec<u8>)> {
+    let mut start = cx.start(directory, path)?;
+    let mut path = path.to_vec();
+    let context = cx.fs()?;
+    for _ in 0..40 {
+        let walker = cx.walker(&context)?;
+        let parent = walker.resolve_parent(&start, &path)?;
+        let link = if follow {
+            walker.step(&parent.directory, &parent.name).ok()
+        } else {
+            None
+        };
+        let Some(link) = link else {
+            return Ok((start, path));
+        };
+        path = link.read_link(cx.kernel, cx.tid())?;
+        start = parent.directory;
+    }
+    Err(Errno::ELOOP)
+}
+
+fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResult {
+    let task = cx.task()?;
+    let mode = mode & 0o7777 & !task.fs.lock().umask;
+    may_write_directory(cx, &parent.directory)?;
+    let host = parent.directory.host().map_err(|_| Errno::EACCES)?;
+    let bits = passed(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match rustix::fs::openat(&**host, &parent.name, bits, Mode::from_raw_mode(mode)) {
+        // Somebody else made it meanwhile: then it is opened.
+        Err(rustix::io::Errno::EXIST) if !flags.has(libc::O_EXCL) => {
+            let context = cx.fs()?;
+            let place = cx.walker(&context)?.step(&parent.directory, &parent.name)?;
+            return open_place(cx, place, flags);
+        }
+        other => other?,
+    };
+    own(cx, &fd)?;
+    let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
+    let file = Arc::new(HostFile::new(fd, Some(place), false));
+    finish(cx, file, flags)
+}
+
+/// What is created belongs to the caller, where that is not who the host takes the sentry for.
+pub fn own(cx: &Cx<'_>, fd: &impl std::os::fd::AsFd) -> Result<()> {
+    let who = &cx.task()?.credentials;
+    if who.fsuid != cx.kernel.host_uid || who.fsgid != cx.kernel.host_gid {
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(who.fsuid),
+            rustix::fs::Gid::from_raw(who.fsgid),
+        );
+        rustix::fs::chownat(
+            fd,
+            "",
+            Some(uid),
+            Some(gid),
+            rustix::fs::AtFlags::EMPTY_PATH,
+        )?;
+    }
+    Ok(())
+}
+
+pub fn may_write_directory(cx: &Cx<'_>, directory: &Place) -> Result<()> {
+    let attributes = directory.attributes(cx.kernel)?;
+    let who = &cx.task()?.credentials;
+    let wanted = MAY_WRITE | crate::kernel::credentials::MAY_EXEC;
+    if who.may(wanted, attributes.mode, attributes.uid, attributes.gid) {
+        Ok(())
+    } else {
+        Err(Errno::EACCES)
+    }
+}
+
+fn open_unnamed(
+    cx: &mut Cx<'_>,
+    directory: i32,
+    path: &[u8],
+    flags: Flags,
+    mode: u32,
+) -> SysResult {
+    if !flags.has(libc::O_WRONLY) && !flags.has(libc::O_RDWR) {
+        return Err(Errno::EINVAL);
+    }
+    let place = cx.resolve(directory, path, true)?;
+    if !place.attributes(cx.kernel)?.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    may_write_directory(cx, &place)?;
+    let mode = mode & 0o7777 & !cx.task()?.fs.lock().umask;
+    let exclusive = if flags.has(libc::O_EXCL) {
+        OFlags::EXCL
+    } else {
+        OFlags::empty()
+    };
+    let bits = (passed(flags) & !OFlags::DIRECTORY) | OFlags::TMPFILE | exclusive | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(&**place.host()?, ".", bits, Mode::from_raw_mode(mode))?;
+    own(cx, &fd)?;
+    let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
+    finish(cx, Arc::new(HostFile::new(fd, Some(place), false)), flags)
+}
+
+fn passed(flags: Flags) -> OFlags {
+    OFlags::from_bits_retain(flags.0 & PASSED.cast_unsigned())
+}
+
+/// Opens what a walk arrived at.
+pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
+    let attributes = place.attributes(cx.kernel)?;
+    if flags.has(libc::O_DIRECTORY) && !attributes.is_directory() {
+        return Err(
+            if attributes.is_symlink() && flags.has(libc::O_NOFOLLOW) && !flags.has(libc::O_PATH) {
+                Errno::ELOOP
+            } else {
+                Errno::ENOTDIR
+            },
+        );
+    }
+    if flags.has(libc::O_PATH) {
+        return finish(
+            cx,
+            Arc::new(crate::vfs::by_path::PathFile::new(place, attributes)),
+            flags,
+        );
+    }
+    if attributes.is_symlink() {
+        return Err(Errno::ELOOP);
+    }
+    check_access(cx, &place, &attributes, flags)?;
+    let file = match &place {
+        Place::Proc(node) => node.open(cx, flags)?,
+        Place::Host(fd) => match attributes.kind() {
+            libc::S_IFREG | libc::S_IFDIR => {
+                let truncate = if flags.has(libc::O_TRUNC) {
+                    OFlags::TRUNC
+                } else {
+                    OFlags::empty()
+                };
+                let opened = cx.kernel.reopen(fd, passed(flags) | truncate)?;
+                Arc::new(HostFile::new(
+                    opened,
+                    Some(place.clone()),
+                    attributes.is_directory(),
+                ))
+            }
+            libc::S_IFIFO => return super::descriptors::open_fifo(cx, &place, &attributes, flags),
+            libc::S_IFCHR => open_device(cx, &place, attributes)?,
+            _ => return Err(Errno::ENXIO),
+        },
+    };
+    finish(cx, file, flags)
+}
+
+fn check_access(cx: &Cx<'_>, place: &Place, attributes: &Attributes, flags: Flags) -> Result<()> {
+    let access = flags.0 & libc::O_ACCMODE.cast_unsigned();
+    let mut wanted = match access.cast_signed() {
+        libc::O_RDONLY => MAY_READ,
+        libc::O_WRONLY => MAY_WRITE,
+        _ => MAY_READ | MAY_WRITE,
+    };
+    if flags.has(libc::O_TRUNC) {
+        wanted |= MAY_WRITE;
+    }
+    if attributes.is_directory() && wanted & MAY_WRITE != 0 {
+        return Err(Errno::EISDIR);
+    }
+    let who = &cx.task()?.credentials;
+    if !who.may(wanted, attributes.mode, attributes.uid, attributes.gid) {
+        return Err(Errno::EACCES);
+    }
+    if flags.has(libc::O_NOATIME) && !who.owns(attributes.uid) {
+        return Err(Errno::EPERM);
+    }
+    let _ = place;
+    Ok(())
+}
+
+/// The devices that a sandbox has, by number: no node of the host's is ever opened.
+fn open_device(cx: &Cx<'_>, place: &Place, attributes: Attributes) -> Result<Arc<dyn File>> {
+    if let Some(device) = Device::of(attributes, place.clone()) {
+        return Ok(Arc::new(device));
+    }
+    if attributes.rdev == crate::vfs::attributes::device_number(5, 0) {
+        return cx.process()?.terminal.clone().ok_or(Errno::ENXIO);
+    }
+    Err(Errno::ENXIO)
+}
+
+/// Makes a description of the file, and a descriptor of that.
+pub fn finish(cx: &mut Cx<'_>, file: Arc<dyn File>, flags: Flags) -> SysResult {
+    let kept = if flags.has(libc::O_PATH) {
+        flags.0 & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW).cast_unsigned()
+    } else {
+        (flags.0 & KEPT) | LARGEFILE
+    };
+    let description = Description::new(file, kept);
+    value(cx.add_description(description, flags.has(libc::O_CLOEXEC))?)
+}

@@ -1,0 +1,215 @@
+//! The table of system calls: one row each, from which dispatch, tracing and docs/compat/syscalls.md come.
+
+use casemate_platform::notify::Call;
+
+use super::arguments::{Flags, FromRegister};
+use super::{Cx, Outcome, SysResult};
+use crate::errno::Errno;
+use crate::memory::Address;
+
+/// How complete a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Support {
+    Full,
+    /// What is missing.
+    Partial(&'static str),
+}
+use Support::{Full, Partial};
+
+/// A row, for those who list it.
+#[derive(Debug)]
+pub struct Row {
+    pub nr: i32,
+    pub name: &'static str,
+    pub family: &'static str,
+    pub support: Support,
+    show: fn(&[u64; 6]) -> String,
+}
+
+/// The argument registers, taken one by one.
+struct Registers {
+    values: [u64; 6],
+    next: usize,
+}
+
+impl Registers {
+    fn new(values: [u64; 6]) -> Self {
+        Self { values, next: 0 }
+    }
+
+    fn next(&mut self) -> u64 {
+        let value = self.values.get(self.next).copied().unwrap_or(0);
+        self.next += 1;
+        value
+    }
+
+    fn take<T: FromRegister>(&mut self) -> T {
+        T::from_register(self.next())
+    }
+
+    fn show<T: FromRegister>(&mut self) -> String {
+        T::show(self.next())
+    }
+
+    /// Passes a result on; uses the registers of a call that has no arguments.
+    fn end<T>(&mut self, result: T) -> T {
+        self.next = self.values.len();
+        result
+    }
+}
+
+macro_rules! syscalls {
+    ($($nr:literal $name:ident($($argument:ident: $type:ty),*) => $family:ident, $support:expr;)*) => {
+        pub const ROWS: &[Row] = &[$(Row {
+            nr: $nr,
+            name: stringify!($name),
+            family: stringify!($family),
+            support: $support,
+            show: |registers| {
+                let mut registers = Registers::new(*registers);
+                let shown: Vec<String> = vec![$(format!("{}: {}", stringify!($argument), registers.show::<$type>())),*];
+                registers.end(shown.join(", "))
+            },
+        }),*];
+
+        /// Handles a call by its row; `ENOSYS` and a count if there is none.
+        pub fn dispatch(cx: &mut Cx<'_>) -> SysResult {
+            let mut registers = Registers::new(cx.call.args);
+            match cx.call.nr {
+                $($nr => {
+                    $(let $argument: $type = registers.take();)*
+                    registers.end(super::$family::$name(cx, $($argument),*))
+                })*
+                number => {
+                    *cx.kernel.unimplemented.entry(number).or_default() += 1;
+                    Err(Errno::ENOSYS)
+                }
+            }
+        }
+    };
+}
+
+syscalls! {
+    0 read(fd: i32, buf: Address, count: usize) => read_write, Full;
+    1 write(fd: i32, buf: Address, count: usize) => read_write, Full;
+    2 open(path: Address, flags: Flags, mode: u32) => open, Full;
+    3 close(fd: i32) => descriptors, Full;
+    4 stat(path: Address, statbuf: Address) => stat, Full;
+    5 fstat(fd: i32, statbuf: Address) => stat, Full;
+    6 lstat(path: Address, statbuf: Address) => stat, Full;
+    7 poll(fds: Address, nfds: u32, timeout: i32) => poll, Full;
+    8 lseek(fd: i32, offset: i64, whence: i32) => read_write, Full;
+    9 mmap(addr: Address, len: u64, prot: Flags, flags: Flags, fd: i32, offset: u64) => memory_calls, Full;
+    13 rt_sigaction(signum: i32, act: Address, oldact: Address, size: usize) => signal, Full;
+    14 rt_sigprocmask(how: i32, set: Address, oldset: Address, size: usize) => signal, Full;
+    15 rt_sigreturn() => signal, Full;
+    16 ioctl(fd: i32, request: u32, argument: Address) => descriptors, Full;
+    17 pread64(fd: i32, buf: Address, count: usize, offset: i64) => read_write, Full;
+    18 pwrite64(fd: i32, buf: Address, count: usize, offset: i64) => read_write, Full;
+    19 readv(fd: i32, iov: Address, count: u64) => read_write, Full;
+    20 writev(fd: i32, iov: Address, count: u64) => read_write, Full;
+    21 access(path: Address, mode: u32) => stat, Full;
+    22 pipe(fds: Address) => descriptors, Full;
+    26 msync(addr: Address, len: u64, flags: Flags) => memory_calls, Full;
+    28 madvise(addr: Address, len: u64, advice: i32) => memory_calls, Full;
+    32 dup(fd: i32) => descriptors, Full;
+    33 dup2(from: i32, to: i32) => descriptors, Full;
+    34 pause() => signal, Full;
+    35 nanosleep(request: Address, remaining: Address) => time, Full;
+    39 getpid() => identity, Full;
+    56 clone(flags: u64, stack: Address, parent_tid: Address, child_tid: Address, tls: Address) => clone, Partial("no namespaces, no CLONE_PIDFD");
+    57 fork() => clone, Full;
+    58 vfork() => clone, Full;
+    59 execve(path: Address, argv: Address, envp: Address) => exec, Full;
+    60 exit(status: i32) => process, Full;
+    61 wait4(pid: i32, status: Address, options: Flags, rusage: Address) => process, Full;
+    62 kill(pid: i32, signal: i32) => signal, Full;
+    63 uname(name: Address) => system, Full;
+    72 fcntl(fd: i32, command: i32, argument: u64) => descriptors, Partial("locks are kept but not yet checked");
+    79 getcwd(buf: Address, size: usize) => directories, Full;
+    80 chdir(path: Address) => directories, Full;
+    81 fchdir(fd: i32) => directories, Full;
+    82 rename(from: Address, to: Address) => directories, Full;
+    83 mkdir(path: Address, mode: u32) => directories, Full;
+    84 rmdir(path: Address) => directories, Full;
+    85 creat(path: Address, mode: u32) => open, Full;
+    86 link(from: Address, to: Address) => directories, Full;
+    87 unlink(path: Address) => directories, Full;
+    88 symlink(target: Address, path: Address) => directories, Full;
+    89 readlink(path: Address, buf: Address, size: usize) => stat, Full;
+    95 umask(mask: u32) => system, Full;
+    102 getuid() => identity, Full;
+    104 getgid() => identity, Full;
+    107 geteuid() => identity, Full;
+    108 getegid() => identity, Full;
+    109 setpgid(pid: i32, group: i32) => jobs, Full;
+    110 getppid() => identity, Full;
+    111 getpgrp() => jobs, Full;
+    112 setsid() => jobs, Full;
+    121 getpgid(pid: i32) => jobs, Full;
+    124 getsid(pid: i32) => jobs, Full;
+    127 rt_sigpending(set: Address, size: usize) => signal, Full;
+    128 rt_sigtimedwait(set: Address, info: Address, timeout: Address, size: usize) => signal, Full;
+    130 rt_sigsuspend(mask: Address, size: usize) => signal, Full;
+    131 sigaltstack(stack: Address, old: Address) => signal, Full;
+    157 prctl(option: i32, a: u64, b: u64, c: u64, d: u64) => system, Partial("names, death signals, subreaper, dumpable, no_new_privs");
+    158 arch_prctl(code: i32, address: u64) => system, Full;
+    186 gettid() => identity, Full;
+    200 tkill(tid: i32, signal: i32) => signal, Full;
+    202 futex(address: Address, operation: i32, value: u32, timeout: Address, address2: Address, value3: u32) => memory_calls, Full;
+    217 getdents64(fd: i32, buf: Address, size: usize) => directories, Full;
+    218 set_tid_address(address: Address) => system, Full;
+    230 clock_nanosleep(clock: i32, flags: Flags, request: Address, remaining: Address) => time, Full;
+    231 exit_group(status: i32) => process, Full;
+    234 tgkill(pid: i32, tid: i32, signal: i32) => signal, Full;
+    247 waitid(kind: i32, id: i32, info: Address, options: Flags, rusage: Address) => process, Full;
+    257 openat(directory: i32, path: Address, flags: Flags, mode: u32) => open, Full;
+    258 mkdirat(directory: i32, path: Address, mode: u32) => directories, Full;
+    262 newfstatat(directory: i32, path: Address, statbuf: Address, flags: Flags) => stat, Full;
+    263 unlinkat(directory: i32, path: Address, flags: Flags) => directories, Full;
+    264 renameat(from_directory: i32, from: Address, to_directory: i32, to: Address) => directories, Full;
+    265 linkat(from_directory: i32, from: Address, to_directory: i32, to: Address, flags: Flags) => directories, Full;
+    266 symlinkat(target: Address, directory: i32, path: Address) => directories, Full;
+    267 readlinkat(directory: i32, path: Address, buf: Address, size: usize) => stat, Full;
+    269 faccessat(directory: i32, path: Address, mode: u32) => stat, Full;
+    270 pselect6(nfds: i32, read: Address, write: Address, except: Address, timeout: Address, mask: Address) => poll, Full;
+    271 ppoll(fds: Address, nfds: u32, timeout: Address, mask: Address, size: usize) => poll, Full;
+    273 set_robust_list(head: Address, len: usize) => system, Full;
+    292 dup3(from: i32, to: i32, flags: Flags) => descriptors, Full;
+    293 pipe2(fds: Address, flags: Flags) => descriptors, Full;
+    295 preadv(fd: i32, iov: Address, count: u64, offset: i64) => read_write, Full;
+    296 pwritev(fd: i32, iov: Address, count: u64, offset: i64) => read_write, Full;
+    302 prlimit64(pid: i32, resource: u32, new: Address, old: Address) => system, Full;
+    316 renameat2(from_directory: i32, from: Address, to_directory: i32, to: Address, flags: Flags) => directories, Full;
+    318 getrandom(buf: Address, count: usize, flags: Flags) => system, Full;
+    322 execveat(directory: i32, path: Address, argv: Address, envp: Address, flags: Flags) => exec, Full;
+    332 statx(directory: i32, path: Address, flags: Flags, mask: u32, statxbuf: Address) => stat, Full;
+    334 rseq(area: Address, len: u32, flags: Flags, signature: u32) => system, Full;
+    437 openat2(directory: i32, path: Address, how: Address, size: usize) => open, Partial("RESOLVE_NO_XDEV is refused");
+    439 faccessat2(directory: i32, path: Address, mode: u32, flags: Flags) => stat, Full;
+}
+
+fn row(nr: i32) -> Option<&'static Row> {
+    ROWS.iter().find(|row| row.nr == nr)
+}
+
+/// The call's name, or its number.
+#[must_use]
+pub fn name(nr: i32) -> String {
+    row(nr).map_or_else(|| format!("syscall_{nr}"), |row| row.name.to_owned())
+}
+
+/// One line for a handled call.
+#[expect(clippy::print_stderr, reason = "what --strace asks for")]
+pub fn trace(call: &Call, outcome: &SysResult) {
+    let arguments =
+        row(call.nr).map_or_else(|| format!("{:x?}", call.args), |row| (row.show)(&call.args));
+    let result = match outcome {
+        Ok(Outcome::Value(value)) => value.to_string(),
+        Ok(Outcome::Native) => "(host)".to_owned(),
+        Ok(Outcome::Blocked) => "...".to_owned(),
+        Ok(Outcome::Gone) => "(ended)".to_owned(),
+        Err(Errno(number)) => format!("-1 {}", std::io::Error::from_raw_os_error(*number)),
+    };
+    eprintln!("[{}] {}({arguments}) = {result}", call.tid, name(call.nr));
+}

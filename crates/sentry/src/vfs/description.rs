@@ -1,0 +1,69 @@
+//! Open file descriptions: what several descriptors, and processes, can share. open(2), "Open file descriptions".
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::file::File;
+
+#[derive(Debug)]
+pub struct Description {
+    pub file: Arc<dyn File>,
+    flags: AtomicU32,
+    position: Mutex<u64>,
+    /// F_SETOWN's process (positive) or group (negative), and F_SETSIG's signal.
+    pub owner: Mutex<(i32, i32)>,
+}
+
+/// The status flags that F_SETFL may change.
+const CHANGEABLE: u32 =
+    (libc::O_APPEND | libc::O_NONBLOCK | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME)
+        .cast_unsigned();
+
+impl Description {
+    #[must_use]
+    pub fn new(file: Arc<dyn File>, flags: u32) -> Arc<Self> {
+        Arc::new(Self {
+            file,
+            flags: AtomicU32::new(flags),
+            position: Mutex::new(0),
+            owner: Mutex::new((0, 0)),
+        })
+    }
+
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    pub fn change_flags(&self, flags: u32) {
+        let kept = self.flags() & !CHANGEABLE;
+        self.flags
+            .store(kept | (flags & CHANGEABLE), Ordering::Relaxed);
+    }
+
+    pub fn position(&self) -> MutexGuard<'_, u64> {
+        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags() & libc::O_NONBLOCK.cast_unsigned() != 0
+    }
+
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        self.flags() & libc::O_PATH.cast_unsigned() != 0
+    }
+
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        !self.is_path()
+            && self.flags() & libc::O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned()
+    }
+
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        !self.is_path()
+            && self.flags() & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned()
+    }
+}

@@ -1,0 +1,148 @@
+//! A process's descriptors.
+
+use std::sync::Arc;
+
+use super::description::Description;
+use crate::errno::{Errno, Result};
+
+#[derive(Debug, Clone)]
+struct Slot {
+    description: Arc<Description>,
+    close_on_exec: bool,
+}
+
+/// Descriptors by number. Numbers are program-visible; the lowest free one is always given (open(2)).
+#[derive(Debug, Clone, Default)]
+pub struct FdTable {
+    slots: Vec<Option<Slot>>,
+    /// What the host's table of the process holds at a number, since it was mapped from there: the description's address.
+    given: std::collections::BTreeMap<i32, usize>,
+}
+
+impl FdTable {
+    pub fn get(&self, fd: i32) -> Result<Arc<Description>> {
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.slots.get(index));
+        match slot {
+            Some(Some(slot)) => Ok(slot.description.clone()),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Puts a description at the lowest free number from `lowest` on. `EMFILE` at the limit.
+    pub fn add(
+        &mut self,
+        description: Arc<Description>,
+        close_on_exec: bool,
+        lowest: i32,
+        limit: u64,
+    ) -> Result<i32> {
+        let lowest = usize::try_from(lowest).map_err(|_| Errno::EINVAL)?;
+        let free = (lowest..self.slots.len()).find(|index| self.slots[*index].is_none());
+        let index = free.unwrap_or_else(|| self.slots.len().max(lowest));
+        if index as u64 >= limit {
+            return Err(Errno::EMFILE);
+        }
+        self.put(
+            index,
+            Slot {
+                description,
+                close_on_exec,
+            },
+        );
+        i32::try_from(index).map_err(|_| Errno::EMFILE)
+    }
+
+    /// Puts a description at this very number; what was there comes back.
+    pub fn replace(
+        &mut self,
+        fd: i32,
+        description: Arc<Description>,
+        close_on_exec: bool,
+        limit: u64,
+    ) -> Result<Option<Arc<Description>>> {
+        let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+        if index as u64 >= limit {
+            return Err(Errno::EBADF);
+        }
+        let old = self.slots.get_mut(index).and_then(Option::take);
+        self.put(
+            index,
+            Slot {
+                description,
+                close_on_exec,
+            },
+        );
+        Ok(old.map(|slot| slot.description))
+    }
+
+    fn put(&mut self, index: usize, slot: Slot) {
+        if index >= self.slots.len() {
+            self.slots.resize(index + 1, None);
+        }
+        self.slots[index] = Some(slot);
+    }
+
+    pub fn remove(&mut self, fd: i32) -> Result<Arc<Description>> {
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.slots.get_mut(index))
+            .and_then(Option::take);
+        slot.map(|slot| slot.description).ok_or(Errno::EBADF)
+    }
+
+    pub fn close_on_exec(&self, fd: i32) -> Result<bool> {
+        self.get(fd)?;
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.slots[index].as_ref());
+        Ok(slot.is_some_and(|slot| slot.close_on_exec))
+    }
+
+    pub fn set_close_on_exec(&mut self, fd: i32, value: bool) -> Result<()> {
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.slots.get_mut(index))
+            .and_then(Option::as_mut);
+        slot.ok_or(Errno::EBADF)?.close_on_exec = value;
+        Ok(())
+    }
+
+    /// At execve: closes what is marked so, and forgets what the host's table held (those descriptors are close-on-exec too).
+    pub fn exec(&mut self) -> Vec<Arc<Description>> {
+        self.given.clear();
+        let mut closed = Vec::new();
+        for slot in &mut self.slots {
+            if slot.as_ref().is_some_and(|slot| slot.close_on_exec) {
+                closed.extend(slot.take().map(|slot| slot.description));
+            }
+        }
+        closed
+    }
+
+    /// The numbers in use, ascending.
+    pub fn numbers(&self) -> Vec<i32> {
+        let used = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.is_some());
+        used.filter_map(|(index, _)| i32::try_from(index).ok())
+            .collect()
+    }
+
+    pub fn clear(&mut self) -> Vec<Arc<Description>> {
+        self.slots
+            .drain(..)
+            .flatten()
+            .map(|slot| slot.description)
+            .collect()
+    }
+
+    /// Remembers that the host's table holds this description at `fd`; false if it did already.
+    pub fn note_given(&mut self, fd: i32, description: &Arc<Description>) -> bool {
+        let address = Arc::as_ptr(description).addr();
+        self.given.insert(fd, address) != Some(address)
+    }
+}

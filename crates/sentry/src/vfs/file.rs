@@ -1,0 +1,122 @@
+//! What every kind of open file offers. The defaults are Linux's own: what a file's operations lack.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::os::fd::BorrowedFd;
+
+use super::attributes::Attributes;
+use super::description::Description;
+use super::place::Place;
+use crate::errno::{Errno, Result};
+use crate::kernel::wake::WaitQueue;
+use crate::memory::{Address, Buffer};
+use crate::syscalls::Cx;
+
+pub const POLLIN: u32 = 0x1;
+pub const POLLPRI: u32 = 0x2;
+pub const POLLOUT: u32 = 0x4;
+pub const POLLERR: u32 = 0x8;
+pub const POLLHUP: u32 = 0x10;
+pub const POLLRDNORM: u32 = 0x40;
+pub const POLLWRNORM: u32 = 0x100;
+pub const POLLRDHUP: u32 = 0x2000;
+pub const READABLE: u32 = POLLIN | POLLRDNORM;
+pub const WRITABLE: u32 = POLLOUT | POLLWRNORM;
+
+/// One directory entry, as getdents64(2) tells it.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub ino: u64,
+    /// Where a later read continues behind it.
+    pub next: i64,
+    pub kind: u8,
+    pub name: Vec<u8>,
+}
+
+pub trait File: Send + Sync + Debug {
+    fn as_any(&self) -> &dyn Any;
+
+    /// Reads to the program; 0 is the end. `EAGAIN`: nothing there yet, wait on `queue`. `at`: a position of its own (pread), else the description's.
+    fn read(
+        &self,
+        _description: &Description,
+        _to: &mut Buffer,
+        _at: Option<u64>,
+    ) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes from the program. `EAGAIN`: no room yet. `EPIPE` raises SIGPIPE in the caller.
+    fn write(
+        &self,
+        _description: &Description,
+        _from: &mut Buffer,
+        _at: Option<u64>,
+    ) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// What is possible now, in poll(2)'s bits.
+    fn poll(&self) -> u32 {
+        READABLE | WRITABLE
+    }
+
+    /// Woken when `poll` may have changed. `None`: never changes.
+    fn queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    fn attributes(&self) -> Result<Attributes>;
+
+    fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
+        Err(Errno::ESPIPE)
+    }
+
+    fn ioctl(
+        &self,
+        _cx: &mut Cx<'_>,
+        _description: &Description,
+        _request: u32,
+        _argument: Address,
+    ) -> Result<i64> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// The host's descriptor behind it, for what is done on that: mapping, truncating, syncing, attributes.
+    fn host(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// The place in the tree that it was opened at, if it has one.
+    fn place(&self) -> Option<&Place> {
+        None
+    }
+
+    /// Directory entries from the description's position on, as many as fit `room` bytes of getdents64's layout.
+    fn entries(
+        &self,
+        _cx: &mut Cx<'_>,
+        _description: &Description,
+        _room: usize,
+    ) -> Result<Vec<Entry>> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// How /proc/PID/fd names it, where it has no place.
+    fn name(&self) -> Vec<u8> {
+        b"anon_inode:[file]".to_vec()
+    }
+
+    /// Whether read and write at a position are refused (pipes, sockets, terminals).
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    /// Called when status flags change (O_NONBLOCK, O_APPEND), for files that keep them elsewhere too.
+    fn set_flags(&self, _flags: u32) -> Result<()> {
+        Ok(())
+    }
+
+    /// A descriptor of the program for it was closed (close(2) of this one, not necessarily the last).
+    fn flushed(&self, _pid: i32) {}
+}

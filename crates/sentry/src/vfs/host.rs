@@ -1,0 +1,226 @@
+//! Regular files and directories of the host's tree.
+
+use std::any::Any;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, RawDir, SeekFrom, StatxFlags};
+use rustix::io::ReadWriteFlags;
+
+use super::attributes::Attributes;
+use super::description::Description;
+use super::file::{Entry, File};
+use super::place::Place;
+use crate::errno::{Errno, Result};
+use crate::memory::Buffer;
+use crate::syscalls::Cx;
+
+/// Bytes that one transfer moves through the sentry at a time.
+const CHUNK: usize = 256 << 10;
+
+#[derive(Debug)]
+pub struct HostFile {
+    fd: OwnedFd,
+    place: Option<Place>,
+    is_directory: bool,
+}
+
+impl HostFile {
+    #[must_use]
+    pub fn new(fd: OwnedFd, place: Option<Place>, is_directory: bool) -> Self {
+        Self {
+            fd,
+            place,
+            is_directory,
+        }
+    }
+}
+
+fn append(description: &Description) -> bool {
+    description.flags() & libc::O_APPEND.cast_unsigned() != 0
+}
+
+impl File for HostFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
+        if self.is_directory {
+            return Err(Errno::EISDIR);
+        }
+        let mut position = description.position();
+        let start = at.unwrap_or(*position);
+        let mut chunk = vec![0; to.remaining().min(CHUNK)];
+        let mut done = 0;
+        while to.remaining() > 0 {
+            let len = to.remaining().min(chunk.len());
+            let count = rustix::io::pread(&self.fd, &mut chunk[..len], start + done as u64)?;
+            if count == 0 {
+                break;
+            }
+            let copied = match to.put(&chunk[..count]) {
+                Ok(copied) => copied,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            };
+            done += copied;
+            if copied < len {
+                break;
+            }
+        }
+        if at.is_none() {
+            *position = start + done as u64;
+        }
+        Ok(done)
+    }
+
+    fn write(
+        &self,
+        description: &Description,
+        from: &mut Buffer,
+        at: Option<u64>,
+    ) -> Result<usize> {
+        let mut position = description.position();
+        let start = at.unwrap_or(*position);
+        let mut done = 0;
+        while from.remaining() > 0 {
+            let bytes = match from.take_vec(CHUNK) {
+                Ok(bytes) => bytes,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            };
+            let offset = start + done as u64;
+            let written = if append(description) {
+                let iov = [rustix::io::IoSlice::new(&bytes)];
+                rustix::io::pwritev2(&self.fd, &iov, offset, ReadWriteFlags::APPEND)
+            } else {
+                rustix::io::pwrite(&self.fd, &bytes, offset)
+            };
+            match written {
+                Ok(count) => {
+                    done += count;
+                    if count < bytes.len() {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error.into()),
+                Err(_) => break,
+            }
+        }
+        if at.is_none() {
+            *position = if append(description) {
+                rustix::fs::seek(&self.fd, SeekFrom::End(0))?
+            } else {
+                start + done as u64
+            };
+        }
+        Ok(done)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+        Ok(Attributes::from_host(&rustix::fs::statx(
+            &self.fd,
+            "",
+            AtFlags::EMPTY_PATH,
+            wanted,
+        )?))
+    }
+
+    fn seek(&self, description: &Description, offset: i64, whence: i32) -> Result<u64> {
+        let mut position = description.position();
+        let new = if self.is_directory {
+            seek_host(&self.fd, offset, whence)?
+        } else {
+            match whence {
+                libc::SEEK_SET => offset,
+                libc::SEEK_CUR => offset
+                    .checked_add_unsigned(*position)
+                    .ok_or(Errno::EOVERFLOW)?,
+                _ => {
+                    return seek_host(&self.fd, offset, whence).map(|new| {
+                        *position = new.cast_unsigned();
+                        *position
+                    });
+                }
+            }
+        };
+        *position = u64::try_from(new).map_err(|_| Errno::EINVAL)?;
+        Ok(*position)
+    }
+
+    fn host(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    fn entries(
+        &self,
+        _cx: &mut Cx<'_>,
+        description: &Description,
+        room: usize,
+    ) -> Result<Vec<Entry>> {
+        if !self.is_directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let mut buffer = vec![MaybeUninit::uninit(); room.clamp(512, 64 << 10)];
+        let mut position = description.position();
+        let mut reader = RawDir::new(&self.fd, &mut buffer);
+        let mut entries = Vec::new();
+        while let Some(entry) = reader.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if entries.is_empty() => return Err(error.into()),
+                Err(_) => break,
+            };
+            entries.push(Entry {
+                ino: entry.ino(),
+                next: entry.next_entry_cookie().cast_signed(),
+                kind: kind_of(entry.file_type()),
+                name: entry.file_name().to_bytes().to_vec(),
+            });
+            if reader.is_buffer_empty() {
+                break;
+            }
+        }
+        *position = entries
+            .last()
+            .map_or(*position, |last| last.next.cast_unsigned());
+        Ok(entries)
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+}
+
+fn seek_host(fd: &OwnedFd, offset: i64, whence: i32) -> Result<i64> {
+    let start = || u64::try_from(offset).map_err(|_| Errno::EINVAL);
+    let target = match whence {
+        libc::SEEK_SET => SeekFrom::Start(start()?),
+        libc::SEEK_CUR => SeekFrom::Current(offset),
+        libc::SEEK_END => SeekFrom::End(offset),
+        libc::SEEK_DATA => SeekFrom::Data(u64::try_from(offset).map_err(|_| Errno::ENXIO)?),
+        libc::SEEK_HOLE => SeekFrom::Hole(u64::try_from(offset).map_err(|_| Errno::ENXIO)?),
+        _ => return Err(Errno::EINVAL),
+    };
+    Ok(rustix::fs::seek(fd, target)?.cast_signed())
+}
+
+fn kind_of(kind: rustix::fs::FileType) -> u8 {
+    use rustix::fs::FileType;
+    match kind {
+        FileType::RegularFile => libc::DT_REG,
+        FileType::Directory => libc::DT_DIR,
+        FileType::Symlink => libc::DT_LNK,
+        FileType::Fifo => libc::DT_FIFO,
+        FileType::Socket => libc::DT_SOCK,
+        FileType::CharacterDevice => libc::DT_CHR,
+        FileType::BlockDevice => libc::DT_BLK,
+        FileType::Unknown => libc::DT_UNKNOWN,
+    }
+}

@@ -1,0 +1,19 @@
+//! Files: places in the tree, open file descriptions, and one file or folder per kind of file.
+//!
+//! The tree of regular files is the host's: the sentry stands in a mount namespace that `init` built from the plan, so binds, overlays, tmpfs, read-only and
+//! masked paths are the host's own, and walking it one component at a time can reach nothing else. What programs must not see of the host there
+//! (proc, sysfs, devpts, mqueue) is known by its file system's magic number and answered by the sentry's own trees.
+
+pub mod attributes;
+pub mod by_path;
+pub mod context;
+pub mod description;
+pub mod device;
+pub mod fd_table;
+pub mod file;
+pub mod host;
+pub mod pipe;
+pub mod place;
+pub mod proc;
+pub mod stream;
+pub mod walk;

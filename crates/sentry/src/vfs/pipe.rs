@@ -1,0 +1,251 @@
+//! Pipes and FIFOs. pipe(7).
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::attributes::Attributes;
+use super::description::Description;
+use super::file::{File, POLLERR, POLLHUP, READABLE, WRITABLE};
+use super::place::Place;
+use crate::errno::{Errno, Result};
+use crate::kernel::wake::WaitQueue;
+use crate::memory::{Address, Buffer};
+use crate::syscalls::Cx;
+
+/// Bytes that a pipe holds unless F_SETPIPE_SZ says otherwise.
+pub const DEFAULT_CAPACITY: usize = 64 << 10;
+/// The largest write that is never split. limits.h PIPE_BUF.
+const PIPE_BUF: usize = 4096;
+const FIONREAD: u32 = 0x541B;
+
+#[derive(Debug)]
+struct State {
+    bytes: VecDeque<u8>,
+    capacity: usize,
+    readers: u32,
+    writers: u32,
+    /// How often an end was ever opened: a FIFO's open waits for the other side's next.
+    reader_opens: u64,
+    writer_opens: u64,
+}
+
+#[derive(Debug)]
+pub struct Pipe {
+    state: Mutex<State>,
+    /// One queue for both sides: who is woken looks again.
+    queue: WaitQueue,
+    attributes: Attributes,
+}
+
+impl Pipe {
+    #[must_use]
+    pub fn new(attributes: Attributes) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                bytes: VecDeque::new(),
+                capacity: DEFAULT_CAPACITY,
+                readers: 0,
+                writers: 0,
+                reader_opens: 0,
+                writer_opens: 0,
+            }),
+            queue: WaitQueue::default(),
+            attributes,
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.lock().capacity
+    }
+
+    /// F_SETPIPE_SZ: a power of two of whole pages. `EBUSY` it holds more already.
+    pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
+        let capacity = bytes
+            .max(4096)
+            .checked_next_power_of_two()
+            .ok_or(Errno::EINVAL)?;
+        if capacity > 1 << 20 {
+            return Err(Errno::EPERM);
+        }
+        let mut state = self.lock();
+        if state.bytes.len() > capacity {
+            return Err(Errno::EBUSY);
+        }
+        state.capacity = capacity;
+        Ok(capacity)
+    }
+
+    #[must_use]
+    pub fn counts(&self) -> (u32, u32, u64, u64) {
+        let state = self.lock();
+        (
+            state.readers,
+            state.writers,
+            state.reader_opens,
+            state.writer_opens,
+        )
+    }
+}
+
+/// One end, or for a FIFO opened O_RDWR both.
+#[derive(Debug)]
+pub struct PipeEnd {
+    pub pipe: Arc<Pipe>,
+    reads: bool,
+    writes: bool,
+    place: Option<Place>,
+}
+
+impl PipeEnd {
+    #[must_use]
+    pub fn new(pipe: Arc<Pipe>, reads: bool, writes: bool, place: Option<Place>) -> Self {
+        let mut state = pipe.lock();
+        state.readers += u32::from(reads);
+        state.writers += u32::from(writes);
+        state.reader_opens += u64::from(reads);
+        state.writer_opens += u64::from(writes);
+        drop(state);
+        pipe.queue.wake();
+        Self {
+            pipe,
+            reads,
+            writes,
+            place,
+        }
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        let mut state = self.pipe.lock();
+        state.readers -= u32::from(self.reads);
+        state.writers -= u32::from(self.writes);
+        drop(state);
+        self.pipe.queue.wake();
+    }
+}
+
+impl File for PipeEnd {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
+        let mut state = self.pipe.lock();
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        if state.bytes.is_empty() {
+            return if state.writers == 0 {
+                Ok(0)
+            } else {
+                Err(Errno::EAGAIN)
+            };
+        }
+        let mut done = 0;
+        while to.remaining() > 0 && !state.bytes.is_empty() {
+            let front = state.bytes.as_slices().0;
+            let len = front.len().min(to.remaining());
+            match to.put(&front[..len]) {
+                Ok(count) => {
+                    state.bytes.drain(..count);
+                    done += count;
+                    if count < len {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        drop(state);
+        self.pipe.queue.wake();
+        Ok(done)
+    }
+
+    fn write(
+        &self,
+        _description: &Description,
+        from: &mut Buffer,
+        _at: Option<u64>,
+    ) -> Result<usize> {
+        let mut state = self.pipe.lock();
+        if state.readers == 0 {
+            return Err(Errno::EPIPE);
+        }
+        let room = state.capacity - state.bytes.len().min(state.capacity);
+        if room == 0 || (from.remaining() <= PIPE_BUF && from.remaining() > room) {
+            return Err(Errno::EAGAIN);
+        }
+        let bytes = from.take_vec(room)?;
+        state.bytes.extend(&bytes);
+        drop(state);
+        self.pipe.queue.wake();
+        Ok(bytes.len())
+    }
+
+    fn poll(&self) -> u32 {
+        let state = self.pipe.lock();
+        let mut events = 0;
+        if self.reads {
+            if !state.bytes.is_empty() {
+                events |= READABLE;
+            }
+            if state.writers == 0 && state.writer_opens > 0 {
+                events |= POLLHUP;
+            }
+        }
+        if self.writes {
+            if state.readers == 0 {
+                events |= POLLERR;
+            }
+            if state.bytes.len() < state.capacity {
+                events |= WRITABLE;
+            }
+        }
+        events
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pipe.queue)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(self.pipe.attributes)
+    }
+
+    fn ioctl(
+        &self,
+        cx: &mut Cx<'_>,
+        _description: &Description,
+        request: u32,
+        argument: Address,
+    ) -> Result<i64> {
+        if request != FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        let len = self.pipe.lock().bytes.len();
+        cx.memory()
+            .write_i32(argument, i32::try_from(len).unwrap_or(i32::MAX))?;
+        Ok(0)
+    }
+
+    fn place(&self) -> Option<&Place> {
+        self.place.as_ref()
+    }
+
+    fn name(&self) -> Vec<u8> {
+        format!("pipe:[{}]", self.pipe.attributes.ino).into_bytes()
+    }
+}

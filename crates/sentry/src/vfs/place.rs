@@ -1,0 +1,56 @@
+//! A place in the tree: where a walk arrives, open or not.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, StatxFlags};
+
+use super::attributes::Attributes;
+use super::proc::ProcNode;
+use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
+
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// A file of the host's tree, held by an O_PATH descriptor.
+    Host(Arc<OwnedFd>),
+    /// A node of the sentry's own /proc.
+    Proc(ProcNode),
+}
+
+impl Place {
+    pub fn attributes(&self, kernel: &Kernel) -> Result<Attributes> {
+        match self {
+            Self::Host(fd) => {
+                let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
+                let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+                Ok(Attributes::from_host(&rustix::fs::statx(
+                    &**fd, "", flags, wanted,
+                )?))
+            }
+            Self::Proc(node) => node.attributes(kernel),
+        }
+    }
+
+    pub fn read_link(&self, kernel: &Kernel, tid: i32) -> Result<Vec<u8>> {
+        match self {
+            Self::Host(fd) => Ok(rustix::fs::readlinkat(&**fd, "", Vec::new())?.into_bytes()),
+            Self::Proc(node) => node.read_link(kernel, tid),
+        }
+    }
+
+    /// The absolute path, from the container's root; with " (deleted)" if it has been removed, as /proc tells it.
+    pub fn path(&self, kernel: &Kernel) -> Result<Vec<u8>> {
+        match self {
+            Self::Host(fd) => kernel.host_path(fd),
+            Self::Proc(node) => Ok(node.path()),
+        }
+    }
+
+    pub fn host(&self) -> Result<&Arc<OwnedFd>> {
+        match self {
+            Self::Host(fd) => Ok(fd),
+            Self::Proc(_) => Err(Errno::EPERM),
+        }
+    }
+}

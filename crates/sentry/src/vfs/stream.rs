@@ -1,0 +1,129 @@
+//! Streams of the host that the sandbox was given: its standard input, output and error.
+//!
+//! Their status flags are shared with whoever gave them, so they are never made non-blocking: a transfer asks for what is possible now (RWF_NOWAIT), or is
+//! only made when poll(2) says that it can be.
+
+use std::any::Any;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{AtFlags, StatxFlags};
+
+use super::attributes::Attributes;
+use super::description::Description;
+use super::file::{File, POLLHUP, READABLE, WRITABLE};
+use crate::errno::{Errno, Result};
+use crate::kernel::wake::WaitQueue;
+use crate::memory::Buffer;
+use crate::watcher::HasQueue;
+
+const CHUNK: usize = 64 << 10;
+/// What a pipe or terminal that poll calls writable takes for certain.
+const CERTAIN_WRITE: usize = 4096;
+
+#[derive(Debug)]
+pub struct HostStream {
+    fd: OwnedFd,
+    queue: WaitQueue,
+}
+
+impl HostStream {
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            queue: WaitQueue::default(),
+        }
+    }
+
+    fn ready(&self, wanted: PollFlags) -> bool {
+        let mut polled = [PollFd::new(&self.fd, wanted)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
+    }
+}
+
+impl HasQueue for HostStream {
+    fn wait_queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+}
+
+impl File for HostStream {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
+        if to.remaining() == 0 {
+            return Ok(0);
+        }
+        if !self.ready(PollFlags::IN) {
+            return Err(Errno::EAGAIN);
+        }
+        let mut bytes = vec![0; to.remaining().min(CHUNK)];
+        let count = rustix::io::read(&self.fd, &mut bytes)?;
+        to.put(&bytes[..count])
+    }
+
+    fn write(
+        &self,
+        _description: &Description,
+        from: &mut Buffer,
+        _at: Option<u64>,
+    ) -> Result<usize> {
+        if !self.ready(PollFlags::OUT) {
+            return Err(Errno::EAGAIN);
+        }
+        let bytes = from.take_vec(CERTAIN_WRITE)?;
+        Ok(rustix::io::write(&self.fd, &bytes)?)
+    }
+
+    fn poll(&self) -> u32 {
+        let mut polled = [PollFd::new(&self.fd, PollFlags::IN | PollFlags::OUT)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        if rustix::event::poll(&mut polled, Some(&now)).is_err() {
+            return READABLE | WRITABLE;
+        }
+        let events = polled[0].revents();
+        let mut result = u32::from(events.bits());
+        if events.contains(PollFlags::IN) {
+            result |= READABLE;
+        }
+        if events.contains(PollFlags::OUT) {
+            result |= WRITABLE;
+        }
+        if events.contains(PollFlags::HUP) {
+            result |= POLLHUP;
+        }
+        result
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.queue)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+        Ok(Attributes::from_host(&rustix::fs::statx(
+            &self.fd,
+            "",
+            AtFlags::EMPTY_PATH,
+            wanted,
+        )?))
+    }
+
+    fn host(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
+    fn name(&self) -> Vec<u8> {
+        b"pipe:[1]".to_vec()
+    }
+}

@@ -1,0 +1,253 @@
+//! Walking a path. Each component is looked up in the directory that the walk has reached, by descriptor; symbolic links are read and walked here, never by
+//! the host, so a link that changes under the walk can only lead where the program could have gone anyway. path_resolution(7).
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use super::place::Place;
+use super::proc::ProcNode;
+use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
+use crate::kernel::credentials::{Credentials, MAY_EXEC};
+use crate::vfs::context::FsContext;
+
+/// Linux: MAXSYMLINKS.
+const MAX_LINKS: u32 = 40;
+const NAME_MAX: usize = 255;
+const PROC_MAGIC: i64 = 0x9FA0;
+const BY_NAME: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// What a walk needs to know of who walks.
+#[derive(Debug)]
+pub struct Walker<'k> {
+    pub kernel: &'k Kernel,
+    /// The walking thread, for /proc/self.
+    pub tid: i32,
+    pub credentials: &'k Credentials,
+    pub context: &'k FsContext,
+}
+
+/// A directory, and a name in it that may or may not exist.
+#[derive(Debug)]
+pub struct Parent {
+    pub directory: Place,
+    pub name: Vec<u8>,
+    /// The path ended in a slash: it must be a directory.
+    pub wants_directory: bool,
+}
+
+impl Walker<'_> {
+    /// Where `path` leads from `start`; the last component's link is followed if `follow`.
+    pub fn resolve(&self, start: &Place, path: &[u8], follow: bool) -> Result<Place> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        if let Some(place) = self.resolve_by_host(start, path, follow) {
+            return place;
+        }
+        self.walk(start, path, follow)
+    }
+
+    /// The directory of `path`'s last component, and that component. `.`, `..` and `/` have no such name: `EINVAL` or what `error` says is the caller's.
+    pub fn resolve_parent(&self, start: &Place, path: &[u8]) -> Result<Parent> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        let end = path
+            .iter()
+            .rposition(|byte| *byte != b'/')
+            .map_or(0, |last| last + 1);
+        let trimmed = &path[..end];
+        let cut = trimmed
+            .iter()
+            .rposition(|byte| *byte == b'/')
+            .map_or(0, |slash| slash + 1);
+        let name = trimmed[cut..].to_vec();
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let directory = if cut == 0 {
+            start.clone()
+        } else {
+            self.resolve(start, &trimmed[..cut], true)?
+        };
+        let directory = if trimmed.is_empty() {
+            self.context.root.clone()
+        } else {
+            directory
+        };
+        let attributes = directory.attributes(self.kernel)?;
+        if !attributes.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        self.may_search(&directory)?;
+        Ok(Parent {
+            directory,
+            name,
+            wants_directory: end < path.len(),
+        })
+    }
+
+    /// The whole path in one call of the host, where that is the same: no link on the way, no other mount, and nobody who could be refused.
+    fn resolve_by_host(&self, start: &Place, path: &[u8], follow: bool) -> Option<Result<Place>> {
+        if !self.kernel.trusts_host_permissions(self.credentials) {
+            return None;
+        }
+        let (base, rest) = match path.strip_prefix(b"/") {
+            Some(_) => {
+                let first = path.iter().position(|byte| *byte != b'/')?;
+                (&self.context.root, &path[first..])
+            }
+            None => (start, path),
+        };
+        let Place::Host(base) = base else { return None };
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV | ResolveFlags::BENEATH;
+        let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match rustix::fs::openat2(&**base, rest, flags, Mode::empty(), resolve) {
+            Ok(fd) => {
+                // With O_PATH and O_NOFOLLOW a link at the end is opened itself, whatever RESOLVE_NO_SYMLINKS says.
+                let place = Place::Host(Arc::new(fd));
+                match place.attributes(self.kernel) {
+                    Ok(attributes)
+                        if attributes.is_symlink() && (follow || rest.ends_with(b"/")) =>
+                    {
+                        None
+                    }
+                    Ok(_) => Some(Ok(place)),
+                    Err(error) => Some(Err(error)),
+                }
+            }
+            Err(rustix::io::Errno::NOENT) => Some(Err(Errno::ENOENT)),
+            Err(_) => None,
+        }
+    }
+
+    fn walk(&self, start: &Place, path: &[u8], follow: bool) -> Result<Place> {
+        let mut here = if path.starts_with(b"/") {
+            self.context.root.clone()
+        } else {
+            start.clone()
+        };
+        let mut rest: VecDeque<Vec<u8>> = components(path).collect();
+        let mut wants_directory = path.ends_with(b"/");
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            self.may_search(&here)?;
+            let next = self.step(&here, &name)?;
+            let is_last = rest.is_empty();
+            if is_last && !follow && !wants_directory {
+                here = next;
+                break;
+            }
+            if !next.attributes(self.kernel)?.is_symlink() {
+                here = next;
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Errno::ELOOP);
+            }
+            // A link of /proc leads to the thing itself, which its text need not name (proc(5), "magic links").
+            if let Place::Proc(node) = &next
+                && let Some(target) = node.target(self.kernel, self.tid)?
+            {
+                here = target;
+                continue;
+            }
+            let target = next.read_link(self.kernel, self.tid)?;
+            if target.is_empty() {
+                return Err(Errno::ENOENT);
+            }
+            if target.starts_with(b"/") {
+                here = self.context.root.clone();
+            }
+            wants_directory |= is_last && target.ends_with(b"/");
+            for component in components(&target).collect::<Vec<_>>().into_iter().rev() {
+                rest.push_front(component);
+            }
+        }
+        if wants_directory && !here.attributes(self.kernel)?.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        Ok(here)
+    }
+
+    /// One name in one directory; `..` stops at the process's root.
+    pub fn step(&self, directory: &Place, name: &[u8]) -> Result<Place> {
+        match name {
+            b"." => return Ok(directory.clone()),
+            b".." => return self.parent_of(directory),
+            _ if name.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
+            _ => {}
+        }
+        match directory {
+            Place::Host(fd) => {
+                let child = rustix::fs::openat(&**fd, name, BY_NAME, Mode::empty())?;
+                self.enter(child)
+            }
+            Place::Proc(node) => node.lookup(self.kernel, self.tid, name).map(Place::Proc),
+        }
+    }
+
+    /// Replaces the host's proc by the sentry's own.
+    fn enter(&self, fd: OwnedFd) -> Result<Place> {
+        if self.kernel.is_foreign_mount(&fd) {
+            let kind = rustix::fs::fstatfs(&fd)?.f_type;
+            if kind == PROC_MAGIC {
+                return Ok(Place::Proc(ProcNode::Root));
+            }
+        }
+        Ok(Place::Host(Arc::new(fd)))
+    }
+
+    fn parent_of(&self, directory: &Place) -> Result<Place> {
+        if self.same(directory, &self.context.root)? {
+            return Ok(directory.clone());
+        }
+        match directory {
+            Place::Host(fd) => {
+                let parent = rustix::fs::openat(&**fd, "..", BY_NAME, Mode::empty())?;
+                Ok(Place::Host(Arc::new(parent)))
+            }
+            Place::Proc(node) => match node.parent() {
+                Some(parent) => Ok(Place::Proc(parent)),
+                None => Ok(self.context.root.clone()),
+            },
+        }
+    }
+
+    fn same(&self, one: &Place, other: &Place) -> Result<bool> {
+        let (Place::Host(a), Place::Host(b)) = (one, other) else {
+            return Ok(false);
+        };
+        if Arc::ptr_eq(a, b) {
+            return Ok(true);
+        }
+        let (a, b) = (one.attributes(self.kernel)?, other.attributes(self.kernel)?);
+        Ok((a.dev, a.ino, a.mount) == (b.dev, b.ino, b.mount))
+    }
+
+    fn may_search(&self, directory: &Place) -> Result<()> {
+        let attributes = directory.attributes(self.kernel)?;
+        if !attributes.is_directory() {
+            return Err(Errno::ENOTDIR);
+        }
+        if self
+            .credentials
+            .may(MAY_EXEC, attributes.mode, attributes.uid, attributes.gid)
+        {
+            Ok(())
+        } else {
+            Err(Errno::EACCES)
+        }
+    }
+}
+
+fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+    path.split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+        .map(<[u8]>::to_vec)
+}

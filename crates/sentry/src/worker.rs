@@ -1,0 +1,194 @@
+//! The threads that serve calls: receive one, handle it, answer, and run again what became ready meanwhile.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use casemate_platform::magic;
+use casemate_platform::notify::{Answer, Call, Listener};
+
+use crate::errno::Errno;
+use crate::kernel::deliver::Next;
+use crate::kernel::task::{Blocked, Restart};
+use crate::kernel::wake::take_ready;
+use crate::kernel::{Kernel, signals};
+use crate::syscalls::{Cx, Outcome, SysResult, table};
+
+/// The kernel, shared between the workers and the watcher.
+pub type SharedKernel = Arc<Mutex<Kernel>>;
+
+pub fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
+    kernel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Serves until no process is left, or the sandbox's first has ended.
+pub fn serve(kernel: &SharedKernel, listener: &Listener) {
+    while let Ok(Some(call)) = listener.receive() {
+        let mut kernel = lock(kernel);
+        handle(&mut kernel, call);
+        run_ready(&mut kernel);
+        if kernel.result.is_some() {
+            kernel.watcher.finish();
+        }
+    }
+}
+
+fn handle(kernel: &mut Kernel, call: Call) {
+    if call.tid == kernel.zygote {
+        return zygote_call(kernel, call);
+    }
+    if !kernel.tasks.contains_key(&call.tid) && !bind(kernel, &call) {
+        return;
+    }
+    if kernel
+        .tasks
+        .get(&call.tid)
+        .is_some_and(|task| task.embryo.is_some())
+    {
+        kernel.bind_child_of(call.tid);
+    }
+    // A call made again after the host interrupted it finds its old wait gone.
+    kernel.unblock(call.tid);
+    run(kernel, call, None);
+}
+
+/// The zygote's own code is trusted: it waits for work, forks, and its child executes the loader.
+fn zygote_call(kernel: &mut Kernel, call: Call) {
+    if call.nr != magic::ZYGOTE {
+        return kernel.answer(&call, Answer::Continue);
+    }
+    kernel.zygote_call = Some(call);
+    kernel.spawn_next();
+}
+
+fn bind(kernel: &mut Kernel, call: &Call) -> bool {
+    kernel.bind_spawned(call.tid) || kernel.bind_caller(call.tid)
+}
+
+/// Runs a call, for the first time or after it waited, and answers it. A panic is a report, and ends that program.
+fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(kernel, call, resumed)));
+    let outcome = outcome.unwrap_or_else(|_| {
+        report_panic(&call);
+        if let Ok(pid) = kernel.task(call.tid).map(|task| task.pid) {
+            kernel.terminate(pid, signals::SIGKILL);
+        }
+        Ok(Outcome::Gone)
+    });
+    if kernel.trace {
+        table::trace(&call, &outcome);
+    }
+    match outcome {
+        Ok(Outcome::Value(value)) => kernel.answer(&call, Answer::Value(value)),
+        Ok(Outcome::Native) => kernel.answer(&call, Answer::Continue),
+        Ok(Outcome::Blocked | Outcome::Gone) => {}
+        Err(Errno(number)) => kernel.answer(&call, Answer::Value(-i64::from(number))),
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a fault of the sentry's own, for whoever reads its log"
+)]
+fn report_panic(call: &Call) {
+    eprintln!(
+        "casemate-sentry: panic in {} {:#x?} of thread {}",
+        table::name(call.nr),
+        call.args,
+        call.tid
+    );
+}
+
+fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysResult {
+    match call.nr {
+        magic::LOADER => {
+            if resumed.is_none() {
+                kernel.move_image_to_leader(call.tid);
+            }
+            match kernel.loader_asks(&call) {
+                Ok(count) => Ok(Outcome::Value(count)),
+                Err(Errno::ENOSYS) => Err(Errno::ENOSYS),
+                Err(_) => {
+                    // Past the point of no return: as Linux, the process dies of it.
+                    let pid = kernel.task(call.tid)?.pid;
+                    kernel.terminate(pid, libc::SIGSEGV);
+                    Ok(Outcome::Gone)
+                }
+            }
+        }
+        magic::DELIVER => match kernel.stub_asks(&call)? {
+            Next::Answer(value) => Ok(Outcome::Value(value)),
+            Next::Gone => Ok(Outcome::Gone),
+            Next::Hold => {
+                let queue = kernel.process_of(call.tid)?.continue_queue.clone();
+                let mut cx = Cx {
+                    kernel,
+                    call,
+                    resumed,
+                };
+                let ticket = cx.ticket()?;
+                queue.add(ticket);
+                cx.wait(ticket, None, Restart::Uninterruptible, 0)
+            }
+        },
+        _ => table::dispatch(&mut Cx {
+            kernel,
+            call,
+            resumed,
+        }),
+    }
+}
+
+/// Runs every call again whose wait was ended, until none is left.
+pub fn run_ready(kernel: &mut Kernel) {
+    loop {
+        let ready = take_ready();
+        if ready.is_empty() {
+            return;
+        }
+        for ticket in ready {
+            let Some(task) = kernel.tasks.get(&ticket.tid) else {
+                continue;
+            };
+            let Some(blocked) = &task.blocked else {
+                continue;
+            };
+            if blocked.wait != ticket.wait {
+                continue;
+            }
+            // A stopped process's calls make no progress.
+            if kernel
+                .process_of(ticket.tid)
+                .is_ok_and(|process| process.is_stopped)
+            {
+                continue;
+            }
+            if let Some(blocked) = kernel.unblock(ticket.tid) {
+                run(kernel, blocked.call, Some(blocked));
+            }
+        }
+    }
+}
+
+/// Ends the waits whose time is over; called by the watcher's clock.
+pub fn run_expired(kernel: &mut Kernel) {
+    let now = std::time::Instant::now();
+    while let Some((&(time, tid), &ticket)) = kernel.deadlines.iter().next() {
+        if time > now {
+            kernel.watcher.set_alarm(Some(time));
+            break;
+        }
+        kernel.deadlines.remove(&(time, tid));
+        let Some(blocked) = kernel
+            .tasks
+            .get_mut(&tid)
+            .and_then(|task| task.blocked.as_mut())
+        else {
+            continue;
+        };
+        if blocked.wait == ticket.wait {
+            blocked.timed_out = true;
+            crate::kernel::wake::make_ready(&[ticket]);
+        }
+    }
+    run_ready(kernel);
+}
