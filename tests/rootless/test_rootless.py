@@ -75,6 +75,11 @@ def test_processes_are_limited_without_cgroups(runtime_dir: Path) -> None:
     assert done.returncode != 0
 
 
+def test_the_caller_s_own_limit_of_processes_may_be_lower(runtime_dir: Path) -> None:
+    done = run(runtime_dir, "prlimit", "--nproc=700", CASEMATE, "do", "--", "sh", "-c", "grep processes /proc/self/limits")
+    assert (done.returncode, done.stdout.split()[2:4]) == (0, ["700", "700"]), done.stderr
+
+
 def test_a_limit_that_needs_cgroups_is_an_error(runtime_dir: Path) -> None:
     done = do(runtime_dir, "--memory", "64M", "--", "true")
     if done.returncode == 0:

@@ -59,3 +59,23 @@ def test_a_file_system_without_id_maps_is_a_warning(state_root: str) -> None:
 def test_a_user_that_a_sandbox_cannot_have_is_told_at_once(state_root: str) -> None:
     with pytest.raises(SandboxError, match="no user id 99999999"):
         Sandbox.create(user="99999999", state_root=state_root)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"memory": "inf"}, {"memory": "1e30"}, {"cpus": float("nan")}, {"cpus": float("inf")}, {"cpus": 1e-9}, {"pids": 10**12}, {"timeout": 0},
+        {"timeout": -1}, {"timeout": float("nan")}, {"cwd": "a\0b"}, {"cmd": ["a\0"]}, {"cmd": []},
+    ],
+)  # fmt: skip
+def test_a_value_that_is_none_is_named(wrong: dict[str, object], state_root: str) -> None:
+    arguments: dict[str, object] = {"cmd": ["true"], "state_root": state_root, **wrong}
+    with pytest.raises(SandboxError, match=rf"{next(iter(wrong))}: "):
+        run(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_relative_state_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run("echo x", state_root="state").stdout == "x\n"
+    with Sandbox.create(state_root="state") as sandbox, Sandbox.connect(sandbox.sandbox_id, state_root="state") as again:
+        assert again.commands.run("echo y").stdout == "y\n"

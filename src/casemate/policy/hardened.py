@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 
+from casemate.errors import UsageError
 from casemate.policy.binds import owner_maps
 from casemate.policy.hidden import DIRECTORIES, FILES, MASKED, READONLY
 from casemate.policy.ids import Lent, on_host
 from casemate.policy.seccomp import hardened_profile
 
 DEFAULT_PIDS = 1024
+_MAX_PIDS = 1 << 22  # PID_MAX_LIMIT of Linux on 64 bits, which pids.max takes no more than
+_MIN_CPUS = 0.01  # cfs_quota_us is at least 1 ms, of a period of 100 ms
+_MAX_CPUS = 1e6
+_MAX_MEMORY = 1 << 60
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.policy.users import User
@@ -53,6 +58,15 @@ class Options:
         self.network = "none"
         self.hostname = "sandbox"
 
+    def check_limits(self) -> None:
+        """Raises UsageError for a limit that the kernel has not."""
+        if not 0 <= self.memory <= _MAX_MEMORY:
+            raise UsageError(f"memory: expected at most {_MAX_MEMORY} bytes, or 0 for no limit")
+        if not (self.cpus == 0 or _MIN_CPUS <= self.cpus <= _MAX_CPUS):
+            raise UsageError(f"cpus: expected {_MIN_CPUS:g} to {_MAX_CPUS:g}, or 0 for no limit, got {self.cpus:g}")
+        if not 0 <= self.pids <= _MAX_PIDS:
+            raise UsageError(f"pids: expected 1 to {_MAX_PIDS}, or 0 for no limit, got {self.pids}")
+
     def set_user(self, user: User) -> None:
         """Raises UsageError where the sandbox has not these ids."""
         self.lent.need(user.uid, user.gid)
@@ -60,7 +74,8 @@ class Options:
 
 
 def hardened_spec(options: Options) -> dict[str, object]:
-    """The specification as config.json would have it; `root.path` is the caller's to set."""
+    """The specification as config.json would have it; `root.path` is the caller's to set. Raises UsageError for limits that cannot be."""
+    options.check_limits()
     owned = _owned_binds(options)
     kinds = ["user", "mount", "pid", "ipc", "uts", "cgroup"] + (["network"] if options.network == "none" else [])
     return {
@@ -109,7 +124,11 @@ def _process(options: Options) -> dict[str, object]:
 def _rlimits(options: Options) -> list[dict[str, object]]:
     limits: list[dict[str, object]] = [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
     if options.pids and options.pids_by_rlimit:
-        limits.append({"type": "RLIMIT_NPROC", "soft": options.pids, "hard": options.pids})
+        import resource
+
+        own = resource.getrlimit(resource.RLIMIT_NPROC)[1]  # the caller's, above which nobody without privileges gets
+        most = options.pids if own == resource.RLIM_INFINITY else min(options.pids, own)
+        limits.append({"type": "RLIMIT_NPROC", "soft": most, "hard": most})
     return limits
 
 

@@ -69,6 +69,8 @@ class Settings:
         options.network = self.network
         options.binds = [_bind(bind) for bind in self.binds]
         options.environment = {"HOME": HOME, **self.envs}
+        with sandbox_errors():
+            options.check_limits()
         options.lent = lend(state_root)
         if not options.rootfs:
             for name in self.show:
@@ -84,7 +86,7 @@ def size_bytes(size: int | str) -> int:
         digits, shift = (size[:-1], _UNITS[size[-1:].upper()]) if size[-1:].upper() in _UNITS else (size, 0)
         try:
             value = int(float(digits) * (1 << shift))
-        except ValueError:
+        except (ValueError, OverflowError):
             raise SandboxError(f"memory: expected bytes, or a text such as '512M', got {size!r}") from None
     if value < 0:
         raise SandboxError(f"memory: expected 0 (no limit) or more, got {size!r}")
@@ -142,7 +144,7 @@ class Session:
     @classmethod
     def create(cls, settings: Settings) -> Session:
         """Starts a sandbox. Raises SandboxError, HostError, EngineError, CgroupError."""
-        state_root = settings.state_root or store.default_root()
+        state_root = os.path.abspath(settings.state_root) if settings.state_root else store.default_root()
         collect(state_root)
         options = settings.options(state_root)
         how = Start(_PREFIX + os.urandom(8).hex(), state_root)
@@ -184,7 +186,7 @@ class Session:
     @classmethod
     def connect(cls, sandbox_id: str, state_root: str = "") -> Session:
         """A running sandbox of any process of this user. Raises SandboxNotFound."""
-        state_root = state_root or store.default_root()
+        state_root = os.path.abspath(state_root) if state_root else store.default_root()
         session = cls(state_root, sandbox_id, None)
         try:
             with session._container() as container:

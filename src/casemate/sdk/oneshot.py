@@ -7,7 +7,7 @@ import select
 import time
 from collections.abc import Mapping, Sequence
 
-from casemate.errors import EngineError
+from casemate.errors import EngineError, SandboxError
 from casemate.policy.hardened import DEFAULT_PIDS
 from casemate.policy.users import find_user
 from casemate.runtime import store
@@ -15,6 +15,7 @@ from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
 from casemate.sdk._pump import MAX_OUTPUT, End, Pump, Stream
+from casemate.sdk._replies import argument
 from casemate.sdk._session import HOME, Settings, sandbox_errors, warn
 from casemate.sdk._starting import Request, _stdin
 from casemate.sdk.types import CommandResult
@@ -38,19 +39,23 @@ def run(
     """
     settings = Settings(
         rootfs=rootfs, isolation=isolation, envs=envs or {}, binds=binds, memory=memory, cpus=cpus, pids=pids, network=network, cwd=cwd,
-        show=() if isinstance(cmd, str) else tuple(cmd[:1]), state_root=state_root or store.default_root(),
+        show=() if isinstance(cmd, str) else tuple(cmd[:1]), state_root=os.path.abspath(state_root) if state_root else store.default_root(),
     )  # fmt: skip
     result = _run(Request(cmd=cmd, stdin=input if input is not None else False, max_output=max_output), settings, user, timeout)
     return result.check() if check else result
 
 
 def _run(request: Request, settings: Settings, user: str | None, timeout: float | None) -> CommandResult:
+    arguments = request.args()
+    argument(settings.cwd, "cwd")
+    if timeout is not None and not timeout > 0:
+        raise SandboxError(f"timeout: expected seconds above 0, or None, got {timeout!r}")
     collect(settings.state_root)
     with sandbox_errors():
         options = settings.options(settings.state_root)
         if user:
             options.set_user(find_user(user, options.rootfs or "/"))
-    options.arguments = request.args()
+    options.arguments = arguments
     options.workdir = settings.cwd
     if settings.show and not options.rootfs:
         options.arguments[0] = show_program(options, options.arguments[0], os.environ.get("PATH", "/usr/bin:/bin")) or options.arguments[0]

@@ -187,7 +187,7 @@ def size_bytes(text: str) -> int:
     unit = text[len(digits) :].upper().removesuffix("IB").removesuffix("B")
     try:
         value = int(float(digits) * _UNITS[unit])
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, OverflowError):
         raise UsageError(f"--memory: expected a size such as 512M, got {text!r}") from None
     if value <= 0:
         raise UsageError(f"--memory: expected more than 0, got {text!r}")
