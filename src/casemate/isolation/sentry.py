@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from casemate.isolation.base import Launch
 from casemate.isolation.namespaces import Namespaces
 
@@ -48,7 +50,7 @@ def sentry_plan(plan: Plan) -> Plan:
         "umask": who["umask"],
         "capabilities": who["capabilities"] or {},
         "no_new_privs": "no_new_privs" in found,
-        "strace": False,
+        "strace": os.environ.get("CASEMATE_STRACE") == "1",
     }
     kept = [op for op in ops if op["op"] not in _REPLACED]
     # Before the ids are dropped: mapping them in a further user namespace needs CAP_SETFCAP.
