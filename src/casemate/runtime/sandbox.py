@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from casemate.errors import CgroupError, ContainerExists, EngineError
 from casemate.policy.hardened import LANDLOCK, Options, hardened_spec
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 
 _NO_IDMAP = "id-mapped mount"  # the engine's words (crates/init/src/ops/mount_idmap.rs)
+
+
+_ORPHAN_AGE_S = 60
 
 
 class Start:
@@ -79,6 +83,7 @@ def _start(options: Options, how: Start) -> tuple[Running, Layer]:
         request.die_with_parent = how.die_with_parent
         request.landlock = LANDLOCK
 
+    _remove_orphan(layer, os.path.join(how.state_root, how.container_id))
     try:
         layer.make(lower.rstrip("/"), options.lent.uid, options.lent.gid)
     except FileExistsError:
@@ -103,6 +108,16 @@ def _start(options: Options, how: Start) -> tuple[Running, Layer]:
         layer.remove()
         raise
     return running, layer
+
+
+def _remove_orphan(layer: Layer, state: str) -> None:
+    """Removes a layer of this name without a state beside it, which a start that was killed in between left. One at work has its state in milliseconds."""
+    try:
+        age_s = time.time() - os.stat(layer.scratch, follow_symlinks=False).st_mtime
+    except FileNotFoundError:
+        return
+    if age_s > _ORPHAN_AGE_S and not os.path.lexists(state):
+        layer.remove()
 
 
 def show_program(options: Options, name: str, search_path: str) -> str:

@@ -75,6 +75,15 @@ def test_a_layer_that_another_start_has_made_stays(tmp_path: Path, capsys: pytes
     assert file.exists()
 
 
+def test_a_layer_that_a_killed_start_left_is_not_in_the_way(tmp_path: Path) -> None:
+    layer = tmp_path / ".layer-again"
+    (layer / "upper" / "left").mkdir(parents=True)
+    os.utime(layer, (0, 0))
+    command = [CASEMATE, "--root", str(tmp_path), "do", "--name", "again", "--", "true"]
+    assert subprocess.run(command, timeout=TIMEOUT_S, check=False).returncode == 0
+    assert not layer.exists()
+
+
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to lend ids and set limits")
 
 
