@@ -14,6 +14,8 @@ use std::process::{Command, ExitCode};
 /// directory to name: `site` finds it. Cycles are not collected (0.7 ms, and a verb makes next to none). The end skips the interpreter's tear-down (1 ms): nothing of it is needed by a process that ends.
 const PROGRAM: &str = "\
 import sys, gc
+if sys.path and not sys.path[0]:
+    del sys.path[0]
 gc.disable()
 directory = sys.argv.pop(1)
 if directory:
@@ -67,11 +69,25 @@ fn run() -> Result<std::convert::Infallible, String> {
     let own = env::current_exe()
         .map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let directory = own.parent().unwrap_or(Path::new("/"));
-    let python =
-        find_python(directory).ok_or_else(|| format!("no python3 beside {}", own.display()))?;
-    let package = find_package(directory, &python);
+    let (python, package, is_environment) = match find_python(directory) {
+        Some(python) => {
+            let package = find_package(directory, &python);
+            (python, package, true)
+        }
+        None => {
+            let (python, package) = find_shared(directory)
+                .ok_or_else(|| format!("no python3 beside {}", own.display()))?;
+            (python, Some(package), false)
+        }
+    };
     let mut command = Command::new(&python);
-    command.args(["-I", "-S", "-c", PROGRAM]);
+    // Beside an environment's interpreter, what the package needs lies beside the package. Elsewhere (`pip install --user`) only `site` knows where.
+    command.args(if is_environment {
+        &["-I", "-S", "-c"][..]
+    } else {
+        &["-c"]
+    });
+    command.arg(PROGRAM);
     command.arg(package.map_or_else(OsString::new, PathBuf::into_os_string));
     command.args(env::args_os().skip(1));
     let error = command.exec();
@@ -98,6 +114,23 @@ fn find_package(directory: &Path, python: &Path) -> Option<PathBuf> {
         .into_iter()
         .flat_map(|base| [base.join("site-packages"), base.join("dist-packages")])
         .find(|path| path.join("casemate/__init__.py").exists())
+}
+
+/// For an installation without an interpreter of its own (`pip install --user`): `lib/pythonX.Y/site-packages` below the prefix has the package, and
+/// pythonX.Y is found by PATH.
+fn find_shared(directory: &Path) -> Option<(PathBuf, PathBuf)> {
+    let search = env::var_os("PATH")?;
+    let entries = directory.parent()?.join("lib").read_dir().ok()?;
+    entries.flatten().find_map(|entry| {
+        let package = ["site-packages", "dist-packages"]
+            .iter()
+            .map(|name| entry.path().join(name))
+            .find(|path| path.join("casemate/__init__.py").exists())?;
+        let python = env::split_paths(&search)
+            .map(|path| path.join(entry.file_name()))
+            .find(|path| path.is_file())?;
+        Some((python, package))
+    })
 }
 
 #[expect(
