@@ -34,6 +34,7 @@ const fn native(nr: i64, name: &'static str, why: &'static str) -> Native {
     }
 }
 
+const ARCH_SET_FS: u32 = 0x1002;
 const MAP_ANONYMOUS: u32 = 0x20;
 const MAP_HUGETLB: u32 = 0x4_0000;
 
@@ -96,8 +97,25 @@ pub const NATIVE: &[Native] = &[
             "fixed clocks: no descriptor's, no other process's",
         )
     },
-    native(libc::SYS_gettimeofday, "gettimeofday", "the clock"),
-    native(libc::SYS_time, "time", "the clock"),
+    native(
+        libc::SYS_set_robust_list,
+        "set_robust_list",
+        "its own list of locks, which the host walks when the thread ends",
+    ),
+    native(
+        libc::SYS_set_tid_address,
+        "set_tid_address",
+        "a word of its own, cleared when the thread ends",
+    ),
+    native(libc::SYS_rseq, "rseq", "its own area"),
+    Native {
+        when: &[Masked {
+            argument: 0,
+            mask: !0,
+            value: ARCH_SET_FS,
+        }],
+        ..native(libc::SYS_arch_prctl, "arch_prctl", "its own base register")
+    },
     Native {
         only_in_loader: true,
         ..native(
@@ -105,10 +123,6 @@ pub const NATIVE: &[Native] = &[
             "rt_sigaction",
             "the stub's own handlers; a program's dispositions are the sentry's",
         )
-    },
-    Native {
-        only_in_loader: true,
-        ..native(libc::SYS_close, "close", "the loader's descriptors")
     },
 ];
 

@@ -107,6 +107,7 @@ pub fn run(config: Config, zygote: Zygote, started: impl FnOnce()) -> Result<i32
         tasks: HashMap::new(),
         processes: BTreeMap::new(),
         tids: HashMap::new(),
+        embryos: Vec::new(),
         dying: HashSet::new(),
         deadlines: BTreeMap::new(),
         host_proc,

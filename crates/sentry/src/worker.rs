@@ -37,7 +37,8 @@ fn handle(kernel: &mut Kernel, call: Call) {
         return zygote_call(kernel, call);
     }
     if !kernel.tasks.contains_key(&call.tid) && !bind(kernel, &call) {
-        return;
+        // Its process is ending, or its creator was killed before it was known: then it is nobody's.
+        return kernel.end_stranger(call.tid);
     }
     if kernel
         .tasks

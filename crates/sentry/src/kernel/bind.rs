@@ -9,6 +9,7 @@ use super::signals::{Pending, SIGCHLD};
 use super::task::{Embryo, Process, StopReport, Task, Usage};
 use super::timers::Alarm;
 use super::wake::WaitQueue;
+use crate::memory::{Address, Memory};
 
 /// What the host says of a thread.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,10 @@ pub fn inner_pid_and_parent(tid: i32) -> Option<(i32, i32)> {
 impl Kernel {
     /// Makes the unknown thread `tid`, which just made its first call, known. False if it is nobody's: its process is ending.
     pub fn bind_caller(&mut self, tid: i32) -> bool {
+        if let Some((creator, ids)) = self.only_embryo(tid) {
+            self.bind(creator, ids, tid);
+            return true;
+        }
         let Some(ids) = host_ids(tid) else {
             return false;
         };
@@ -80,6 +85,38 @@ impl Kernel {
         true
     }
 
+    /// The usual case, without asking the host: one child in the whole sandbox is unknown, so this is it, and its number lies where clone(2) was to put it.
+    /// That word is the program's to change; a number that is taken is not believed, and a false one confuses nobody but the liar.
+    fn only_embryo(&self, tid: i32) -> Option<(i32, HostIds)> {
+        let [creator] = self.embryos[..] else {
+            return None;
+        };
+        let task = self.tasks.get(&creator)?;
+        let embryo = task.embryo.as_ref()?;
+        let is_thread = embryo.flags & CLONE_THREAD != 0;
+        let (reader, at) = match (embryo.child_tid, embryo.parent_tid) {
+            (Some(at), _) => (tid, at),
+            (None, Some(at)) => (creator, at),
+            (None, None) => return None,
+        };
+        let number = Memory { tid: reader }
+            .read_u32(Address(at))
+            .ok()?
+            .cast_signed();
+        let is_free =
+            number > 1 && !self.tids.contains_key(&number) && !self.processes.contains_key(&number);
+        let host_pid = self.process(task.pid).ok()?.host_pid;
+        is_free.then_some((
+            creator,
+            HostIds {
+                process: if is_thread { host_pid } else { tid },
+                parent: host_pid,
+                inner_tid: number,
+                inner_pid: if is_thread { task.pid } else { number },
+            },
+        ))
+    }
+
     fn has_embryo(&self, tid: i32, is_thread: bool) -> bool {
         let embryo = self.tasks.get(&tid).and_then(|task| task.embryo.as_ref());
         embryo.is_some_and(|embryo| (embryo.flags & CLONE_THREAD != 0) == is_thread)
@@ -114,10 +151,19 @@ impl Kernel {
         match found.and_then(|tid| host_ids(tid).map(|ids| (tid, ids))) {
             Some((tid, ids)) => self.bind(creator, ids, tid),
             None => {
+                self.embryos.retain(|tid| *tid != creator);
                 if let Some(task) = self.tasks.get_mut(&creator) {
                     task.embryo = None;
                 }
             }
+        }
+    }
+
+    /// A thread that belongs to no process on the books is ended, with its process.
+    pub fn end_stranger(&self, tid: i32) {
+        if let Some(ids) = host_ids(tid) {
+            // It may have ended by itself.
+            let _ = casemate_platform::process::signal_process(ids.process, libc::SIGKILL);
         }
     }
 
@@ -128,6 +174,7 @@ impl Kernel {
         let Some(embryo) = creator_task.embryo.take() else {
             return;
         };
+        self.embryos.retain(|tid| *tid != creator);
         let creator_pid = creator_task.pid;
         let is_thread = embryo.flags & CLONE_THREAD != 0;
         let task = Task {

@@ -27,6 +27,7 @@ impl Kernel {
 
     pub(super) fn forget_task(&mut self, tid: i32) {
         self.unblock(tid);
+        self.embryos.retain(|creator| *creator != tid);
         if let Some(task) = self.tasks.remove(&tid)
             && self.tids.get(&task.tid) == Some(&tid)
         {

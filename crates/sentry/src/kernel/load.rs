@@ -25,6 +25,7 @@ pub enum State {
     },
 }
 
+/// Where the loader finds the files. They stay, close-on-exec: nothing but a mapping that the sentry allows can use them.
 const PROGRAM_FD: u32 = 4;
 const INTERPRETER_FD: u32 = 5;
 /// Where a movable program goes, before it is moved at random: as Linux's ELF_ET_DYN_BASE.
@@ -113,10 +114,6 @@ impl Kernel {
                     }
                     None => 0,
                 };
-                commands.push(close(PROGRAM_FD));
-                if image.interpreter.is_some() {
-                    commands.push(close(INTERPRETER_FD));
-                }
                 let size = stack_size(image);
                 commands.push(Command::Touch {
                     address: stack.saturating_sub(size) & !15,
@@ -252,13 +249,6 @@ fn map(address: u64, len: u64, protection: u64, flags: u64, fd: u64, offset: u64
     Command::Call {
         nr: libc::SYS_mmap,
         args: [address, len, protection, flags, fd, offset],
-    }
-}
-
-fn close(fd: u32) -> Command {
-    Command::Call {
-        nr: libc::SYS_close,
-        args: [u64::from(fd), 0, 0, 0, 0, 0],
     }
 }
 

@@ -62,6 +62,8 @@ pub struct Kernel {
     pub processes: BTreeMap<i32, Process>,
     /// The sandbox's thread ids to native ones.
     pub tids: HashMap<i32, i32>,
+    /// Native threads whose child is not bound yet.
+    pub embryos: Vec<i32>,
     /// Processes that have ended on the sentry's books while the host still ends them: native ids.
     pub dying: std::collections::HashSet<i32>,
     pub deadlines: BTreeMap<(Instant, i32), Ticket>,

@@ -74,6 +74,9 @@ pub enum Restart {
 #[derive(Debug)]
 pub struct Embryo {
     pub flags: u64,
+    /// Where the host writes the child's number: in the creator's memory, and in the child's (CLONE_PARENT_SETTID, CLONE_CHILD_SETTID).
+    pub parent_tid: Option<u64>,
+    pub child_tid: Option<u64>,
     pub files: Shared<FdTable>,
     pub fs: Shared<FsContext>,
     pub actions: Shared<Actions>,

@@ -43,8 +43,8 @@ pub fn clone(
     cx: &mut Cx<'_>,
     flags: u64,
     _stack: Address,
-    _parent_tid: Address,
-    _child_tid: Address,
+    parent_tid: Address,
+    child_tid: Address,
     _tls: Address,
 ) -> SysResult {
     // The register's high half means nothing to clone(2).
@@ -55,18 +55,19 @@ pub fn clone(
     if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
-    expect_child(cx, flags)
+    expect_child(cx, flags, parent_tid, child_tid)
 }
 
 pub fn fork(cx: &mut Cx<'_>) -> SysResult {
-    expect_child(cx, libc::SIGCHLD as u64)
+    expect_child(cx, libc::SIGCHLD as u64, Address(0), Address(0))
 }
 
 pub fn vfork(cx: &mut Cx<'_>) -> SysResult {
-    expect_child(cx, CLONE_VM | CLONE_VFORK | libc::SIGCHLD as u64)
+    let flags = CLONE_VM | CLONE_VFORK | libc::SIGCHLD as u64;
+    expect_child(cx, flags, Address(0), Address(0))
 }
 
-fn expect_child(cx: &mut Cx<'_>, flags: u64) -> SysResult {
+fn expect_child(cx: &mut Cx<'_>, flags: u64, parent_tid: Address, child_tid: Address) -> SysResult {
     // Linux: copy_process(): a new member of the group while a signal waits would miss it.
     let process = cx.process()?;
     let actions = if flags & CLONE_SIGHAND != 0 {
@@ -88,10 +89,13 @@ fn expect_child(cx: &mut Cx<'_>, flags: u64) -> SysResult {
     let mask = task.mask;
     task.embryo = Some(Embryo {
         flags,
+        parent_tid: (flags & CLONE_PARENT_SETTID != 0).then_some(parent_tid.0),
+        child_tid: (flags & CLONE_CHILD_SETTID != 0).then_some(child_tid.0),
         files,
         fs,
         actions,
         mask,
     });
+    cx.kernel.embryos.push(cx.call.tid);
     Ok(Outcome::Native)
 }

@@ -138,6 +138,7 @@ syscalls! {
     88 symlink(target: Address, path: Address) => directories, Full;
     89 readlink(path: Address, buf: Address, size: usize) => stat, Full;
     95 umask(mask: u32) => system, Full;
+    96 gettimeofday(time: Address, zone: Address) => time, Full;
     102 getuid() => identity, Full;
     104 getgid() => identity, Full;
     107 geteuid() => identity, Full;
@@ -156,6 +157,7 @@ syscalls! {
     158 arch_prctl(code: i32, address: u64) => system, Full;
     186 gettid() => identity, Full;
     200 tkill(tid: i32, signal: i32) => signal, Full;
+    201 time(result: Address) => time, Full;
     202 futex(address: Address, operation: i32, value: u32, timeout: Address, address2: Address, value3: u32) => memory_calls, Full;
     217 getdents64(fd: i32, buf: Address, size: usize) => directories, Full;
     218 set_tid_address(address: Address) => system, Full;
