@@ -8,7 +8,7 @@ ENGINE := target/x86_64-unknown-linux-gnu/engine
 PACKAGES := runc busybox-static iproute2 procps uidmap util-linux
 PEERS := crun bubblewrap podman containerd docker.io
 
-.PHONY: setup build wheel demo test check unit rust system conformance bench clean peers
+.PHONY: setup build wheel demo test check unit rust system compat conformance bench bench-sentry clean peers
 
 setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build
 
@@ -57,11 +57,18 @@ test: check rust unit
 peers: setup
 	packaging/apt-install $(PEERS)
 
+compat: setup
+	packaging/apt-install debootstrap
+	$(BIN)/python -m tests.compat.run_all
+
 conformance: peers
 	$(BIN)/python -m tests.conformance.run_all
 
 bench: peers
 	$(BIN)/python bench/run.py
+
+bench-sentry: setup
+	$(BIN)/python bench/sentry/run.py
 
 clean:
 	rm -rf target build dist .cache src/casemate/_bin

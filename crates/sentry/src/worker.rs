@@ -16,7 +16,17 @@ use crate::syscalls::{Cx, Outcome, SysResult, table};
 /// The kernel, shared between the workers and the watcher.
 pub type SharedKernel = Arc<Mutex<Kernel>>;
 
+/// Some 10 us.
+const SPINS: u32 = 1000;
+
+/// Waits for the kernel: actively at first, since most calls hold it for a microsecond, and a sleeper's wake-up can cost sixty.
 pub fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
+    for _ in 0..SPINS {
+        if let Ok(guard) = kernel.try_lock() {
+            return guard;
+        }
+        std::hint::spin_loop();
+    }
     kernel.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

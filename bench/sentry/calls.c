@@ -1,0 +1,168 @@
+/* Times single system calls: one line per row, "name<TAB>minimum<TAB>median", ns per call over ROUNDS batches.
+ * Built static by bench/sentry/run.py, and run on the host and in each sandbox as the same file.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define ROUNDS 9
+#define CHECK(what) do { if (!(what)) exit(1); } while (0)
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e9 + t.tv_nsec;
+}
+static int compare(const void *a, const void *b) {
+    return *(double *)a < *(double *)b ? -1 : 1;
+}
+static void row(const char *name, int batch, void (*call)(void)) {
+    double times[ROUNDS];
+    for (int i = 0; i < batch / 10 + 1; i++) call();
+    for (int r = 0; r < ROUNDS; r++) {
+        double start = now();
+        for (int i = 0; i < batch; i++) call();
+        times[r] = (now() - start) / batch;
+    }
+    qsort(times, ROUNDS, sizeof *times, compare);
+    printf("%s\t%.0f\t%.0f\n", name, times[0], times[ROUNDS / 2]);
+    fflush(stdout);
+}
+
+static int image, zero, scratch, there[2], back[2], ends[2];
+static char buffer[4096];
+static volatile int word;
+
+static void do_getpid(void) { syscall(SYS_getpid); }
+static void do_gettid(void) { syscall(SYS_gettid); }
+static void do_getuid(void) { syscall(SYS_getuid); }
+static void do_yield(void) { sched_yield(); }
+static void do_clock(void) { struct timespec t; syscall(SYS_clock_gettime, 1, &t); }
+static void do_read_zero(void) { CHECK(read(zero, buffer, 1) == 1); }
+static void do_read_zero_syscall(void) { CHECK(syscall(SYS_read, zero, buffer, 1) == 1); }
+static void do_pread(void) { CHECK(pread(image, buffer, 4096, 0) == 4096); }
+static void do_pread_scratch(void) { CHECK(pread(scratch, buffer, 4096, 0) == 4096); }
+static void do_pwrite(void) { CHECK(pwrite(scratch, buffer, 4096, 0) == 4096); }
+static void do_lseek(void) { lseek(image, 0, SEEK_SET); }
+static void do_fstat(void) { struct stat s; CHECK(!fstat(image, &s)); }
+static void do_stat(void) { struct stat s; CHECK(!stat("/bin/busybox", &s)); }
+static void do_stat_absent(void) { struct stat s; CHECK(stat("/bin/absent", &s)); }
+static void do_access(void) { CHECK(!access("/bin/busybox", R_OK)); }
+static void do_readlink(void) { CHECK(readlink("/bin/true", buffer, sizeof buffer) != 0); }
+static void do_open(void) { int fd = open("/bin/busybox", O_RDONLY); CHECK(fd >= 0); close(fd); }
+static void do_fault(void) {
+    static char *at;
+    static int used = 4096;
+    if (used == 4096) {
+        if (at) munmap(at, 4096 * 4096L);
+        at = mmap(0, 4096 * 4096L, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        madvise(at, 4096 * 4096L, MADV_NOHUGEPAGE);
+        used = 0;
+    }
+    at[4096L * used++] = 1;
+}
+static void do_mmap(void) {
+    char *at = mmap(0, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (int i = 0; i < 16; i++) at[i * 4096] = 1;
+    munmap(at, 65536);
+}
+static void do_fork(void) {
+    pid_t child = fork();
+    if (!child) _exit(0);
+    waitpid(child, 0, 0);
+}
+static void do_exec(void) {
+    pid_t child = vfork();
+    if (!child) {
+        execl("/bin/true", "true", (char *)0);
+        _exit(1);
+    }
+    waitpid(child, 0, 0);
+}
+static void *nothing(void *argument) { return argument; }
+static void do_thread(void) {
+    pthread_t thread;
+    CHECK(!pthread_create(&thread, 0, nothing, 0));
+    pthread_join(thread, 0);
+}
+static void *pipe_echo(void *argument) {
+    char byte;
+    while (read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) {}
+    return argument;
+}
+static void do_pipe(void) {
+    char byte = 1;
+    CHECK(write(there[1], &byte, 1) == 1 && read(back[0], &byte, 1) == 1);
+}
+static void *socket_echo(void *argument) {
+    char byte;
+    while (read(ends[1], &byte, 1) == 1 && write(ends[1], &byte, 1) == 1) {}
+    return argument;
+}
+static void do_socket(void) {
+    char byte = 1;
+    CHECK(write(ends[0], &byte, 1) == 1 && read(ends[0], &byte, 1) == 1);
+}
+static void *futex_echo(void *argument) {
+    for (;;) {
+        while (!word) syscall(SYS_futex, &word, 0, 0, 0, 0, 0);
+        word = 0;
+        syscall(SYS_futex, &word, 1, 1, 0, 0, 0);
+    }
+    return argument;
+}
+static void do_futex(void) {
+    word = 1;
+    syscall(SYS_futex, &word, 1, 1, 0, 0, 0);
+    while (word) syscall(SYS_futex, &word, 0, 1, 0, 0, 0);
+}
+
+int main(void) {
+    pthread_t thread;
+    image = open("/bin/busybox", O_RDONLY);
+    zero = open("/dev/zero", O_RDONLY);
+    scratch = open("/tmp/casemate-bench-scratch", O_RDWR | O_CREAT, 0600);
+    CHECK(image >= 0 && zero >= 0 && scratch >= 0 && write(scratch, buffer, 4096) == 4096);
+    row("getpid", 20000, do_getpid);
+    row("gettid", 20000, do_gettid);
+    row("getuid", 4000, do_getuid);
+    row("sched_yield", 5000, do_yield);
+    row("clock_gettime, by syscall", 5000, do_clock);
+    row("read 1 B of /dev/zero, by read()", 3000, do_read_zero);
+    row("read 1 B of /dev/zero, by syscall()", 3000, do_read_zero_syscall);
+    row("pread 4 KiB, image", 3000, do_pread);
+    row("pread 4 KiB, tmpfs", 3000, do_pread_scratch);
+    row("pwrite 4 KiB, tmpfs", 3000, do_pwrite);
+    row("lseek", 3000, do_lseek);
+    row("fstat", 3000, do_fstat);
+    row("stat, present", 3000, do_stat);
+    row("stat, absent", 3000, do_stat_absent);
+    row("access", 3000, do_access);
+    row("readlink", 3000, do_readlink);
+    row("open + close", 2000, do_open);
+    row("page fault", 8000, do_fault);
+    row("mmap + touch 64 KiB + munmap", 500, do_mmap);
+    row("fork + exit + wait", 60, do_fork);
+    row("fork + exec + wait", 30, do_exec);
+    row("thread create + join", 200, do_thread);
+    CHECK(!pipe(there) && !pipe(back) && !socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    pthread_create(&thread, 0, pipe_echo, 0);
+    row("pipe ping-pong", 500, do_pipe);
+    pthread_create(&thread, 0, socket_echo, 0);
+    row("unix socket ping-pong", 500, do_socket);
+    pthread_create(&thread, 0, futex_echo, 0);
+    row("futex ping-pong", 500, do_futex);
+    unlink("/tmp/casemate-bench-scratch");
+    return 0;
+}
