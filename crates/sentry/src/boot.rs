@@ -32,9 +32,6 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 
-/// Threads that serve calls. More than the cores would only wait for the kernel's lock.
-const MOST_WORKERS: usize = 8;
-
 /// The first program of a sandbox.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -129,17 +126,13 @@ pub fn run(config: Config, zygote: Zygote, started: impl FnOnce()) -> Result<i32
     let kernel: SharedKernel = Arc::new(Mutex::new(kernel));
     worker::lock(&kernel).start_first(config, &Place::Host(root))?;
     started();
-    let workers = thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(2, MOST_WORKERS);
-    for _ in 0..workers {
-        let (kernel, listener) = (kernel.clone(), listener.clone());
-        let spawned = thread::Builder::new()
-            .name("worker".to_owned())
-            .stack_size(512 << 10)
-            .spawn(move || worker::serve(&kernel, &listener));
-        spawned.map_err(|error| BootError::new("thread", error.into()))?;
-    }
+    // One: calls hold one lock anyway, and a second thread that waits for notifications makes each cost 3.3 us in place of 1.9, since both are woken.
+    let served = kernel.clone();
+    let spawned = thread::Builder::new()
+        .name("worker".to_owned())
+        .stack_size(512 << 10)
+        .spawn(move || worker::serve(&served, &listener));
+    spawned.map_err(|error| BootError::new("thread", error.into()))?;
     watcher.run(&kernel);
     let result = worker::lock(&kernel).result;
     Ok(result.unwrap_or(libc::SIGKILL))
