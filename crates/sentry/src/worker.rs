@@ -134,7 +134,7 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     match outcome {
         Ok(Outcome::Value(value)) => kernel.answer(&call, Answer::Value(value)),
         Ok(Outcome::Native) => kernel.answer(&call, Answer::Continue),
-        Ok(Outcome::Blocked | Outcome::Gone) => {}
+        Ok(Outcome::Blocked | Outcome::Later | Outcome::Gone) => {}
         Err(Errno(number)) => kernel.answer(&call, Answer::Value(-i64::from(number))),
     }
 }

@@ -7,6 +7,7 @@ pub mod elf;
 pub mod exec;
 pub mod exit;
 pub mod load;
+pub mod offload;
 pub mod send;
 pub mod signals;
 pub mod task;

@@ -44,6 +44,8 @@ pub enum Outcome {
     Native,
     /// It waits; it will be run again.
     Blocked,
+    /// Another thread answers.
+    Later,
     /// Nobody is left to answer.
     Gone,
 }

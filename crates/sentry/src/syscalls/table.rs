@@ -210,6 +210,7 @@ pub fn trace(call: &Call, outcome: &SysResult) {
         Ok(Outcome::Value(value)) => value.to_string(),
         Ok(Outcome::Native) => "(host)".to_owned(),
         Ok(Outcome::Blocked) => "...".to_owned(),
+        Ok(Outcome::Later) => "(later)".to_owned(),
         Ok(Outcome::Gone) => "(ended)".to_owned(),
         Err(Errno(number)) => format!("-1 {}", std::io::Error::from_raw_os_error(*number)),
     };
