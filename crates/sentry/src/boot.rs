@@ -84,6 +84,8 @@ pub fn start_zygote(uid: u32, gid: u32) -> Result<Zygote, BootError> {
 /// What the host refused, or that there is no such program (ENOENT, EACCES, ENOEXEC).
 pub fn run(config: Config, zygote: Zygote, started: impl FnOnce()) -> Result<i32, BootError> {
     raise_descriptor_limit();
+    // A file's mode is what the program's own umask leaves of it.
+    rustix::process::umask(Mode::empty());
     let host =
         |what: &'static str| move |error: rustix::io::Errno| BootError::new(what, error.into());
     let loader = loader::executable().map_err(|error| BootError::new("loader", error.into()))?;
@@ -119,6 +121,8 @@ pub fn run(config: Config, zygote: Zygote, started: impl FnOnce()) -> Result<i32
         unimplemented: BTreeMap::new(),
         fifos: HashMap::new(),
         opening: HashMap::new(),
+        lock_waits: HashMap::new(),
+        write_hints: HashMap::new(),
         next_inode: 1 << 32,
         watcher: watcher.clone(),
         trace: config.strace,

@@ -203,6 +203,11 @@ impl Buffer {
         self.remaining
     }
 
+    /// Leaves out what lies beyond the next `bytes`.
+    pub fn cut(&mut self, bytes: usize) {
+        self.remaining = self.remaining.min(bytes);
+    }
+
     /// Passes over what an earlier part of the call has transferred.
     pub fn skip(&mut self, mut bytes: usize) {
         while bytes > 0 {

@@ -11,7 +11,7 @@ use crate::kernel::deliver::Next;
 use crate::kernel::task::{Blocked, Restart};
 use crate::kernel::wake::take_ready;
 use crate::kernel::{Kernel, signals};
-use crate::syscalls::{Cx, Outcome, SysResult, table};
+use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
 
 /// The kernel, shared between the workers and the watcher.
 pub type SharedKernel = Arc<Mutex<Kernel>>;
@@ -184,11 +184,18 @@ fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysRes
                 cx.wait(ticket, None, Restart::Uninterruptible, 0)
             }
         },
-        _ => table::dispatch(&mut Cx {
-            kernel,
-            call,
-            resumed,
-        }),
+        _ => {
+            let is_new = resumed.is_none();
+            let mut cx = Cx {
+                kernel,
+                call,
+                resumed,
+            };
+            if is_new && let Some(outcome) = sandboxed::judge(&mut cx)? {
+                return Ok(outcome);
+            }
+            table::dispatch(&mut cx)
+        }
     }
 }
 

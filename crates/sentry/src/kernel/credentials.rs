@@ -19,16 +19,22 @@ pub struct Credentials {
     pub ambient: u64,
     pub keep_capabilities: bool,
     pub no_new_privs: bool,
+    /// PR_SET_SECUREBITS, without KEEP_CAPS.
+    pub securebits: u32,
+    /// The program's own seccomp filters, newest first; inherited and kept as the rest is.
+    pub filters: Option<std::sync::Arc<super::filters::Chain>>,
 }
 
 pub const CAP_CHOWN: u32 = 0;
 pub const CAP_DAC_OVERRIDE: u32 = 1;
 pub const CAP_DAC_READ_SEARCH: u32 = 2;
 pub const CAP_FOWNER: u32 = 3;
+pub const CAP_FSETID: u32 = 4;
 pub const CAP_KILL: u32 = 5;
 pub const CAP_SETGID: u32 = 6;
 pub const CAP_SETUID: u32 = 7;
 pub const CAP_SETPCAP: u32 = 8;
+pub const CAP_SYS_CHROOT: u32 = 18;
 pub const CAP_SYS_ADMIN: u32 = 21;
 pub const CAP_SYS_RESOURCE: u32 = 24;
 /// capabilities 0 to CAP_CHECKPOINT_RESTORE.
@@ -58,6 +64,8 @@ impl Credentials {
             ambient: 0,
             keep_capabilities: false,
             no_new_privs: false,
+            securebits: 0,
+            filters: None,
         }
     }
 

@@ -8,6 +8,7 @@ use rustix::fs::OFlags;
 use super::Kernel;
 use super::credentials::{Credentials, MAY_EXEC};
 use super::elf::Elf;
+use super::identity::{FileCapabilities, Program};
 use crate::errno::{Errno, Result};
 use crate::vfs::place::Place;
 use crate::vfs::walk::Walker;
@@ -94,6 +95,8 @@ pub fn prepare(
             continue;
         }
         let path = place.path(walker.kernel)?;
+        let file = program_file(walker, &place, &fd)?;
+        let (credentials, is_secure) = walker.credentials.after_exec(&file);
         let program = read_binary(fd, &start)?;
         let interpreter = match program.elf.interpreter {
             Some(at) => Some(load_interpreter(walker, &program, at)?),
@@ -106,8 +109,8 @@ pub fn prepare(
             environment,
             file_name,
             path,
-            credentials: Arc::new(credentials_after(walker.credentials)),
-            is_secure: false,
+            credentials: Arc::new(credentials),
+            is_secure,
             state: super::load::State::Start,
         });
     }
@@ -210,24 +213,19 @@ fn script_line(start: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     ))
 }
 
-/// capabilities(7), "Transformation of capabilities during execve()", without file capabilities.
-fn credentials_after(old: &Credentials) -> Credentials {
-    let mut new = old.clone();
-    let is_root = old.uid == 0 || old.euid == 0;
-    if is_root {
-        new.permitted = old.inheritable | old.bounding;
-        new.ambient = 0;
-        new.effective = if old.euid == 0 { new.permitted } else { 0 };
-    } else {
-        new.permitted = old.ambient;
-        new.effective = old.ambient;
-    }
-    new.suid = old.euid;
-    new.fsuid = old.euid;
-    new.sgid = old.egid;
-    new.fsgid = old.egid;
-    new.keep_capabilities = false;
-    new
+/// What the program's file says about who it runs as. A script's own bits mean nothing: its interpreter's count.
+fn program_file(walker: &Walker<'_>, place: &Place, fd: &OwnedFd) -> Result<Program> {
+    let attributes = place.attributes(walker.kernel)?;
+    let flags = rustix::fs::fstatvfs(fd)?.f_flag;
+    let mut bytes = [0; 24];
+    let capabilities = rustix::fs::fgetxattr(fd, "security.capability", &mut bytes[..]).ok();
+    Ok(Program {
+        mode: attributes.mode,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        honours_set_id: !flags.contains(rustix::fs::StatVfsMountFlags::NOSUID),
+        capabilities: capabilities.and_then(|count| FileCapabilities::parse(&bytes[..count])),
+    })
 }
 
 impl Kernel {

@@ -164,6 +164,9 @@ impl Kernel {
         }
         let closed = task.files.lock().exec();
         let (pid, uid) = (task.pid, task.credentials.uid);
+        for description in &closed {
+            description.file.flushed(pid);
+        }
         drop(closed);
         let process = self.process_mut(pid)?;
         if process.actions.is_shared() {

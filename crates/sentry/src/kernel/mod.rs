@@ -6,8 +6,11 @@ pub mod deliver;
 pub mod elf;
 pub mod exec;
 pub mod exit;
+pub mod filters;
+pub mod identity;
 pub mod load;
 pub mod offload;
+pub mod locks;
 pub mod send;
 pub mod signals;
 pub mod task;
@@ -85,6 +88,10 @@ pub struct Kernel {
     pub fifos: HashMap<(u64, u64), Weak<Pipe>>,
     /// Ends of FIFOs whose opener waits for the other side, and how often that had been opened then; by native thread.
     pub opening: HashMap<i32, (Arc<PipeEnd>, u64)>,
+    /// Threads that wait for a lock of a process: which of their waits, their process, and who holds it.
+    pub lock_waits: HashMap<i32, (u64, i32, locks::Owner)>,
+    /// F_SET_RW_HINT, by device and inode.
+    pub write_hints: HashMap<(u64, u64), u64>,
     pub next_inode: u64,
     pub watcher: crate::watcher::Handle,
     pub trace: bool,

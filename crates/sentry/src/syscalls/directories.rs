@@ -3,11 +3,12 @@
 use rustix::fs::{AtFlags, Mode, RenameFlags};
 
 use super::arguments::Flags;
-use super::open::{may_write_directory, own};
+use super::open::{may_write_directory, own_in};
 use super::{Cx, DONE, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::MAY_EXEC;
 use crate::memory::Address;
+use crate::vfs::file::Entry;
 use crate::vfs::place::Place;
 use crate::vfs::walk::Parent;
 
@@ -15,25 +16,60 @@ use crate::vfs::walk::Parent;
 const DIRENT: usize = 19;
 
 pub fn getdents64(cx: &mut Cx<'_>, fd: i32, buf: Address, size: usize) -> SysResult {
+    list(cx, fd, buf, size, |entry, bytes, len| {
+        bytes.extend(entry.ino.to_le_bytes());
+        bytes.extend(entry.next.to_le_bytes());
+        bytes.extend((len as u16).to_le_bytes());
+        bytes.push(entry.kind);
+        bytes.extend_from_slice(&entry.name);
+    })
+}
+
+/// The older layout, of the same length: the kind is its last byte.
+pub fn getdents(cx: &mut Cx<'_>, fd: i32, buf: Address, size: u32) -> SysResult {
+    list(cx, fd, buf, size as usize, |entry, bytes, len| {
+        let last = bytes.len() + len - 1;
+        bytes.extend(entry.ino.to_le_bytes());
+        bytes.extend(entry.next.to_le_bytes());
+        bytes.extend((len as u16).to_le_bytes());
+        bytes.extend_from_slice(&entry.name);
+        bytes.resize(last, 0);
+        bytes.push(entry.kind);
+    })
+}
+
+fn list(
+    cx: &mut Cx<'_>,
+    fd: i32,
+    buf: Address,
+    size: usize,
+    put: impl Fn(&Entry, &mut Vec<u8>, usize),
+) -> SysResult {
     let description = cx.open_description(fd)?;
     let before = *description.position();
-    let entries = description.file.clone().entries(cx, &description, size)?;
+    let file = description.file.clone();
+    let entries = file.entries(cx, &description, size)?;
     let mut bytes = Vec::new();
+    let mut written = 0;
     for entry in &entries {
         let len = (DIRENT + entry.name.len() + 1 + 7) & !7;
         if bytes.len() + len > size {
             break;
         }
         let end = bytes.len() + len;
-        bytes.extend(entry.ino.to_le_bytes());
-        bytes.extend(entry.next.to_le_bytes());
-        bytes.extend((len as u16).to_le_bytes());
-        bytes.push(entry.kind);
-        bytes.extend_from_slice(&entry.name);
+        put(entry, &mut bytes, len);
         bytes.resize(end, 0);
+        written += 1;
+    }
+    if written < entries.len() {
+        // What did not fit is for the next call.
+        let position = match written {
+            0 => before.cast_signed(),
+            _ => entries[written - 1].next,
+        };
+        file.seek(&description, position, libc::SEEK_SET)?;
     }
     if bytes.is_empty() && !entries.is_empty() {
-        *description.position() = before;
         return Err(Errno::EINVAL);
     }
     cx.memory().write(buf, &bytes)?;
@@ -101,17 +137,17 @@ fn enter(cx: &mut Cx<'_>, place: Place) -> SysResult {
 }
 
 /// The directory to change, and the name in it; refused where the caller may not write.
-fn target(cx: &Cx<'_>, directory: i32, path: Address) -> Result<Parent> {
+pub fn target(cx: &Cx<'_>, directory: i32, path: Address) -> Result<Parent> {
     let path = cx.memory().read_path(path)?;
     cx.resolve_parent(directory, &path)
 }
 
-fn writable(cx: &Cx<'_>, parent: &Parent) -> Result<()> {
+pub fn writable(cx: &Cx<'_>, parent: &Parent) -> Result<()> {
     may_write_directory(cx, &parent.directory)?;
     parent.directory.host().map(drop)
 }
 
-fn is_dot(name: &[u8]) -> bool {
+pub fn is_dot(name: &[u8]) -> bool {
     name.is_empty() || name == b"." || name == b".."
 }
 
@@ -131,7 +167,7 @@ pub fn mkdirat(cx: &mut Cx<'_>, directory: i32, path: Address, mode: u32) -> Sys
     own_new(cx, &parent)
 }
 
-fn exists(cx: &Cx<'_>, parent: &Parent) -> Result<bool> {
+pub fn exists(cx: &Cx<'_>, parent: &Parent) -> Result<bool> {
     let context = cx.fs()?;
     match cx.walker(&context)?.step(&parent.directory, &parent.name) {
         Ok(_) => Ok(true),
@@ -141,12 +177,12 @@ fn exists(cx: &Cx<'_>, parent: &Parent) -> Result<bool> {
 }
 
 /// What was just made belongs to the caller.
-fn own_new(cx: &Cx<'_>, parent: &Parent) -> SysResult {
+pub fn own_new(cx: &Cx<'_>, parent: &Parent) -> SysResult {
     let who = &cx.task()?.credentials;
     if who.fsuid != cx.kernel.host_uid || who.fsgid != cx.kernel.host_gid {
         let context = cx.fs()?;
         let place = cx.walker(&context)?.step(&parent.directory, &parent.name)?;
-        own(cx, place.host()?)?;
+        own_in(cx, place.host()?, &parent.directory)?;
     }
     DONE
 }

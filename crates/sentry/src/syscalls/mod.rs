@@ -2,23 +2,35 @@
 
 pub mod arguments;
 pub mod clone;
+pub mod close_range;
+pub mod credentials;
 pub mod descriptors;
 pub mod directories;
 pub mod exec;
+pub mod file_settings;
 pub mod identity;
 pub mod jobs;
 pub mod locks;
 pub mod memory_calls;
+pub mod nodes;
 pub mod open;
+pub mod ownership;
 pub mod pidfd;
 pub mod poll;
+pub mod privileges;
 pub mod process;
 pub mod read_write;
+pub mod refused;
+pub mod root;
+pub mod sandboxed;
 pub mod signal;
+pub mod size;
 pub mod stat;
 pub mod system;
 pub mod table;
 pub mod time;
+pub mod times;
+pub mod xattr;
 
 use std::sync::Arc;
 use std::time::Instant;

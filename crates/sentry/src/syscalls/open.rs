@@ -199,29 +199,31 @@ fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResul
         }
         other => other?,
     };
-    own(cx, &fd)?;
+    own_in(cx, &fd, &parent.directory)?;
     let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
     let file = Arc::new(HostFile::new(fd, Some(place), false));
     finish(cx, file, flags)
 }
 
-/// What is created belongs to the caller, where that is not who the host takes the sentry for.
-pub fn own(cx: &Cx<'_>, fd: &impl std::os::fd::AsFd) -> Result<()> {
+/// What is created belongs to the caller, where that is not who the host takes the sentry for; its group is the directory's if that has the set-group-ID
+/// bit (inode(7)). A host that cannot give files away (a user namespace of one id) leaves them as they are.
+pub fn own_in(cx: &Cx<'_>, fd: &impl std::os::fd::AsFd, directory: &Place) -> Result<()> {
     let who = &cx.task()?.credentials;
-    if who.fsuid != cx.kernel.host_uid || who.fsgid != cx.kernel.host_gid {
-        let (uid, gid) = (
-            rustix::fs::Uid::from_raw(who.fsuid),
-            rustix::fs::Gid::from_raw(who.fsgid),
-        );
-        rustix::fs::chownat(
-            fd,
-            "",
-            Some(uid),
-            Some(gid),
-            rustix::fs::AtFlags::EMPTY_PATH,
-        )?;
+    if who.fsuid == cx.kernel.host_uid && who.fsgid == cx.kernel.host_gid {
+        return Ok(());
     }
-    Ok(())
+    let parent = directory.attributes(cx.kernel)?;
+    let inherits = parent.mode & libc::S_ISGID != 0;
+    let gid = if inherits { parent.gid } else { who.fsgid };
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(who.fsuid),
+        rustix::fs::Gid::from_raw(gid),
+    );
+    let flags = rustix::fs::AtFlags::EMPTY_PATH | rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+    match rustix::fs::chownat(fd, "", Some(uid), Some(gid), flags) {
+        Ok(()) | Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub fn may_write_directory(cx: &Cx<'_>, directory: &Place) -> Result<()> {
@@ -258,7 +260,7 @@ fn open_unnamed(
     };
     let bits = (passed(flags) & !OFlags::DIRECTORY) | OFlags::TMPFILE | exclusive | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&**place.host()?, ".", bits, Mode::from_raw_mode(mode))?;
-    own(cx, &fd)?;
+    own_in(cx, &fd, &place)?;
     let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
     finish(cx, Arc::new(HostFile::new(fd, Some(place), false)), flags)
 }

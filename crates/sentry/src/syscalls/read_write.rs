@@ -150,6 +150,7 @@ pub fn write_from(
 ) -> SysResult {
     let file = description.file.clone();
     let Some(queue) = file.queue() else {
+        super::size::limit_write(cx, description, buffer, at)?;
         return written(cx, 0, file.write(description, buffer, at));
     };
     let mut done = cx.progress();

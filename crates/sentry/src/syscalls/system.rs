@@ -106,7 +106,7 @@ pub fn prlimit64(
     DONE
 }
 
-pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, _b: u64, _c: u64, _d: u64) -> SysResult {
+pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysResult {
     if cx.task()?.image.is_some() {
         // The zygote's child ties itself to the zygote; nothing else before the loader is anybody's business.
         let is_tie = option == libc::PR_SET_PDEATHSIG && a == libc::SIGKILL as u64;
@@ -178,6 +178,6 @@ pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, _b: u64, _c: u64, _d: u64) ->
             value(cx.task()?.credentials.bounding >> a & 1)
         }
         libc::PR_SET_VMA => DONE,
-        _ => Err(Errno::EINVAL),
+        _ => super::privileges::prctl(cx, option, a, b, c, d),
     }
 }

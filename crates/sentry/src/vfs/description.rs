@@ -1,6 +1,6 @@
 //! Open file descriptions: what several descriptors, and processes, can share. open(2), "Open file descriptions".
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file::File;
@@ -12,6 +12,8 @@ pub struct Description {
     position: Mutex<u64>,
     /// F_SETOWN's process (positive) or group (negative), and F_SETSIG's signal.
     pub owner: Mutex<(i32, i32)>,
+    /// It has taken locks (kernel::locks), which end with it.
+    has_locks: AtomicBool,
 }
 
 /// The status flags that F_SETFL may change.
@@ -27,7 +29,12 @@ impl Description {
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
             owner: Mutex::new((0, 0)),
+            has_locks: AtomicBool::new(false),
         })
+    }
+
+    pub fn note_lock(&self) {
+        self.has_locks.store(true, Ordering::Relaxed);
     }
 
     #[must_use]
@@ -65,5 +72,13 @@ impl Description {
     pub fn is_writable(&self) -> bool {
         !self.is_path()
             && self.flags() & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned()
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        if self.has_locks.load(Ordering::Relaxed) {
+            crate::kernel::locks::description_ended(std::ptr::from_ref(self).addr());
+        }
     }
 }

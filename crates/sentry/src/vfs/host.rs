@@ -12,7 +12,7 @@ use super::description::Description;
 use super::file::{Entry, File};
 use super::place::Place;
 use crate::errno::{Errno, Result};
-use crate::memory::Buffer;
+use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
 
 /// Bytes that one transfer moves through the sentry at a time.
@@ -195,6 +195,25 @@ impl File for HostFile {
 
     fn is_stream(&self) -> bool {
         false
+    }
+
+    fn ioctl(
+        &self,
+        cx: &mut Cx<'_>,
+        description: &Description,
+        request: u32,
+        argument: Address,
+    ) -> Result<i64> {
+        let attributes = self.attributes()?;
+        super::host_ioctl::ioctl(cx, &self.fd, description, &attributes, request, argument)
+    }
+
+    fn flushed(&self, pid: i32) {
+        if crate::kernel::locks::any()
+            && let Ok(attributes) = self.attributes()
+        {
+            crate::kernel::locks::process_closed((attributes.dev, attributes.ino), pid);
+        }
     }
 }
 

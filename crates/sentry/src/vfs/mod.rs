@@ -12,6 +12,7 @@ pub mod device;
 pub mod fd_table;
 pub mod file;
 pub mod host;
+pub mod host_ioctl;
 pub mod pipe;
 pub mod place;
 pub mod proc;
