@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::arguments::Flags;
 use super::{Cx, SysResult, value};
@@ -10,6 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{MAY_READ, MAY_WRITE};
 use crate::memory::{Address, word};
 use crate::vfs::attributes::Attributes;
+use crate::vfs::confined::{BENEATH, CACHED, Confined, IN_ROOT};
 use crate::vfs::description::Description;
 use crate::vfs::device::Device;
 use crate::vfs::file::File;
@@ -34,6 +35,9 @@ const LARGEFILE: u32 = 0x8000;
 /// O_TMPFILE without O_DIRECTORY.
 const TMPFILE_BIT: i32 = 0x40_0000;
 
+/// All flags that Linux knows. VALID_OPEN_FLAGS.
+const VALID: u32 = 0x7F_FFC3;
+
 pub fn open(cx: &mut Cx<'_>, path: Address, flags: Flags, mode: u32) -> SysResult {
     openat(cx, libc::AT_FDCWD, path, flags, mode)
 }
@@ -54,7 +58,6 @@ pub fn openat(
     open_path(cx, directory, &path, flags, mode)
 }
 
-/// `RESOLVE_*` that hold anyway, or that are checked by walking: only magic links and symlinks of the last component are refused here.
 pub fn openat2(
     cx: &mut Cx<'_>,
     directory: i32,
@@ -63,7 +66,6 @@ pub fn openat2(
     size: usize,
 ) -> SysResult {
     const MIN: usize = 24;
-    const NO_XDEV: u64 = 1;
     const KNOWN: u64 = 0x3F;
     if size < MIN {
         return Err(Errno::EINVAL);
@@ -76,7 +78,8 @@ pub fn openat2(
         return Err(Errno::E2BIG);
     }
     let (flags, mode, resolve) = (word(&bytes, 0), word(&bytes, 8), word(&bytes, 16));
-    if resolve & !KNOWN != 0 || resolve & NO_XDEV != 0 || flags >> 32 != 0 {
+    let is_scoped_twice = resolve & BENEATH != 0 && resolve & IN_ROOT != 0;
+    if resolve & !KNOWN != 0 || is_scoped_twice || flags & !u64::from(VALID) != 0 {
         return Err(Errno::EINVAL);
     }
     let flags = Flags(flags as u32);
@@ -84,14 +87,22 @@ pub fn openat2(
     if mode & !0o7777 != 0 || (!creates && mode != 0) {
         return Err(Errno::EINVAL);
     }
+    let with_path = (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .cast_unsigned();
+    if flags.has(libc::O_PATH) && flags.0 & !with_path != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if resolve & CACHED != 0 && (creates || flags.has(libc::O_TRUNC)) {
+        return Err(Errno::EAGAIN);
+    }
     let path = cx.memory().read_path(path)?;
-    if resolve != 0 {
+    if resolve & !CACHED != 0 {
         return open_confined(cx, directory, &path, flags, mode as u32, resolve);
     }
     open_path(cx, directory, &path, flags, mode as u32)
 }
 
-/// RESOLVE_BENEATH, IN_ROOT, NO_SYMLINKS, NO_MAGICLINKS, CACHED: the host walks, below the directory's own descriptor.
+/// As `open_path`, by a walk that `resolve` confines.
 fn open_confined(
     cx: &mut Cx<'_>,
     directory: i32,
@@ -100,20 +111,66 @@ fn open_confined(
     mode: u32,
     resolve: u64,
 ) -> SysResult {
-    let start = cx.start(directory, b"")?;
-    let base = start.host()?;
-    let bits =
-        OFlags::from_bits_retain(flags.0) | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    // Nothing of another mount: proc and the like are the sentry's own.
-    let resolve = ResolveFlags::from_bits_retain(resolve) | ResolveFlags::NO_XDEV;
-    let fd = rustix::fs::openat2(&**base, path, bits, Mode::from_raw_mode(mode), resolve)?;
-    let place = Place::Host(Arc::new(rustix::io::fcntl_dupfd_cloexec(&fd, 0)?));
-    let attributes = place.attributes(cx.kernel)?;
-    if ![libc::S_IFREG, libc::S_IFDIR].contains(&attributes.kind()) && !flags.has(libc::O_PATH) {
-        return Err(Errno::ENXIO);
+    check_flags(flags)?;
+    let scoped = resolve & (BENEATH | IN_ROOT) != 0;
+    let start = cx.start(directory, if scoped { b"" } else { path })?;
+    if !start.attributes(cx.kernel)?.is_directory() {
+        return Err(Errno::ENOTDIR);
     }
-    let file = Arc::new(HostFile::new(fd, Some(place), attributes.is_directory()));
-    finish(cx, file, flags)
+    let context = cx.fs()?;
+    let creates = flags.has(libc::O_CREAT) && !flags.has(libc::O_PATH);
+    let exclusive = creates && flags.has(libc::O_EXCL);
+    let follow = !flags.has(libc::O_NOFOLLOW) && !exclusive;
+    let walker = cx.walker(&context)?;
+    let confined = Confined {
+        walker: &walker,
+        start: &start,
+        flags: resolve,
+    };
+    match confined.resolve(path, follow) {
+        Ok(_) if exclusive => Err(Errno::EEXIST),
+        Ok(place) if flags.has(TMPFILE_BIT) => open_unnamed_in(cx, &place, flags, mode),
+        Ok(place) if creates && place.attributes(cx.kernel)?.is_directory() => Err(Errno::EISDIR),
+        Ok(place) => open_place(cx, place, flags),
+        Err(Errno::ENOENT) if creates => {
+            // A dangling link at the end is not created through: its target's directory would need the same walk.
+            let cut = path.iter().rposition(|byte| *byte == b'/');
+            let (parent, name) = path.split_at(cut.map_or(0, |slash| slash + 1));
+            let parent = if parent.is_empty() { b"." } else { parent };
+            let parent = Parent {
+                directory: confined.resolve(parent, true)?,
+                name: name.to_vec(),
+                wants_directory: false,
+            };
+            walker.may_search(&parent.directory)?;
+            if parent.name.is_empty() {
+                return Err(Errno::EISDIR);
+            }
+            if confined.step(&parent.directory, &parent.name).is_ok() {
+                return Err(Errno::ELOOP);
+            }
+            create(cx, &parent, flags, mode)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Linux: build_open_flags().
+fn check_flags(flags: Flags) -> Result<()> {
+    if flags.has(libc::O_PATH) {
+        return Ok(());
+    }
+    if flags.has(TMPFILE_BIT) {
+        let writes = flags.has(libc::O_WRONLY) || flags.has(libc::O_RDWR);
+        if !flags.has(libc::O_DIRECTORY) || !writes || flags.has(libc::O_CREAT) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    // Linux 6.3: a directory is not to be made by open.
+    if flags.has(libc::O_CREAT) && flags.has(libc::O_DIRECTORY) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
 }
 
 pub fn open_path(
@@ -123,8 +180,10 @@ pub fn open_path(
     flags: Flags,
     mode: u32,
 ) -> SysResult {
-    if flags.has(TMPFILE_BIT) {
-        return open_unnamed(cx, directory, path, flags, mode);
+    check_flags(flags)?;
+    if flags.has(TMPFILE_BIT) && !flags.has(libc::O_PATH) {
+        let place = cx.resolve(directory, path, true)?;
+        return open_unnamed_in(cx, &place, flags, mode);
     }
     if flags.has(libc::O_CREAT) && !flags.has(libc::O_PATH) {
         return open_or_create(cx, directory, path, flags, mode);
@@ -142,6 +201,13 @@ fn open_or_create(
     mode: u32,
 ) -> SysResult {
     let follow = !flags.has(libc::O_NOFOLLOW) && !flags.has(libc::O_EXCL);
+    if path.ends_with(b"/") {
+        // Linux: open_last_lookups(): a name with a slash behind it is not created, whatever is there.
+        let parent = cx.resolve_parent(directory, path)?;
+        if !super::directories::is_dot(&parent.name) {
+            return Err(Errno::EISDIR);
+        }
+    }
     match cx.resolve(directory, path, follow) {
         Ok(_) if flags.has(libc::O_EXCL) => return Err(Errno::EEXIST),
         Ok(place) => {
@@ -237,21 +303,11 @@ pub fn may_write_directory(cx: &Cx<'_>, directory: &Place) -> Result<()> {
     }
 }
 
-fn open_unnamed(
-    cx: &mut Cx<'_>,
-    directory: i32,
-    path: &[u8],
-    flags: Flags,
-    mode: u32,
-) -> SysResult {
-    if !flags.has(libc::O_WRONLY) && !flags.has(libc::O_RDWR) {
-        return Err(Errno::EINVAL);
-    }
-    let place = cx.resolve(directory, path, true)?;
+fn open_unnamed_in(cx: &mut Cx<'_>, place: &Place, flags: Flags, mode: u32) -> SysResult {
     if !place.attributes(cx.kernel)?.is_directory() {
         return Err(Errno::ENOTDIR);
     }
-    may_write_directory(cx, &place)?;
+    may_write_directory(cx, place)?;
     let mode = mode & 0o7777 & !cx.task()?.fs.lock().umask;
     let exclusive = if flags.has(libc::O_EXCL) {
         OFlags::EXCL
@@ -260,7 +316,7 @@ fn open_unnamed(
     };
     let bits = (passed(flags) & !OFlags::DIRECTORY) | OFlags::TMPFILE | exclusive | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&**place.host()?, ".", bits, Mode::from_raw_mode(mode))?;
-    own_in(cx, &fd, &place)?;
+    own_in(cx, &fd, place)?;
     let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
     finish(cx, Arc::new(HostFile::new(fd, Some(place), false)), flags)
 }
@@ -273,13 +329,7 @@ fn passed(flags: Flags) -> OFlags {
 pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
     let attributes = place.attributes(cx.kernel)?;
     if flags.has(libc::O_DIRECTORY) && !attributes.is_directory() {
-        return Err(
-            if attributes.is_symlink() && flags.has(libc::O_NOFOLLOW) && !flags.has(libc::O_PATH) {
-                Errno::ELOOP
-            } else {
-                Errno::ENOTDIR
-            },
-        );
+        return Err(Errno::ENOTDIR);
     }
     if flags.has(libc::O_PATH) {
         return finish(

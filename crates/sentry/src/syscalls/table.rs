@@ -275,7 +275,7 @@ syscalls! {
     432 fsmount() => refused, Partial("EPERM: the tree is the plan's");
     433 fspick() => refused, Partial("EPERM: the tree is the plan's");
     436 close_range(first: u32, last: u32, flags: Flags) => close_range, Full;
-    437 openat2(directory: i32, path: Address, how: Address, size: usize) => open, Partial("RESOLVE_NO_XDEV is refused");
+    437 openat2(directory: i32, path: Address, how: Address, size: usize) => open, Partial("with RESOLVE_*, a dangling link is not created through");
     439 faccessat2(directory: i32, path: Address, mode: u32, flags: Flags) => stat, Full;
     442 mount_setattr() => refused, Partial("EPERM: the tree is the plan's");
     443 quotactl_fd() => refused, Partial("EPERM: quotas are the host's");

@@ -6,6 +6,7 @@
 
 pub mod attributes;
 pub mod by_path;
+pub mod confined;
 pub mod context;
 pub mod description;
 pub mod device;

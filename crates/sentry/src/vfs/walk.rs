@@ -15,7 +15,7 @@ use crate::kernel::credentials::{Credentials, MAY_EXEC};
 use crate::vfs::context::FsContext;
 
 /// Linux: MAXSYMLINKS.
-const MAX_LINKS: u32 = 40;
+pub const MAX_LINKS: u32 = 40;
 const NAME_MAX: usize = 255;
 const PROC_MAGIC: i64 = 0x9FA0;
 const BY_NAME: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -219,7 +219,7 @@ impl Walker<'_> {
         }
     }
 
-    fn same(&self, one: &Place, other: &Place) -> Result<bool> {
+    pub fn same(&self, one: &Place, other: &Place) -> Result<bool> {
         let (Place::Host(a), Place::Host(b)) = (one, other) else {
             return Ok(false);
         };
@@ -230,7 +230,7 @@ impl Walker<'_> {
         Ok((a.dev, a.ino, a.mount) == (b.dev, b.ino, b.mount))
     }
 
-    fn may_search(&self, directory: &Place) -> Result<()> {
+    pub fn may_search(&self, directory: &Place) -> Result<()> {
         let attributes = directory.attributes(self.kernel)?;
         if !attributes.is_directory() {
             return Err(Errno::ENOTDIR);
@@ -246,7 +246,7 @@ impl Walker<'_> {
     }
 }
 
-fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
+pub fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     path.split(|byte| *byte == b'/')
         .filter(|name| !name.is_empty())
         .map(<[u8]>::to_vec)
