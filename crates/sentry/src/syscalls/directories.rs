@@ -334,6 +334,9 @@ pub fn linkat(
     if is_dot(&destination.name) || exists(cx, &destination)? {
         return Err(Errno::EEXIST);
     }
+    if destination.wants_directory {
+        return Err(Errno::ENOENT);
+    }
     if source.attributes(cx.kernel)?.is_directory() {
         return Err(Errno::EPERM);
     }

@@ -213,11 +213,13 @@ fn get(cx: &Cx<'_>, place: Result<Place>, name: Address, data: Address, size: us
         _ => {}
     }
     let file = reopen(cx, &place, &attributes)?;
-    let mut buffer = vec![0; size.min(SIZE_MAX)];
+    let mut buffer = vec![0; SIZE_MAX];
     let count = rustix::fs::fgetxattr(&file, &name[..], &mut buffer[..])?;
-    if !buffer.is_empty() {
-        cx.memory()
-            .write(data, &buffer[..count.min(buffer.len())])?;
+    if size > 0 {
+        if count > size {
+            return Err(Errno::ERANGE);
+        }
+        cx.memory().write(data, &buffer[..count])?;
     }
     value(count)
 }
