@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +43,51 @@ def same_in_sentry(compiled: Callable[[str], Path]) -> Callable[[str], None]:
     def check(source: str) -> None:
         program = compiled(source)
         native = _run([str(program)])
-        sandboxed = _run([str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{program.parent}:/t", "--", f"/t/{program.name}"])
+        # A shell before it: as the first process, the program would be given orphans to wait for.
+        sandboxed = _run([str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{program.parent}:/t", "--", "sh", "-c", f"/t/{program.name}; exit $?"])
+        assert sandboxed == native
+
+    return check
+
+
+_DOCKER = (
+    "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP".split()
+)  # what docker's containers have
+
+
+def _bundle(directory: Path, program: Path) -> None:
+    root = directory / "rootfs"
+    for name in ("bin", "proc", "dev", "sys", "tmp"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin/sh")
+    shutil.copy(program, root / "prog")
+    subprocess.run(["runc", "spec"], cwd=directory, check=True)
+    config = json.loads((directory / "config.json").read_text())
+    capabilities = [f"CAP_{name}" for name in _DOCKER]
+    config["process"] |= {"terminal": False, "noNewPrivileges": False, "args": ["/bin/sh", "-c", "/prog; exit $?"]}
+    config["process"]["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
+    config["root"]["readonly"] = False
+    config["linux"]["cgroupsPath"] = f"/casemate-test/{uuid.uuid4().hex}"
+    for mount in config["mounts"]:
+        # Set-id programs are tried there.
+        if mount["destination"] == "/dev/shm":
+            mount["options"] = [option for option in mount["options"] if option not in ("nosuid", "noexec")]
+    (directory / "config.json").write_text(json.dumps(config))
+
+
+@pytest.fixture
+def same_in_container(compiled: Callable[[str], Path], tmp_path: Path) -> Callable[[str], None]:
+    """As `same_in_sentry`, in a container whose root has the capabilities that docker gives: the program reduces itself to those."""
+
+    def check(source: str) -> None:
+        program = compiled(source)
+        bundle = tmp_path / "bundle"
+        bundle.mkdir()
+        _bundle(bundle, program)
+        native = _run(["sh", "-c", f"{shutil.copy(program, '/dev/shm/prog')}; exit $?"])
+        Path("/dev/shm/prog").unlink()
+        name = f"t{uuid.uuid4().hex[:12]}"
+        sandboxed = _run([str(CASEMATE), "--root", str(tmp_path / "state"), "run", "--isolation", "sentry", "-b", str(bundle), name])
         assert sandboxed == native
 
     return check

@@ -191,6 +191,16 @@ impl Credentials {
         (new, is_secure)
     }
 
+    /// Whether a program that runs with these, executed by who had `old`, may be looked into. Linux: begin_new_exec(), commit_creds().
+    #[must_use]
+    pub fn is_dumpable_after(&self, old: &Self) -> bool {
+        let ids = |who: &Self| (who.euid, who.egid, who.fsuid, who.fsgid);
+        self.euid == self.uid
+            && self.egid == self.gid
+            && ids(self) == ids(old)
+            && self.permitted & !old.permitted == 0
+    }
+
     /// Sets `permitted` from the file's sets, or from root's; tells whether the file had any.
     fn take_file_capabilities(&mut self, file: Option<FileCapabilities>) -> bool {
         let is_root = (self.uid == 0 || self.euid == 0) && self.securebits & SECBIT_NOROOT == 0;

@@ -155,7 +155,11 @@ impl Kernel {
     fn point_of_no_return(&mut self, tid: i32, image: &Image) -> Result<()> {
         let task = self.task_mut(tid)?;
         task.name = image.command_name();
-        task.credentials = image.credentials.clone();
+        let old = std::mem::replace(&mut task.credentials, image.credentials.clone());
+        let is_dumpable = task.credentials.is_dumpable_after(&old);
+        if image.is_secure {
+            task.parent_death_signal = 0;
+        }
         task.is_kicked = false;
         task.interrupted = None;
         task.registers = None;
@@ -179,7 +183,7 @@ impl Kernel {
         process.has_executed = true;
         process.timers.clear();
         process.uid = uid;
-        process.dumpable = true;
+        process.dumpable = is_dumpable;
         Ok(())
     }
 

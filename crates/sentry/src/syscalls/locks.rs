@@ -208,8 +208,16 @@ fn would_deadlock(cx: &Cx<'_>, pid: i32, holder: Owner) -> bool {
 }
 
 pub fn flock(cx: &mut Cx<'_>, fd: i32, operation: Flags) -> SysResult {
-    let description = cx.open_description(fd)?;
+    /// Mandatory locks are gone (Linux 5.15), and asking for one does nothing.
+    const LOCK_MAND: i32 = 32;
+    if operation.has(LOCK_MAND) {
+        return DONE;
+    }
     let kind = operation.0.cast_signed() & !libc::LOCK_NB;
+    if ![libc::LOCK_UN, libc::LOCK_SH, libc::LOCK_EX].contains(&kind) {
+        return Err(Errno::EINVAL);
+    }
+    let description = cx.open_description(fd)?;
     let key = key_of(&description)?;
     let owner = Arc::as_ptr(&description).addr();
     let is_exclusive = match kind {
@@ -217,9 +225,7 @@ pub fn flock(cx: &mut Cx<'_>, fd: i32, operation: Flags) -> SysResult {
             locks::unlock_whole(key, owner);
             return DONE;
         }
-        libc::LOCK_SH => false,
-        libc::LOCK_EX => true,
-        _ => return Err(Errno::EINVAL),
+        kind => kind == libc::LOCK_EX,
     };
     description.note_lock();
     let waits = !operation.has(libc::LOCK_NB);

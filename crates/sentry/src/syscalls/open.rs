@@ -87,8 +87,8 @@ pub fn openat2(
     if mode & !0o7777 != 0 || (!creates && mode != 0) {
         return Err(Errno::EINVAL);
     }
-    let with_path = (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-        .cast_unsigned();
+    let with_path =
+        (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC).cast_unsigned();
     if flags.has(libc::O_PATH) && flags.0 & !with_path != 0 {
         return Err(Errno::EINVAL);
     }
@@ -266,6 +266,7 @@ fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResul
         other => other?,
     };
     own_in(cx, &fd, &parent.directory)?;
+    keep_set_id(cx, &fd, mode)?;
     let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
     let file = Arc::new(HostFile::new(fd, Some(place), false));
     finish(cx, file, flags)
@@ -290,6 +291,25 @@ pub fn own_in(cx: &Cx<'_>, fd: &impl std::os::fd::AsFd, directory: &Place) -> Re
         Ok(()) | Err(rustix::io::Errno::PERM | rustix::io::Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Giving a file away took its set-id bits, as chown(2) does; a new one is to have them, but not a group's that its maker is no member of (inode(7)).
+fn keep_set_id(cx: &Cx<'_>, fd: &std::os::fd::OwnedFd, mode: u32) -> Result<()> {
+    let who = &cx.task()?.credentials;
+    let was_given = who.fsuid != cx.kernel.host_uid || who.fsgid != cx.kernel.host_gid;
+    if !was_given || mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
+        return Ok(());
+    }
+    let raw = rustix::fs::fstat(fd)?;
+    let may_set_group = who.in_group(raw.st_gid) || who.has(crate::kernel::credentials::CAP_FSETID);
+    let mode = if may_set_group {
+        mode
+    } else {
+        mode & !libc::S_ISGID
+    };
+    // The host refuses where it did not give the file away either; then the bits are still there.
+    let _ = rustix::fs::fchmod(fd, Mode::from_raw_mode(mode));
+    Ok(())
 }
 
 pub fn may_write_directory(cx: &Cx<'_>, directory: &Place) -> Result<()> {

@@ -108,8 +108,7 @@ impl Confined<'_, '_> {
     }
 
     fn same_mount(&self, here: &Place, next: &Place) -> Result<()> {
-        let mount =
-            |place: &Place| Ok::<_, Errno>(place.attributes(self.walker.kernel)?.mount);
+        let mount = |place: &Place| Ok::<_, Errno>(place.attributes(self.walker.kernel)?.mount);
         if self.has(NO_XDEV) && mount(here)? != mount(next)? {
             return Err(Errno::EXDEV);
         }
