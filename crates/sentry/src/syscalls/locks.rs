@@ -170,6 +170,11 @@ fn set(cx: &mut Cx<'_>, description: &Arc<Description>, command: i32, at: Addres
         if would_deadlock(cx, pid, held.owner) {
             return Err(Errno(libc::EDEADLK));
         }
+        // Threads that ended while they waited leave theirs behind.
+        let tasks = &cx.kernel.tasks;
+        cx.kernel
+            .lock_waits
+            .retain(|tid, _| tasks.contains_key(tid));
         cx.kernel
             .lock_waits
             .insert(tid, (ticket.wait, pid, held.owner));
