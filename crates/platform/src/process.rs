@@ -23,6 +23,12 @@ pub fn signal_process(pid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }.into()).map(drop)
 }
 
+/// Has writes of this process beyond its limit of file size fail (`EFBIG`) without ending it.
+pub fn ignore_file_size_signal() {
+    // SAFETY: SIG_IGN is a legal disposition of SIGXFSZ; no handler and no memory is passed.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
 /// A descriptor that becomes readable when the process has ended.
 ///
 /// # Errors

@@ -86,6 +86,8 @@ pub fn run(config: Config, zygote: Zygote, started: impl FnOnce()) -> Result<i32
     raise_descriptor_limit();
     // A file's mode is what the program's own umask leaves of it.
     rustix::process::umask(Mode::empty());
+    // RLIMIT_FSIZE is checked for each program; the host's, which the sentry's own writes meet, must not end all of them.
+    casemate_platform::process::ignore_file_size_signal();
     let host =
         |what: &'static str| move |error: rustix::io::Errno| BootError::new(what, error.into());
     let loader = loader::executable().map_err(|error| BootError::new("loader", error.into()))?;
