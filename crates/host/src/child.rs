@@ -84,6 +84,25 @@ pub fn child_events() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
 
+/// A descriptor that every signal that can be caught arrives at, as a `signalfd_siginfo`. Blocks their delivery.
+///
+/// # Errors
+/// As signalfd(2).
+pub fn all_signals() -> io::Result<OwnedFd> {
+    // SAFETY: an all-zero sigset is the empty set on Linux.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is valid.
+    unsafe { libc::sigfillset(&raw mut set) };
+    // SAFETY: `set` is valid; the old set is not wanted.
+    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
+    // SAFETY: `set` is valid; -1 makes a new descriptor.
+    let raw = check(unsafe {
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    })?;
+    // SAFETY: the descriptor is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+}
+
 /// kill(2): a process, a group (negative) or all (-1).
 ///
 /// # Errors

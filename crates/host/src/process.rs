@@ -24,6 +24,17 @@ pub fn set_close_on_exec(raw: RawFd, close: bool) -> io::Result<()> {
         .map(drop)
 }
 
+/// A further descriptor, above the standard streams, of the open file behind `raw`.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn duplicate(raw: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is passed.
+    let copy = check(unsafe { libc::fcntl(raw, libc::F_DUPFD_CLOEXEC, 3) })?;
+    // SAFETY: the descriptor is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
 /// Marks all descriptors from `first` on close-on-exec.
 ///
 /// # Errors
@@ -81,6 +92,20 @@ pub fn execve(path: &CString, args: &[CString], env: &[CString]) -> io::Error {
     // SAFETY: the arrays end with null and their strings outlive the call.
     unsafe { libc::execve(path.as_ptr(), args.as_ptr(), env.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// A resource limit of this process: soft, hard.
+///
+/// # Errors
+/// As getrlimit(2).
+pub fn rlimit(resource: u32) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `limit` is valid for a write.
+    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    Ok((limit.rlim_cur, limit.rlim_max))
 }
 
 /// # Errors

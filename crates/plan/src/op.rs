@@ -134,8 +134,16 @@ pub enum Op {
     Zygote {
         uid: u32,
         gid: u32,
+        #[serde(default)]
+        rlimits: Vec<(String, u64, u64)>,
     },
     Sentry(Box<Sentry>),
+    SentryExec {
+        control: i32,
+        #[serde(default)]
+        terminal: Option<(u16, u16)>,
+        program: Box<Sentry>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -407,6 +415,9 @@ pub struct Sentry {
     pub capabilities: Capabilities,
     #[serde(default)]
     pub no_new_privs: bool,
+    /// Name, soft, hard: the program's, never this process's.
+    #[serde(default)]
+    pub rlimits: Vec<(String, u64, u64)>,
     #[serde(default)]
     pub strace: bool,
 }

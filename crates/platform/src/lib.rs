@@ -24,7 +24,7 @@ pub mod magic {
     pub const LOADER: i32 = 0x2001;
     /// The stub runs a signal's native frame: rdi the signal, rsi its siginfo, rdx its ucontext.
     pub const DELIVER: i32 = 0x2002;
-    /// The zygote waits for something to fork.
+    /// The zygote waits for something to fork: rdi is the child that it forked last, or a negated errno; 0 at first.
     pub const ZYGOTE: i32 = 0x2003;
 }
 

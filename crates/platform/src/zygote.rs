@@ -136,10 +136,14 @@ fn zygote(shared: &Shared) -> ! {
     // SAFETY: all calls from here on pass numbers, or C strings and arrays that live on this stack; the process has one thread.
     unsafe {
         libc::syscall(libc::SYS_close_range, 0, u32::MAX, 2); // CLOSE_RANGE_UNSHARE
+        let mut child = 0;
         loop {
-            libc::syscall(i64::from(magic::ZYGOTE));
-            if libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) == 0 {
+            libc::syscall(i64::from(magic::ZYGOTE), child);
+            child = libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0);
+            if child == 0 {
                 become_program();
+            } else if child < 0 {
+                child = -libc::c_long::from(*libc::__errno_location());
             }
         }
     }

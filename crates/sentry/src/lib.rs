@@ -10,6 +10,7 @@
 )]
 
 pub mod boot;
+pub mod control;
 pub mod errno;
 pub mod kernel;
 pub mod memory;
@@ -18,5 +19,5 @@ pub mod vfs;
 pub mod watcher;
 pub mod worker;
 
-pub use boot::{Config, run, start_zygote};
+pub use boot::{Config, Given, run, start_zygote};
 pub use casemate_platform::zygote::Zygote;

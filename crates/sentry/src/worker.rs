@@ -40,6 +40,10 @@ pub fn serve(kernel: &SharedKernel, listener: &Listener) {
             kernel.watcher.finish();
         }
     }
+    // Nobody is left who could call, nor a zygote to fork anybody: whatever killed it killed the sandbox.
+    let mut kernel = lock(kernel);
+    kernel.result.get_or_insert(signals::SIGKILL);
+    kernel.watcher.finish();
 }
 
 fn handle(kernel: &mut Kernel, call: Call) {
@@ -110,6 +114,7 @@ fn zygote_call(kernel: &mut Kernel, call: Call) {
     if call.nr != magic::ZYGOTE {
         return kernel.answer(&call, Answer::Continue);
     }
+    kernel.zygote_forked(call.args[0] as i32);
     kernel.zygote_call = Some(call);
     kernel.spawn_next();
 }

@@ -83,6 +83,7 @@ class Isolation:
     """A wall. Stateless: what a later process needs stands in the container's state."""
 
     name = ""
+    has_control = False  # a running container listens on the store's CONTROL_SOCKET
 
     def probe(self) -> Verdict:
         """Whether this host can run it. Cheap: called at each create."""
@@ -99,6 +100,9 @@ class Isolation:
         """Lets the created container behind the Unix socket execute its program; returns when it runs. Raises EngineError."""
         raise NotImplementedError
 
-    def exec(self, launch: Launch) -> int:
-        """Starts a further process in a running container (the plan says which) and returns its pid on the host."""
+    def exec(self, launch: Launch, channel_path: str) -> int:
+        """Starts a further process in a running container (the plan says which) and returns its pid on the host.
+
+        channel_path: the container's control socket, where the isolation has one. Raises EngineError, HostError.
+        """
         raise NotImplementedError

@@ -42,5 +42,5 @@ class Namespaces(Isolation):
         finally:
             channel.close()
 
-    def exec(self, launch: Launch) -> int:
+    def exec(self, launch: Launch, channel_path: str) -> int:
         return launch_engine(launch)

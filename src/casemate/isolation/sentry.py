@@ -1,18 +1,28 @@
-"""The `sentry` isolation: an application kernel in user space serves every system call of the program."""
+"""The `sentry` isolation: an application kernel in user space serves every system call of the program.
+
+No program of a container may ever run natively: a plan that would execute one elsewhere than in the sentry is refused here.
+"""
 
 from __future__ import annotations
 
 import os
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
+from casemate.errors import HostError
 from casemate.isolation.base import Launch
+from casemate.isolation.engine_process import launch_engine
 from casemate.isolation.namespaces import Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.isolation.base import Plan
 
+    Op = dict[str, object]
+
 # What `init` does to itself at the end of a plan, and the sentry does for the program instead.
-_REPLACED = frozenset(("check_exec", "exec", "seccomp", "landlock", "apparmor", "selinux"))
+_REPLACED = frozenset(("check_exec", "exec", "seccomp", "landlock", "apparmor", "selinux", "rlimit"))
+# What `exec`'s process of ours still does: it joins nothing of the container's but the cgroup, and runs nothing.
+_KEPT_IN_EXEC = frozenset(("barrier", "setsid", "keyring", "cpu_affinity"))
 _OLDEST_KERNEL = (5, 19)  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 
@@ -22,25 +32,71 @@ class Sentry(Namespaces):
     name = "sentry"
     oldest_kernel = _OLDEST_KERNEL
     needs = "seccomp user notifications that only a kill interrupts"
+    has_control = True
 
     def create(self, launch: Launch) -> int:
-        return super().create(_with_sentry(launch))
+        plan = sentry_plan(launch.plan)
+        return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
 
-
-def _with_sentry(launch: Launch) -> Launch:
-    return Launch(sentry_plan(launch.plan), stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers)
+    def exec(self, launch: Launch, channel_path: str) -> int:
+        channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        try:
+            channel.connect(channel_path)
+            plan = exec_plan(launch.plan, channel.fileno())
+            descriptors = (*launch.descriptors, channel.fileno())
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        finally:
+            channel.close()
 
 
 def sentry_plan(plan: Plan) -> Plan:
-    """The plan with the program's last steps handed to the sentry. A plan without a program stays as it is."""
+    """The plan with the program's last steps handed to the sentry. A plan without `process` stays as it is: `init` refuses it at start.
+
+    Raises HostError for what would run something of the container's natively.
+    """
+    ops = _ops(plan)
+    names = {op["op"] for op in ops}
+    if "agent" in names:
+        raise HostError("isolation 'sentry' cannot run the SDK's agent yet", "use isolation='namespaces' for Sandbox; `casemate run`, `do` and `exec` work")
+    if any(op["op"] == "hook" and op.get("kind") == "startContainer" for op in ops):
+        raise HostError("isolation 'sentry' cannot run startContainer hooks: they are programs of the container's", "use another kind of hook")
+    if not {"exec", "credentials"} <= names:
+        return plan
+    program = _program(ops)
+    who = next(op for op in ops if op["op"] == "credentials")
+    kept = [op for op in ops if op["op"] not in _REPLACED]
+    # Before the ids are dropped: mapping them in a further user namespace needs CAP_SETFCAP, and raising a hard limit CAP_SYS_RESOURCE.
+    place = kept.index(who)
+    jail: list[Op] = [] if "no_new_privs" in names else [{"op": "no_new_privs"}]
+    # The zygote is in the same scope, so that the sentry may signal programs and read their memory; nobody further out.
+    jail.append({"op": "landlock", "scoped": True, "best_effort": True})
+    kept[place:place] = [*jail, {"op": "zygote", "uid": who["uid"], "gid": who["gid"], "rlimits": program["rlimits"]}]
+    return {**plan, "ops": [*kept, {"op": "sentry", **program, "strace": os.environ.get("CASEMATE_STRACE") == "1"}]}
+
+
+def exec_plan(plan: Plan, control_fd: int) -> Plan:
+    """`exec` as a process of ours outside of the container's namespaces, which asks the sentry behind `control_fd` to run the program. Raises HostError."""
+    ops = _ops(plan)
+    if not {"exec", "credentials"} <= {op["op"] for op in ops}:
+        raise HostError("isolation 'sentry' cannot run this in the container: the plan has no program", "this is a bug of casemate: please report it")
+    terminal = next((op for op in ops if op["op"] == "pty"), None)
+    size = None if terminal is None else [terminal["columns"], terminal["rows"]]
+    request: Op = {"op": "sentry_exec", "control": control_fd, "terminal": size, "program": _program(ops)}
+    kept = [op for op in ops if op["op"] in _KEPT_IN_EXEC]
+    return {**plan, "join": [], "ops": [*kept, {"op": "no_new_privs"}, request]}
+
+
+def _ops(plan: Plan) -> list[Op]:
     ops = plan["ops"]
     assert isinstance(ops, list)
+    return ops
+
+
+def _program(ops: list[Op]) -> Op:
+    """What the sentry is to know of the program."""
     found = {str(op["op"]): op for op in ops}
-    program, who, place = found.get("exec"), found.get("credentials"), found.get("chdir")
-    if program is None or who is None:
-        return plan
-    sentry = {
-        "op": "sentry",
+    program, who, place = found["exec"], found["credentials"], found.get("chdir")
+    return {
         "args": program["args"],
         "env": program["env"],
         "cwd": place["path"] if place else "/",
@@ -50,9 +106,5 @@ def sentry_plan(plan: Plan) -> Plan:
         "umask": who["umask"],
         "capabilities": who["capabilities"] or {},
         "no_new_privs": "no_new_privs" in found,
-        "strace": os.environ.get("CASEMATE_STRACE") == "1",
+        "rlimits": [[op["type"], op["soft"], op["hard"]] for op in ops if op["op"] == "rlimit"],
     }
-    kept = [op for op in ops if op["op"] not in _REPLACED]
-    # Before the ids are dropped: mapping them in a further user namespace needs CAP_SETFCAP.
-    kept.insert(kept.index(who), {"op": "zygote", "uid": who["uid"], "gid": who["gid"]})
-    return {**plan, "ops": [*kept, sentry]}

@@ -187,9 +187,11 @@ class _Creation:
         listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         listener.bind(self.entry.socket_path(store.START_SOCKET))
         listener.listen(128)
+        # A second name for the same socket, which goes on to be used: the first one's absence says that the container was started.
         if self.request.use_agent:
-            # A second name for the same socket: the first one's absence says that the container was started.
             os.link(store.START_SOCKET, store.AGENT_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
+        if registry.get(self.container.record.isolation).has_control:
+            os.link(store.START_SOCKET, store.CONTROL_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
         return listener
 
     def _context(self, manager: Manager, listen_fd: int) -> LowerContext:

@@ -11,6 +11,7 @@ from casemate.isolation import registry
 from casemate.isolation.base import Handlers, Launch
 from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_exec
+from casemate.runtime import store
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
 from casemate.runtime.create import open_cgroup
 from casemate.runtime.seccomp_agent import send_listener
@@ -47,6 +48,8 @@ def exec_process(container: Container, request: ExecRequest) -> int:
     status = container.need("exec in", CREATED, RUNNING, PAUSED)
     if status == PAUSED and not request.ignore_paused:
         raise ContainerStateError(container.id, "exec in", status, RUNNING)
+    if status == CREATED and registry.get(container.record.isolation).has_control:
+        raise ContainerStateError(container.id, "exec in", status, RUNNING)  # nobody is in there yet who could run it
     record = container.record
     pidfd = process.open_pidfd(record.pid, record.start_time)
     if pidfd is None:
@@ -90,9 +93,10 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
         seccomp_listener=lambda fd: send_listener(container, spec, fd),
     )
     descriptors = (pidfd, *opened, *range(3, 3 + request.preserve_fds))
+    isolation = registry.get(record.isolation)
     launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
     try:
-        return registry.get(record.isolation).exec(launch)
+        return isolation.exec(launch, container.entry.socket_path(store.CONTROL_SOCKET))
     finally:
         for fd in opened:
             os.close(fd)

@@ -22,9 +22,9 @@ def start(container: Container) -> None:
     container.need("start", CREATED)
     entry = container.entry
     spec = container.spec()
-    agent = entry.exists(store.AGENT_SOCKET)
-    waiting = store.AGENT_SOCKET if agent else ".starting.sock"
-    if agent:
+    kept = next((name for name in (store.AGENT_SOCKET, store.CONTROL_SOCKET) if entry.exists(name)), "")
+    waiting = kept or ".starting.sock"
+    if kept:
         os.unlink(store.START_SOCKET, dir_fd=entry.fd)
     else:
         os.rename(store.START_SOCKET, waiting, src_dir_fd=entry.fd, dst_dir_fd=entry.fd)
@@ -33,7 +33,7 @@ def start(container: Container) -> None:
     except ConnectionRefusedError:
         raise ContainerStateError(container.id, "start", "stopped", CREATED) from None
     finally:
-        if not agent:
+        if not kept:
             os.unlink(waiting, dir_fd=entry.fd)
     run_hooks(container, spec, "poststart", RUNNING)
 

@@ -5,6 +5,7 @@
         config.json         the specification as it was checked at create; later edits of the bundle change nothing
         init.sock           the first process waits here for `start`; gone once it was started
         agent.sock          the agent of an SDK sandbox
+        control.sock        the sentry of a container with that isolation
         log                 what a detached `do` has written
         sandbox.json        what the SDK's later connections need: end, metadata, working directory, user
 
@@ -27,6 +28,7 @@ STATE_FILE = "state.json"
 CONFIG_FILE = "config.json"
 START_SOCKET = "init.sock"
 AGENT_SOCKET = "agent.sock"
+CONTROL_SOCKET = "control.sock"
 SANDBOX_FILE = "sandbox.json"
 LOG_FILE = "log"
 

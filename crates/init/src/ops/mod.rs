@@ -11,6 +11,7 @@ mod mount_idmap;
 pub(crate) mod pivot;
 mod pty;
 mod sentry;
+mod sentry_exec;
 mod start;
 mod system;
 mod tmpcopyup;
@@ -80,8 +81,13 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         Op::Exec(exec) => exec::exec(&exec, state),
         Op::CheckExec(exec) => exec::check_exec(&exec, state),
         Op::Agent {} => start::agent(state),
-        Op::Zygote { uid, gid } => sentry::zygote(uid, gid, state),
+        Op::Zygote { uid, gid, rlimits } => sentry::zygote(uid, gid, &rlimits, state),
         Op::Sentry(sentry) => sentry::sentry(*sentry, state),
+        Op::SentryExec {
+            control,
+            terminal,
+            program,
+        } => sentry_exec::sentry_exec(control, terminal, *program, state),
     }
 }
 
@@ -133,5 +139,6 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Agent {} => "agent",
         Op::Zygote { .. } => "zygote",
         Op::Sentry(_) => "sentry",
+        Op::SentryExec { .. } => "sentry_exec",
     }
 }

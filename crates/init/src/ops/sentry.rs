@@ -1,15 +1,24 @@
-//! `sentry`: this process becomes the sentry, whose root is the container's.
+//! `zygote`, `sentry`: this process becomes the sentry, whose root is the container's.
 
 use casemate_host::{child, process};
 use casemate_jail::capability_mask;
 use casemate_plan::op;
-use casemate_sentry::{Config, run, start_zygote};
+use casemate_sentry::{Config, Given, run, start_zygote};
 
+use super::system;
 use crate::child::State;
 use crate::error::{Context, Error, Result};
 
-/// Starts the process that programs are forked from, while this one may still map ids.
-pub(super) fn zygote(uid: u32, gid: u32, state: &mut State) -> Result<()> {
+/// Starts the process that programs are forked from, while this one may still map ids, and raise hard limits: the programs' only get lower from then on.
+pub(super) fn zygote(
+    uid: u32,
+    gid: u32,
+    limits: &[(String, u64, u64)],
+    state: &mut State,
+) -> Result<()> {
+    for (kind, _, hard) in limits {
+        system::raise_hard_limit(kind, *hard)?;
+    }
     let zygote =
         start_zygote(uid, gid).map_err(|error| Error::with_errno(error.message, error.errno))?;
     state.zygote = Some(zygote);
@@ -22,9 +31,40 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
         .zygote
         .take()
         .ok_or_else(|| Error::plain("sentry without zygote"))?;
-    process::close_all_but(&[state.channel.raw(), zygote.listener.raw()])
-        .context(|| "close_range".into())?;
+    let mut kept = vec![state.channel.raw(), zygote.listener.raw()];
+    kept.extend(state.listen);
+    kept.extend(&state.keep_fds);
+    process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
+    let mut given = Given::default();
+    if let Some(raw) = state.listen {
+        given.control = Some(process::take_fd(raw).context(|| "listen descriptor".into())?);
+    }
+    for fd in &state.keep_fds {
+        let taken = process::take_fd(*fd).context(|| format!("keep descriptor {fd}"))?;
+        given.inherited.push((*fd, taken));
+    }
+    let config = config(program)?;
+    // The starter takes the channel's end for the program's start.
+    let started = || drop(process::take_fd(state.channel.raw()));
+    match run(config, given, zygote, started) {
+        // The first process of a pid namespace cannot end by a signal of its own.
+        Ok(status) => child::exit_now(shell_code(status)),
+        Err(error) => Err(Error::with_errno(error.message, error.errno)),
+    }
+}
+
+/// What a shell would report for wait(2)'s status.
+pub(super) fn shell_code(status: i32) -> i32 {
+    if status & 0x7F == 0 {
+        status >> 8 & 0xFF
+    } else {
+        128 + (status & 0x7F)
+    }
+}
+
+/// The program as the sentry takes it: names to numbers.
+pub(super) fn config(program: op::Sentry) -> Result<Config> {
     let sets = &program.capabilities;
     let mut capabilities = [0; 5];
     let lists = [
@@ -37,7 +77,12 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     for (mask, names) in capabilities.iter_mut().zip(lists) {
         *mask = capability_mask(names).map_err(|error| Error::plain(error.to_string()))?;
     }
-    let config = Config {
+    let limits = program
+        .rlimits
+        .iter()
+        .map(|(kind, soft, hard)| Ok((system::rlimit_number(kind)?, *soft, *hard)));
+    Ok(Config {
+        limits: limits.collect::<Result<Vec<_>>>()?,
         args: program.args,
         env: program.env,
         cwd: program.cwd,
@@ -48,13 +93,5 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
         capabilities,
         no_new_privs: program.no_new_privs,
         strace: program.strace,
-    };
-    // The starter takes the channel's end for the program's start.
-    let started = || drop(process::take_fd(state.channel.raw()));
-    match run(config, zygote, started) {
-        // The first process of a pid namespace cannot end by a signal of its own.
-        Ok(status) if status & 0x7F != 0 => child::exit_now(128 + (status & 0x7F)),
-        Ok(status) => child::exit_now(status >> 8 & 0xFF),
-        Err(error) => Err(Error::with_errno(error.message, error.errno)),
-    }
+    })
 }

@@ -96,6 +96,22 @@ pub(super) fn keyring(name: &str) -> Result<()> {
 }
 
 pub(super) fn rlimit(kind: &str, soft: u64, hard: u64) -> Result<()> {
+    let number = rlimit_number(kind)?;
+    process::set_rlimit(number, soft, hard).context(|| format!("{kind} soft {soft} hard {hard}"))
+}
+
+/// Raises this process's own hard limit to `hard` if it is lower; its soft one stays.
+pub(super) fn raise_hard_limit(kind: &str, hard: u64) -> Result<()> {
+    let number = rlimit_number(kind)?;
+    let (soft, current) = process::rlimit(number).context(|| kind.to_owned())?;
+    if hard <= current {
+        return Ok(());
+    }
+    process::set_rlimit(number, soft, hard).context(|| format!("{kind} hard {hard}"))
+}
+
+/// The kernel's number of a limit's name.
+pub(super) fn rlimit_number(kind: &str) -> Result<u32> {
     const NAMES: [&str; 16] = [
         "CPU",
         "FSIZE",
@@ -119,8 +135,7 @@ pub(super) fn rlimit(kind: &str, soft: u64, hard: u64) -> Result<()> {
         .iter()
         .position(|known| *known == name)
         .and_then(|index| u32::try_from(index).ok());
-    let number = number.ok_or_else(|| Error::plain(format!("unknown rlimit {kind:?}")))?;
-    process::set_rlimit(number, soft, hard).context(|| format!("{kind} soft {soft} hard {hard}"))
+    number.ok_or_else(|| Error::plain(format!("unknown rlimit {kind:?}")))
 }
 
 pub(super) fn scheduler(scheduler: &Scheduler) -> Result<()> {

@@ -65,6 +65,9 @@ impl Kernel {
             description.file.flushed(pid);
         }
         drop(closed);
+        if let Some(reporter) = self.reporters.remove(&pid) {
+            reporter.tell(crate::control::Report::Exited(status));
+        }
         if pid == 1 {
             self.result = Some(status);
             return;
@@ -186,6 +189,9 @@ impl Kernel {
     pub fn host_process_ended(&mut self, host_pid: i32) {
         if self.dying.remove(&host_pid) {
             return;
+        }
+        if self.spawning.is_some() && self.spawning_pid == host_pid {
+            return self.fail_spawn(libc::ECHILD);
         }
         let found = self
             .processes

@@ -47,7 +47,7 @@ pub struct SpawnTask {
     pub files: crate::vfs::fd_table::FdTable,
     pub fs: crate::vfs::context::FsContext,
     pub limits: task::Limits,
-    pub report: Option<std::sync::mpsc::Sender<i32>>,
+    pub report: Option<crate::control::Reporter>,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,11 @@ pub struct Kernel {
     pub zygote_call: Option<Call>,
     /// What the zygote is forking now.
     pub spawning: Option<Spawn>,
+    /// Its native process, once the zygote has said so.
+    pub spawning_pid: i32,
     pub spawns: VecDeque<Spawn>,
+    /// Who is told how a process ends that was started from outside, by its id.
+    pub reporters: HashMap<i32, crate::control::Reporter>,
     pub loader: Arc<OwnedFd>,
     /// By native thread id.
     pub tasks: HashMap<i32, Task>,

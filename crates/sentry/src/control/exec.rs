@@ -1,0 +1,95 @@
+//! `exec`: a further program, with descriptors of the client's or a terminal of the sandbox's.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstatfs, makedev, openat2, statat,
+};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::boot::{BootError, Config};
+use crate::errno::Errno;
+use crate::kernel::Kernel;
+use crate::kernel::task::Limits;
+use crate::vfs::fd_table::FdTable;
+use crate::vfs::place::Place;
+
+use super::Reporter;
+
+/// Numbers that a program may be given descriptors at: far above what a starter has.
+const MAX_NUMBER: i32 = 1 << 16;
+const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+
+/// What the program is started with.
+pub(super) struct Wanted {
+    pub(super) program: Config,
+    /// Each with its number in the program.
+    pub(super) descriptors: Vec<(i32, OwnedFd)>,
+    pub(super) limits: Limits,
+}
+
+/// Puts the program in the zygote's queue; `reporter` tells the rest.
+pub(super) fn start(
+    kernel: &mut Kernel,
+    root: &Place,
+    wanted: Wanted,
+    reporter: Reporter,
+) -> Result<(), BootError> {
+    let mut files = FdTable::default();
+    for (number, fd) in wanted.descriptors {
+        if !(0..MAX_NUMBER).contains(&number) {
+            return Err(error("descriptors", Errno::EBADF));
+        }
+        let description = kernel.given_stream(fd);
+        files
+            .replace(number, description, false, MAX_NUMBER as u64)
+            .map_err(|errno| error("descriptors", errno))?;
+    }
+    kernel.start_program(wanted.program, root, files, wanted.limits, Some(reporter))
+}
+
+/// A new terminal of the container's devpts: its master, and the slave as descriptors 0 to 2. The image does not choose what is opened (CVE-2025-52565).
+pub(super) fn terminal(
+    root: &Place,
+    (columns, rows): (u16, u16),
+) -> Result<(OwnedFd, Vec<(i32, OwnedFd)>), BootError> {
+    let master = multiplexer(root).map_err(|errno| error("/dev/pts/ptmx", errno))?;
+    let open = || -> rustix::io::Result<Vec<(i32, OwnedFd)>> {
+        unlockpt(&master)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let slave = ioctl_tiocgptpeer(&master, flags)?;
+        if columns != 0 || rows != 0 {
+            let size = Winsize {
+                ws_col: columns,
+                ws_row: rows,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
+            tcsetwinsize(&master, size)?;
+        }
+        let copy = || rustix::io::fcntl_dupfd_cloexec(&slave, 3);
+        Ok(vec![(0, copy()?), (1, copy()?), (2, copy()?)])
+    };
+    let streams = open().map_err(|errno| error("terminal", errno.into()))?;
+    Ok((master, streams))
+}
+
+fn multiplexer(root: &Place) -> crate::errno::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let master = openat2(root.host()?, "dev/pts/ptmx", flags, Mode::empty(), resolve)?;
+    let stat = statat(&master, "", AtFlags::EMPTY_PATH)?;
+    let is_multiplexer = fstatfs(&master)?.f_type as u64 == DEVPTS_SUPER_MAGIC
+        && stat.st_rdev == makedev(5, 2)
+        && FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if is_multiplexer {
+        Ok(master)
+    } else {
+        Err(Errno::ENODEV)
+    }
+}
+
+fn error(what: &str, errno: Errno) -> BootError {
+    BootError::new(what, errno)
+}

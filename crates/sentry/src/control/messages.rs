@@ -1,0 +1,102 @@
+//! What clients ask and what they are told: MessagePack maps in frames of a 4-byte little-endian length. docs/design/sentry.md, "Control".
+
+use serde::{Deserialize, Serialize};
+
+use crate::boot::Config;
+
+/// A program's arguments and environment are at most 2 MiB (execve(2)); nothing else comes near.
+pub const MAX_FRAME: usize = 4 << 20;
+/// Linux: SCM_MAX_FD.
+pub const MAX_DESCRIPTORS: usize = 253;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Runs a program, whose descriptors come with the frame: `descriptors` are their numbers in there. With `terminal` (columns, rows), 0 to 2 are a new
+    /// terminal of the sandbox's instead, whose master is sent back. One program per connection; it is killed when the connection closes before its end.
+    Exec {
+        program: Box<Config>,
+        #[serde(default)]
+        terminal: Option<(u16, u16)>,
+        descriptors: Vec<i32>,
+    },
+    /// Signals the connection's program, or process `pid`; 0: every process.
+    Signal {
+        signal: i32,
+        #[serde(default)]
+        pid: Option<i32>,
+    },
+    /// Asks for all processes.
+    Ps {},
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The terminal's master is with the frame.
+    Console,
+    Started {
+        pid: i32,
+    },
+    /// wait(2)'s status.
+    Exited {
+        status: i32,
+    },
+    Error {
+        errno: i32,
+        message: String,
+    },
+    Done,
+    Ps {
+        processes: Vec<ProcessRow>,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ProcessRow {
+    pub pid: i32,
+    pub ppid: i32,
+    pub pgid: i32,
+    pub sid: i32,
+    pub uid: u32,
+    pub threads: usize,
+    /// As ps(1): R, S (all threads wait), T, Z.
+    pub state: char,
+    pub started_ms: u64,
+    pub cpu_ms: u64,
+    pub command: String,
+}
+
+/// A body with its header.
+///
+/// # Errors
+/// A body that no frame holds.
+pub fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, String> {
+    let body = rmp_serde::to_vec_named(message).map_err(|error| error.to_string())?;
+    if body.len() > MAX_FRAME {
+        return Err(format!("{} bytes, at most {MAX_FRAME}", body.len()));
+    }
+    let mut frame = (body.len() as u32).to_le_bytes().to_vec();
+    frame.extend_from_slice(&body);
+    Ok(frame)
+}
+
+/// Takes the first whole frame's message out of `received`; `None`: more is to come.
+///
+/// # Errors
+/// The peer does not speak this protocol.
+pub fn take<T: for<'a> Deserialize<'a>>(received: &mut Vec<u8>) -> Result<Option<T>, String> {
+    let Some((header, rest)) = received.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*header) as usize;
+    if length > MAX_FRAME {
+        return Err(format!("a frame of {length} bytes"));
+    }
+    let Some(body) = rest.get(..length) else {
+        return Ok(None);
+    };
+    let message = rmp_serde::from_slice(body).map_err(|error| error.to_string());
+    received.drain(..4 + length);
+    message.map(Some)
+}
