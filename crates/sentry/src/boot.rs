@@ -71,7 +71,8 @@ pub struct BootError {
 
 impl BootError {
     pub(crate) fn new(what: &str, errno: Errno) -> Self {
-        let reason = std::io::Error::from_raw_os_error(errno.0);
+        let reason = std::io::Error::from_raw_os_error(errno.0).to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default();
         Self {
             errno: errno.0,
             message: format!("{what}: {reason}"),
@@ -256,8 +257,18 @@ impl Kernel {
             credentials: &credentials,
             context: &context,
         };
-        let image = find_program(&walker, &name, arguments, environment)
-            .map_err(|errno| BootError::new(&format!("exec {name}"), errno))?;
+        let image =
+            find_program(&walker, &name, arguments, environment).map_err(|errno| {
+                let what = format!("exec: {name:?}");
+                match errno {
+                    // As engines look for it.
+                    Errno::ENOENT if !name.contains('/') => BootError {
+                        errno: errno.0,
+                        message: format!("{what}: executable file not found in $PATH"),
+                    },
+                    errno => BootError::new(&what, errno),
+                }
+            })?;
         self.spawns.push_back(Spawn {
             image: Box::new(image),
             task: SpawnTask {
