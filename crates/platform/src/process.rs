@@ -66,3 +66,17 @@ pub fn exit_status(pidfd: &OwnedFd) -> Option<i32> {
     let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
     (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }
+
+/// Sets a resource limit of another process, which only its own and its children's memory and time are bound by.
+///
+/// # Errors
+/// `ESRCH` it is gone; `EPERM` above its hard limit.
+pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: prlimit reads one rlimit; the old one is not asked for.
+    check(unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) }.into())
+        .map(drop)
+}

@@ -120,6 +120,7 @@ fn wake(word: &AtomicI32) {
 
 /// The zygote's whole life. Owns no descriptor: what it opens stays open until it closes everything at once, in a table of its own.
 fn zygote(shared: &Shared) -> ! {
+    be_killed_first();
     while shared.mapped.load(Ordering::Acquire) == 0 {
         wait(&shared.mapped, 0);
     }
@@ -146,6 +147,17 @@ fn zygote(shared: &Shared) -> ! {
                 child = -libc::c_long::from(*libc::__errno_location());
             }
         }
+    }
+}
+
+/// Programs are killed before their sentry when memory is short. Raising one's own score is always permitted; where there is no /proc, sizes decide.
+fn be_killed_first() {
+    const PATH: &str = "/proc/self/oom_score_adj";
+    const ABOVE: i32 = 100;
+    const MAX: i32 = 1000;
+    let own = fs::read_to_string(PATH).unwrap_or_default();
+    if let Ok(score) = own.trim().parse::<i32>() {
+        let _ = fs::write(PATH, (score + ABOVE).min(MAX).to_string());
     }
 }
 

@@ -33,6 +33,15 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 
+/// Limits that the host keeps, for what it does for programs itself: memory, stacks, time.
+const NATIVE_LIMITS: [u32; 5] = [
+    libc::RLIMIT_CPU,
+    libc::RLIMIT_DATA,
+    libc::RLIMIT_STACK,
+    libc::RLIMIT_MEMLOCK,
+    libc::RLIMIT_AS,
+];
+
 /// A program that is started from outside: the sandbox's first, or one of `exec`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -257,18 +266,17 @@ impl Kernel {
             credentials: &credentials,
             context: &context,
         };
-        let image =
-            find_program(&walker, &name, arguments, environment).map_err(|errno| {
-                let what = format!("exec: {name:?}");
-                match errno {
-                    // As engines look for it.
-                    Errno::ENOENT if !name.contains('/') => BootError {
-                        errno: errno.0,
-                        message: format!("{what}: executable file not found in $PATH"),
-                    },
-                    errno => BootError::new(&what, errno),
-                }
-            })?;
+        let image = find_program(&walker, &name, arguments, environment).map_err(|errno| {
+            let what = format!("exec: {name:?}");
+            match errno {
+                // As engines look for it.
+                Errno::ENOENT if !name.contains('/') => BootError {
+                    errno: errno.0,
+                    message: format!("{what}: executable file not found in $PATH"),
+                },
+                errno => BootError::new(&what, errno),
+            }
+        })?;
         self.spawns.push_back(Spawn {
             image: Box::new(image),
             task: SpawnTask {
@@ -391,6 +399,11 @@ impl Kernel {
             return false;
         };
         let process = new_process(inner, tid, &task);
+        for number in NATIVE_LIMITS {
+            let (soft, hard) = task.limits.0[number as usize];
+            // Never above what the zygote has: `init` raised that.
+            let _ = casemate_platform::process::set_limit(tid, number, soft, hard);
+        }
         let credentials = Arc::new(task.credentials);
         self.tids.insert(inner, tid);
         self.tasks.insert(

@@ -7,6 +7,7 @@ import _signal
 from casemate.errors import ContainerStateError, UsageError
 from casemate.host import process
 from casemate.runtime.container import CREATED, PAUSED, RUNNING, STOPPED, Container
+from casemate.runtime.control import has_control, send_signal
 
 _MAX_SIGNAL = 64
 
@@ -43,7 +44,10 @@ def kill(container: Container, signal: int, *, all_processes: bool = False) -> N
     if all_processes and container.record.cgroup:
         if status == STOPPED and not container.cgroup().pids(all=True):
             raise ContainerStateError(container.id, "kill", status, RUNNING)
-        container.cgroup().kill_all(signal)
+        if signal != _signal.SIGKILL and status == RUNNING and has_control(container):
+            send_signal(container, signal)  # a signal of the host's would end the processes beside the programs, too
+        else:
+            container.cgroup().kill_all(signal)
         return
     if status not in (CREATED, RUNNING, PAUSED):
         raise ContainerStateError(container.id, "kill", status, RUNNING)

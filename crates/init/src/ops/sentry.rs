@@ -31,6 +31,9 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
         .zygote
         .take()
         .ok_or_else(|| Error::plain("sentry without zygote"))?;
+    // What is closed below must not be closed again when this returns with an error.
+    (state.root, state.root_tree, state.terminal) = (None, None, None);
+    state.trees.clear();
     let mut kept = vec![state.channel.raw(), zygote.listener.raw()];
     kept.extend(state.listen);
     kept.extend(&state.keep_fds);

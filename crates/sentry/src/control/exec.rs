@@ -46,7 +46,28 @@ pub(super) fn start(
             .replace(number, description, false, MAX_NUMBER as u64)
             .map_err(|errno| error("descriptors", errno))?;
     }
+    make_directories(root, &wanted.program.cwd);
     kernel.start_program(wanted.program, root, files, wanted.limits, Some(reporter))
+}
+
+/// The working directory is made where it is missing, as runc does and engines expect. What fails here is told when it is entered.
+fn make_directories(root: &Place, path: &str) {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let Ok(root) = root.host() else { return };
+    let Ok(mut here) = openat2(root, ".", flags, Mode::empty(), resolve) else {
+        return;
+    };
+    let mut walked = String::new();
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        walked = format!("{walked}/{name}");
+        let found = openat2(root, &walked, flags, Mode::empty(), resolve).or_else(|_| {
+            rustix::fs::mkdirat(&here, name, Mode::from_raw_mode(0o755))?;
+            openat2(root, &walked, flags, Mode::empty(), resolve)
+        });
+        let Ok(found) = found else { return };
+        here = found;
+    }
 }
 
 /// A new terminal of the container's devpts: its master, and the slave as descriptors 0 to 2. The image does not choose what is opened (CVE-2025-52565).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from casemate.cli.verb import open_container, read
+from casemate.isolation import registry
 from casemate.runtime.container import CREATED, RUNNING
 
 HELP = "Suspends all processes of a container."
@@ -14,5 +15,5 @@ def main(arguments: list[str]) -> int:
         return 0
     with open_container(parsed.arguments[0], lock=True) as container:
         container.need("pause", RUNNING, CREATED)
-        container.cgroup().freeze()
+        container.cgroup().freeze(calls_may_wait=registry.get(container.record.isolation).has_control)
     return 0

@@ -11,6 +11,7 @@ from casemate.cli.verb import open_container, read
 from casemate.errors import CasemateError, UsageError
 from casemate.runtime.collect import collect
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
+from casemate.runtime.control import has_control, list_processes
 
 HELP = "Lists all containers, or the processes of one."
 OPTIONS = [
@@ -30,12 +31,26 @@ def main(arguments: list[str]) -> int:
         collect(Globals.root)
         return _all_containers(form)
     with open_container(parsed.arguments[0]) as container:
-        container.need("list the processes of", CREATED, RUNNING, PAUSED)
+        if container.need("list the processes of", CREATED, RUNNING, PAUSED) == RUNNING and has_control(container):
+            return _sandbox_processes(list_processes(container), form)
         pids = container.cgroup().pids(all=True) or [container.record.pid]
     if form == "json":
         print(jsonlite.dumps(pids))
     else:
         _print_table(set(pids), parsed.arguments[1:] or ["-ef"])
+    return 0
+
+
+def _sandbox_processes(rows: list[dict[str, object]], form: str) -> int:
+    """Of a sandbox with a kernel of its own: the pids are those of inside, and ps(1) knows nothing of them."""
+    if form == "json":
+        print(jsonlite.dumps([row["pid"] for row in rows]))
+        return 0
+    print(f"{'UID':>8} {'PID':>7} {'PPID':>7} S {'TIME':>9} CMD")
+    for row in rows:
+        seconds = int(str(row["cpu_ms"])) // 1000
+        time = f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        print(f"{row['uid']:>8} {row['pid']:>7} {row['ppid']:>7} {row['state']} {time:>9} {row['command']}")
     return 0
 
 

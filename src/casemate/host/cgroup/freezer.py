@@ -5,6 +5,7 @@ On a hybrid host the unified hierarchy's freezer is used: unlike v1's it lets fr
 
 from __future__ import annotations
 
+import os
 import time
 
 from casemate.errors import CgroupError
@@ -19,8 +20,12 @@ def can_freeze(places: list[Place]) -> bool:
     return _place(places) is not None
 
 
-def freeze(places: list[Place]) -> None:
-    """Freezes and waits until all are frozen. Raises CgroupError: no freezer, or not within 2 s (then all run on)."""
+def freeze(places: list[Place], *, calls_may_wait: bool = False) -> None:
+    """Freezes and waits until all are frozen. Raises CgroupError: no freezer, or not within 2 s (then all run on).
+
+    calls_may_wait: threads may be in a call that nothing but a kill interrupts (a seccomp notification's): the kernel never counts them as frozen. Then
+    it is enough that no thread runs, since each has to pass the freezer before its next instruction.
+    """
     place = _place(places)
     if place is None:
         raise CgroupError(
@@ -28,7 +33,7 @@ def freeze(places: list[Place]) -> None:
             remedy="rootless containers need a delegated cgroup",
         )  # fmt: skip
     try:
-        is_done = _freeze_v2(place) if place.version == 2 else _freeze_v1(place)
+        is_done = _freeze_v2(place, calls_may_wait) if place.version == 2 else _freeze_v1(place)
     except OSError as error:
         raise files.failure(error, "cannot freeze", controller="freezer", path=place.path) from error
     if not is_done:
@@ -67,7 +72,7 @@ def _place(places: list[Place]) -> Place | None:
     return None
 
 
-def _freeze_v2(place: Place) -> bool:
+def _freeze_v2(place: Place, calls_may_wait: bool) -> bool:
     import select
 
     files.write(place.file("cgroup.freeze"), "1")
@@ -79,10 +84,24 @@ def _freeze_v2(place: Place) -> bool:
             events.seek(0)
             if b"frozen 1" in events.read(4096):
                 return True
+            if calls_may_wait and not _any_runs(place):
+                return True
             if time.monotonic() > deadline:
                 return False
             # The kernel tells of changes at most each 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV); freezing mostly takes less than one.
             poll.poll(1)
+
+
+def _any_runs(place: Place) -> bool:
+    for pid in files.read(place.file("cgroup.procs")).split():
+        try:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                with open(f"/proc/{pid}/task/{thread}/stat", "rb") as stat:
+                    if stat.read().rpartition(b")")[2].split()[0] == b"R":
+                        return True
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended
+    return False
 
 
 def _freeze_v1(place: Place) -> bool:

@@ -152,9 +152,9 @@ class Manager:
         tasks = [place.file("tasks") for place in self.places if place.version == 1]
         return tasks, next((place.path for place in self.places if place.version == 2), "")
 
-    def freeze(self) -> None:
-        """Stops all processes. Raises CgroupError: no freezer, or not within 2 s."""
-        freezer.freeze(self.places)
+    def freeze(self, *, calls_may_wait: bool = False) -> None:
+        """Stops all processes; calls_may_wait: see freezer.freeze. Raises CgroupError: no freezer, or not within 2 s."""
+        freezer.freeze(self.places, calls_may_wait=calls_may_wait)
 
     def thaw(self) -> None:
         """Lets all processes run on."""

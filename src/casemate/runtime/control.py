@@ -1,0 +1,46 @@
+"""What a running container's control socket is asked, where its isolation has one (docs/design/sentry.md, "Control")."""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+from casemate import wire
+from casemate.errors import ContainerStateError, WireError
+from casemate.isolation import registry
+from casemate.runtime import store
+from casemate.runtime.container import RUNNING, Container
+
+EVERY_PROCESS = 0
+
+
+def has_control(container: Container) -> bool:
+    """Whether its processes are not the host's, so that only the sandbox itself knows them."""
+    return registry.get(container.record.isolation).has_control
+
+
+def list_processes(container: Container) -> list[dict[str, object]]:
+    """The sandbox's processes: pid, ppid, pgid, sid, uid, threads, state, started_ms (ago), cpu_ms, command. Raises ContainerStateError, WireError."""
+    processes = _ask(container, {"request": "ps"}).get("processes")
+    if not isinstance(processes, list):
+        raise WireError("the sentry sent no list of processes")
+    return [row for row in processes if isinstance(row, dict)]
+
+
+def send_signal(container: Container, signal: int, pid: int = EVERY_PROCESS) -> None:
+    """Signals a process of the sandbox. Raises ContainerStateError, WireError."""
+    _ask(container, {"request": "signal", "signal": signal, "pid": pid})
+
+
+def _ask(container: Container, request: dict[str, object]) -> dict[str, object]:
+    channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+    try:
+        channel.connect(container.entry.socket_path(store.CONTROL_SOCKET))
+        wire.send(channel, request)
+        answer, _ = wire.receive(channel)
+    except (ConnectionError, FileNotFoundError):
+        answer = None
+    finally:
+        channel.close()
+    if answer is None:
+        raise ContainerStateError(container.id, "ask", container.status(), RUNNING)
+    return answer
