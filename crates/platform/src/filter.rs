@@ -129,21 +129,21 @@ pub const NATIVE: &[Native] = &[
 /// Calls that do not exist, at no cost: libraries try them first each time. clone3(2) has its flags in memory, where they can change after a check.
 pub const REFUSED: &[i64] = &[libc::SYS_clone3];
 
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
-const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
-const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
-const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-const RETURN: u16 = 0x06;
-const ALLOW: u32 = 0x7FFF_0000;
+pub(crate) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub(crate) const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub(crate) const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
+pub(crate) const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
+pub(crate) const RETURN: u16 = 0x06;
+pub(crate) const ALLOW: u32 = 0x7FFF_0000;
 const NOTIFY: u32 = 0x7FC0_0000;
 const ERRNO: u32 = 0x0005_0000;
-const ARCH_X86_64: u32 = 0xC000_003E;
-const X32: u32 = 0x4000_0000;
-const NR: u32 = 0;
-const ARCH: u32 = 4;
+pub(crate) const ARCH_X86_64: u32 = 0xC000_003E;
+pub(crate) const X32: u32 = 0x4000_0000;
+pub(crate) const NR: u32 = 0;
+pub(crate) const ARCH: u32 = 4;
 const IP: u32 = 8;
 
-const fn statement(code: u16, k: u32) -> Instruction {
+pub(crate) const fn statement(code: u16, k: u32) -> Instruction {
     Instruction {
         code,
         jt: 0,
@@ -152,11 +152,11 @@ const fn statement(code: u16, k: u32) -> Instruction {
     }
 }
 
-const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
+pub(crate) const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> Instruction {
     Instruction { code, jt, jf, k }
 }
 
-const fn argument(index: u32) -> u32 {
+pub(crate) const fn argument(index: u32) -> u32 {
     16 + 8 * index
 }
 

@@ -10,6 +10,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize is u64")]
 
 pub mod filter;
+pub mod jail;
 pub mod loader;
 pub mod memory;
 pub mod notify;

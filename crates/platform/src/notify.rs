@@ -51,9 +51,9 @@ const _: () = assert!(size_of::<RawAddFd>() == 24);
 const fn ioctl_number(direction: u64, number: u64, size: usize) -> u64 {
     direction << 30 | (size as u64) << 16 | (b'!' as u64) << 8 | number
 }
-const RECV: u64 = ioctl_number(3, 0, size_of::<RawCall>());
-const SEND: u64 = ioctl_number(3, 1, size_of::<RawAnswer>());
-const ADD_FD: u64 = ioctl_number(1, 3, size_of::<RawAddFd>());
+pub(crate) const RECV: u64 = ioctl_number(3, 0, size_of::<RawCall>());
+pub(crate) const SEND: u64 = ioctl_number(3, 1, size_of::<RawAnswer>());
+pub(crate) const ADD_FD: u64 = ioctl_number(1, 3, size_of::<RawAddFd>());
 const SET_FLAGS: u64 = ioctl_number(1, 4, size_of::<u64>());
 const FLAG_CONTINUE: u32 = 1;
 const FLAG_SYNC_WAKE_UP: u64 = 1;

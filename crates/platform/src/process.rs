@@ -51,7 +51,7 @@ struct PidfdInfo {
     exit_code: i32,
 }
 const _: () = assert!(size_of::<PidfdInfo>() == 64);
-const PIDFD_GET_INFO: u64 = 3 << 30 | (64 << 16) | (0xFF << 8) | 11;
+pub(crate) const PIDFD_GET_INFO: u64 = 3 << 30 | (64 << 16) | (0xFF << 8) | 11;
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
 /// How the process behind a pidfd ended, as wait(2)'s status; `None` where the kernel (before 6.15) cannot tell, or it has not been reaped yet.

@@ -25,6 +25,7 @@ use crate::vfs::stream::HostStream;
 use crate::vfs::walk::Walker;
 use crate::watcher;
 use crate::worker::{self, SharedKernel};
+use casemate_platform::jail;
 use casemate_platform::loader;
 use casemate_platform::loader::LOADER_FD;
 use casemate_platform::notify::Answer;
@@ -169,20 +170,22 @@ pub fn run(
     };
     let kernel: SharedKernel = Arc::new(Mutex::new(kernel));
     let root = Place::Host(root);
-    {
-        let mut kernel = worker::lock(&kernel);
-        let files = kernel.standard_streams(given.inherited);
-        kernel.start_program(config, &root, files, defaults.clone(), None)?;
-    }
+    reduce_capabilities();
+    // Held until the jail is closed: no thread handles a call before.
+    let mut locked = worker::lock(&kernel);
+    let files = locked.standard_streams(given.inherited);
+    locked.start_program(config, &root, files, defaults.clone(), None)?;
     if let Some(socket) = given.control {
         let server = control::Server::new(kernel.clone(), root, socket, defaults)
             .map_err(host("control socket"))?;
         spawn_thread("control", move || server.run())?;
     }
-    started();
     // One: calls hold one lock anyway, and a second thread that waits for notifications makes each cost 3.3 us in place of 1.9, since both are woken.
     let served = kernel.clone();
     spawn_thread("worker", move || worker::serve(&served, &listener))?;
+    jail::close().map_err(|error| BootError::new("jail", error.into()))?;
+    drop(locked);
+    started();
     watcher.run(&kernel);
     let result = worker::lock(&kernel).result;
     Ok(result.unwrap_or(libc::SIGKILL))
@@ -208,6 +211,25 @@ fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
+}
+
+/// Of the program's capabilities the sentry keeps those that it uses on files for it; all others are only data from here on.
+fn reduce_capabilities() {
+    let kept = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID
+        | CapabilitySet::MKNOD
+        | CapabilitySet::SETFCAP;
+    if let Ok(mut sets) = rustix::thread::capabilities(None) {
+        sets.permitted &= kept;
+        sets.effective &= kept;
+        sets.inheritable = CapabilitySet::empty();
+        // Fewer are always granted.
+        let _ = rustix::thread::set_capabilities(None, sets);
+    }
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 fn overrides_permissions() -> bool {
