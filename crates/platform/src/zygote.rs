@@ -48,9 +48,6 @@ const STEPS: [&str; 7] = [
 /// # Errors
 /// The step that failed, and the host's error.
 pub fn start(uid: u32, gid: u32) -> Result<Zygote, (&'static str, io::Error)> {
-    // A change of credentials left this process undumpable, and so the files of its copy's /proc/PID to root.
-    // SAFETY: no memory is passed.
-    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) };
     let shared = shared_page().map_err(|error| ("mmap", error))?;
     let namespaces = libc::CLONE_NEWUSER
         | libc::CLONE_NEWNS
@@ -60,12 +57,14 @@ pub fn start(uid: u32, gid: u32) -> Result<Zygote, (&'static str, io::Error)> {
         | libc::CLONE_NEWCGROUP;
     // The descriptor table is shared until the listener is in it: nothing can be sent through a filter that nobody answers yet.
     let flags = namespaces | libc::CLONE_FILES | libc::SIGCHLD;
+    let own = become_owner(uid)?;
     // SAFETY: no stack and no CLONE_VM: fork semantics. The caller has one thread, so no lock is held by one that the child lacks.
     let pid = check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) })
         .map_err(|error| (STEPS[0], error))?;
     if pid == 0 {
         zygote(shared)
     }
+    become_owner(own)?;
     let pid = i32::try_from(pid).unwrap_or(i32::MAX);
     map_ids(pid, uid, gid).map_err(|error| ("id maps", error))?;
     shared.mapped.store(1, Ordering::Release);
@@ -82,6 +81,22 @@ pub fn start(uid: u32, gid: u32) -> Result<Zygote, (&'static str, io::Error)> {
     // SAFETY: the zygote installed the filter while it shared our descriptor table, left the listener to us and never uses it.
     let listener = Listener::new(unsafe { OwnedFd::from_raw_fd(fd - 1) });
     Ok(Zygote { pid, listener })
+}
+
+/// Changes the effective user; returns the old one. A user namespace belongs to the effective user of who makes it, and only its owner may later read the
+/// memory of what lives in there without a capability: that is to be the sentry, whose ids change after this.
+fn become_owner(uid: u32) -> Result<u32, (&'static str, io::Error)> {
+    // SAFETY: no memory is passed. The caller has one thread, so the change need not reach others.
+    unsafe {
+        let old = libc::geteuid();
+        if uid != old {
+            check(libc::syscall(libc::SYS_setresuid, -1, uid, -1))
+                .map_err(|error| ("owner of the user namespace", error))?;
+        }
+        // A change of credentials leaves a process undumpable, and so the files of its copy's /proc/PID to root.
+        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        Ok(old)
+    }
 }
 
 fn shared_page() -> io::Result<&'static Shared> {
