@@ -70,7 +70,9 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
     opened: list[int] = []
     context.cgroup = open_cgroup(manager, opened)
     plan = lower_exec(spec, request.process, context)
-    plan["join"] = [{"kind": "pidfd", "fd": pidfd, "flags": foreign_namespaces(record.pid)}]
+    isolation = registry.get(record.isolation)
+    if not isolation.has_control:
+        plan["join"] = [{"kind": "pidfd", "fd": pidfd, "flags": foreign_namespaces(record.pid)}]
     started = [0]
 
     def on_child(pid: int) -> None:
@@ -93,7 +95,6 @@ def _launch(container: Container, request: ExecRequest, pidfd: int) -> int:
         seccomp_listener=lambda fd: send_listener(container, spec, fd),
     )
     descriptors = (pidfd, *opened, *range(3, 3 + request.preserve_fds))
-    isolation = registry.get(record.isolation)
     launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
     try:
         return isolation.exec(launch, container.entry.socket_path(store.CONTROL_SOCKET))
