@@ -106,11 +106,26 @@ impl Listener {
             }
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
-                Some(libc::EINTR | libc::ENOENT) => {}
+                Some(libc::EINTR) => {}
+                // Without a process left there is nothing to wait for, either: the kernel says the same, at once and for ever.
+                Some(libc::ENOENT) if self.is_deserted() => return Ok(None),
+                Some(libc::ENOENT) => {}
                 Some(libc::ENOTCONN) => return Ok(None),
                 _ => return Err(error),
             }
         }
+    }
+
+    /// Whether no process with the filter is left. Linux: seccomp_notify_poll().
+    fn is_deserted(&self) -> bool {
+        let mut polled = libc::pollfd {
+            fd: self.0.as_raw_fd(),
+            events: 0,
+            revents: 0,
+        };
+        // SAFETY: poll reads and writes the one pollfd.
+        let count = unsafe { libc::poll(&raw mut polled, 1, 0) };
+        count == 1 && polled.revents & libc::POLLHUP != 0
     }
 
     /// Answers the call `id`; false if its caller waits no longer (it was killed).
