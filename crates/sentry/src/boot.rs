@@ -374,6 +374,7 @@ impl Kernel {
             return;
         }
         self.spawning = self.spawns.pop_front();
+        self.spawning_pid = 0;
         self.answer(&call, Answer::Value(0));
     }
 

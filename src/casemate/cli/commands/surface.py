@@ -43,7 +43,8 @@ def _measure(parsed: Parsed) -> dict[str, object]:
         return {"subject": f"process {pid}"} | measure.of_process(pid) | {"others": measure.others()}
     isolation = parsed.value("isolation") or Globals.isolation or registry.DEFAULT
     report = {"subject": f"sandbox ({isolation})", "isolation": isolation} | measure.of_isolation(Globals.root, isolation)
-    if not parsed.given("probe") or parsed.flag("probe"):
+    # In a sentry each call is answered, by whichever side: trying it says nothing about the host's.
+    if "sentry" not in report and (not parsed.given("probe") or parsed.flag("probe")):
         try:
             report["probe"] = measure.from_inside(report, Globals.root, isolation)
         except CasemateError as error:
@@ -61,6 +62,9 @@ def _show(report: dict[str, object], *, with_names: bool) -> None:
     assert isinstance(total, int)
     assert isinstance(conditional, list)
     rows = [[str(report["subject"]), str(counts["reachable"]), str(counts["refused"]), _source(report)]]
+    sentry = report.get("sentry")
+    if isinstance(sentry, dict):
+        rows += [["the sentry itself", str(sentry["counts"]["reachable"]), str(sentry["counts"]["refused"]), _source(sentry)]]
     rows += [[name, str(other["reachable"]), str(total - other["reachable"]), str(other["source"])] for name, other in others.items()]
     show_table(["PROCESS", "REACHABLE", "REFUSED", "COUNTED FROM"], rows)
     lines = [f"\n{total} calls have a name on x86-64" + (f", this kernel has {inside['implemented']} of them." if isinstance(inside, dict) else ".")]
