@@ -264,14 +264,14 @@ def test_program_of_another_user_than_root(sentry: Bundle) -> None:
 @pytest.mark.parametrize("victim", ["sentry", "zygote", "first"])
 def test_nothing_is_left_when_a_part_is_killed(sentry: Bundle, victim: str) -> None:
     start(sentry, "while :; do (sleep 0.01; true | cat) & sleep 0.01; done")
-    execed = subprocess.Popen([sentry.runtime, "--root", str(sentry.state), "exec", sentry.id, "sleep", "50"])
-    deadline = time.monotonic() + DEADLINE_S
-    while "sleep 50" not in sentry.verb("ps", sentry.id, check=True).stdout:
-        assert time.monotonic() < deadline
-    own = int(sentry.state_document()["pid"])
-    zygote = children(own)[0]
-    os.kill({"sentry": own, "zygote": zygote, "first": children(zygote)[0]}[victim], signal.SIGKILL)
-    assert execed.wait(DEADLINE_S) == 137
+    with subprocess.Popen([sentry.runtime, "--root", str(sentry.state), "exec", sentry.id, "sleep", "50"]) as execed:
+        deadline = time.monotonic() + DEADLINE_S
+        while "sleep 50" not in sentry.verb("ps", sentry.id, check=True).stdout:
+            assert time.monotonic() < deadline
+        own = int(sentry.state_document()["pid"])
+        zygote = children(own)[0]
+        os.kill({"sentry": own, "zygote": zygote, "first": children(zygote)[0]}[victim], signal.SIGKILL)
+        assert execed.wait(DEADLINE_S) == 137
     wait_until_gone(sentry)
     wait_for(sentry, "stopped")
 
@@ -293,3 +293,14 @@ def test_start_container_hooks_are_refused(sentry: Bundle) -> None:
     done = sentry.verb("create", "--bundle", str(sentry.directory), sentry.id)
     assert done.returncode != 0
     assert "startContainer" in done.stderr
+
+
+def test_surface_of_both_walls(sentry: Bundle) -> None:
+    """The published numbers. A further call needs a row with its reason, and this number raised."""
+    report = json.loads(sentry.verb("surface", "--isolation", "sentry", "--json", check=True).stdout)
+    jail = report["sentry"]
+    assert report["counts"]["reachable"] <= 16
+    assert jail["counts"]["reachable"] <= 75
+    forbidden = {"execve", "execveat", "clone", "clone3", "fork", "ptrace", "mount", "setns", "unshare", "bpf", "seccomp", "socket", "open_by_handle_at"}
+    assert forbidden.isdisjoint(jail["reachable"])
+    assert set(jail["conditional"]) == {"ioctl", "fcntl", "mmap", "mprotect", "prctl"}

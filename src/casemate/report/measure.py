@@ -14,6 +14,8 @@ from casemate.report.sandbox import sandbox
 from casemate.report.surface import Surface, from_filters, from_profile, other_conventions
 
 _SLEEP = "/bin/sleep"
+# A program that waits for its sentry cannot be stopped to be looked at.
+_BUSY = ["/bin/sh", "-c", "while :; do :; done"]
 _PROFILE_FILES = {
     "podman's default": ("/etc/containers/seccomp.json", "/usr/share/containers/seccomp.json"),
     "docker's default": ("/etc/docker/seccomp.json",),
@@ -32,9 +34,10 @@ def of_isolation(state_root: str, isolation: str) -> dict[str, object]:
     """The report of a sandbox started for it; see `_report`. Without root, of the profile that a sandbox is given, and `note` says so."""
     if os.geteuid() != 0:
         return _report(from_profile(hardened_profile()), note="counted from the profile: root is needed to read the filter of a running sandbox")
-    with sandbox([_SLEEP, "1000"], state_root=state_root, isolation=isolation) as running:
-        if isolation == "sentry":
+    if isolation == "sentry":
+        with sandbox(_BUSY, state_root=state_root, isolation=isolation) as running:
             return _of_sentry(running.pid)
+    with sandbox([_SLEEP, "1000"], state_root=state_root, isolation=isolation) as running:
         _wait_for_program(running.pid)
         try:
             return of_process(running.pid)
@@ -46,13 +49,19 @@ def _of_sentry(pid: int) -> dict[str, object]:
     """What programs reach of the host without asking, from the filter that they are born with; `sentry` is the report of the sentry itself, in its jail."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        jail, programs = of_process(pid), _children(pid)
-        if jail["filters"] and programs:
-            report = of_process(programs[0])
+        programs = [program for zygote in _children(pid) for program in _children(zygote) if _is_busy(program)]
+        if programs:
+            report, jail = of_process(programs[0]), of_process(pid)
             report["note"] = "what is not reachable is answered by the sentry, which has some of it continued by the host after a check of its registers"
             return report | {"sentry": jail}
         time.sleep(0.005)
     raise CasemateError("the sandbox's sentry did not start")
+
+
+def _is_busy(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0] == b"R" and int(fields[11]) > 1  # ticks in its own code
 
 
 def _children(pid: int) -> list[int]:
