@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::control;
 use crate::errno::Errno;
 use crate::kernel::credentials::Credentials;
+use crate::kernel::settings::{ProcessSettings, Settings};
 use crate::kernel::signals::{Actions, Pending, SIGCHLD, Set};
 use crate::kernel::task::{Limits, Process, Shared, StopReport, Task, Usage};
 use crate::kernel::timers::Alarm;
@@ -131,6 +132,7 @@ pub fn run(
     let loader = loader::executable().map_err(|error| BootError::new("loader", error.into()))?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host_proc = rustix::fs::open("/proc", directory, Mode::empty()).map_err(host("/proc"))?;
+    let machine = crate::kernel::machine::Machine::look(&host_proc);
     let root = Arc::new(rustix::fs::open("/", directory, Mode::empty()).map_err(host("/"))?);
     let raw = rustix::fs::statx(&*root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .map_err(host("/"))?;
@@ -168,6 +170,7 @@ pub fn run(
         next_inode: 1 << 32,
         watcher: watcher.clone(),
         trace: config.strace,
+        machine,
     };
     let kernel: SharedKernel = Arc::new(Mutex::new(kernel));
     let root = Place::Host(root);
@@ -451,6 +454,7 @@ impl Kernel {
                 image: Some(image),
                 parent_death_signal: 0,
                 registers: None,
+                settings: Settings::default(),
             },
         );
         self.add_process(process);
@@ -495,6 +499,7 @@ fn new_process(pid: i32, host_pid: i32, task: &SpawnTask) -> Process {
         timers: BTreeMap::new(),
         alarm: Alarm::default(),
         dumpable: true,
+        settings: ProcessSettings::default(),
     }
 }
 

@@ -196,6 +196,7 @@ impl Kernel {
             image: None,
             parent_death_signal: 0,
             registers: None,
+            settings: creator_task.settings.inherited(),
         };
         self.tids.insert(ids.inner_tid, tid);
         self.tasks.insert(tid, task);
@@ -265,6 +266,7 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
         timers: std::collections::BTreeMap::new(),
         alarm: Alarm::default(),
         dumpable: creator.dumpable,
+        settings: creator.settings.clone(),
     }
 }
 

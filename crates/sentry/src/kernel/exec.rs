@@ -43,6 +43,8 @@ pub struct Image {
     /// AT_SECURE: set-id.
     pub is_secure: bool,
     pub state: super::load::State,
+    /// Its place, for the link itself.
+    pub place: Place,
 }
 
 impl Image {
@@ -112,6 +114,7 @@ pub fn prepare(
             credentials: Arc::new(credentials),
             is_secure,
             state: super::load::State::Start,
+            place,
         });
     }
 }

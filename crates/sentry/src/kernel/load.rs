@@ -139,7 +139,9 @@ impl Kernel {
                 if let Some(binary) = &image.interpreter {
                     clear_tails(memory, &binary.elf, interpreter);
                 }
-                let stack = write_stack(memory, image, stack, &host, base, interpreter)?;
+                let (stack, auxiliary) =
+                    write_stack(memory, image, stack, &host, base, interpreter)?;
+                self.process_of_mut(memory.tid)?.settings.auxiliary = auxiliary;
                 let entry = match &image.interpreter {
                     Some(binary) => binary.elf.entry.wrapping_add(interpreter),
                     None => image.program.elf.entry.wrapping_add(base),
@@ -178,6 +180,8 @@ impl Kernel {
         }
         process.actions.lock().reset_for_exec();
         process.executable.clone_from(&image.path);
+        process.settings.executable = Some(image.place.clone());
+        process.settings.core_filter = None;
         process.arguments = join(&image.arguments);
         process.environment = join(&image.environment);
         process.has_executed = true;
@@ -400,7 +404,7 @@ fn stack_size(image: &Image) -> u64 {
     (strings + image.file_name.len() + 1024) as u64
 }
 
-/// Writes strings, auxiliary vector, environment, arguments and their count below `stack`; returns the stack pointer.
+/// Writes strings, auxiliary vector, environment, arguments and their count below `stack`; returns the stack pointer and the vector's bytes.
 fn write_stack(
     memory: Memory,
     image: &Image,
@@ -408,7 +412,7 @@ fn write_stack(
     host: &[(u64, u64)],
     base: u64,
     interpreter: u64,
-) -> Result<u64> {
+) -> Result<(u64, Vec<u8>)> {
     let mut strings = b"x86_64\0".to_vec();
     let mut places = Vec::new();
     for text in image
@@ -429,6 +433,7 @@ fn write_stack(
     words.push(0);
     words.extend((argument_count..argument_count + image.environment.len()).map(place));
     words.push(0);
+    let auxiliary_at = words.len();
     for (key, value) in host.iter().filter(|(key, _)| FROM_HOST.contains(key)) {
         words.extend([*key, *value]);
     }
@@ -463,5 +468,6 @@ fn write_stack(
     bytes.resize((strings_at - stack) as usize, 0);
     bytes.extend_from_slice(&strings);
     memory.write(Address(stack), &bytes)?;
-    Ok(stack)
+    let auxiliary = bytes.get(8 * auxiliary_at..8 * words.len());
+    Ok((stack, auxiliary.unwrap_or_default().to_vec()))
 }

@@ -11,7 +11,9 @@ pub mod identity;
 pub mod load;
 pub mod locks;
 pub mod offload;
+pub mod machine;
 pub mod send;
+pub mod settings;
 pub mod signals;
 pub mod task;
 pub mod timers;
@@ -99,6 +101,7 @@ pub struct Kernel {
     pub next_inode: u64,
     pub watcher: crate::watcher::Handle,
     pub trace: bool,
+    pub machine: machine::Machine,
 }
 
 impl Kernel {

@@ -110,6 +110,7 @@ pub struct Task {
     pub parent_death_signal: i32,
     /// `/proc/TID/syscall` on the host, which tells the stack pointer of a thread in a call.
     pub registers: Option<Arc<OwnedFd>>,
+    pub settings: super::settings::Settings,
 }
 
 /// How a child's change of state is told by wait(2).
@@ -165,6 +166,7 @@ pub struct Process {
     pub timers: BTreeMap<i32, super::timers::Timer>,
     pub alarm: super::timers::Alarm,
     pub dumpable: bool,
+    pub settings: super::settings::ProcessSettings,
 }
 
 /// Resource limits, soft and hard, by number. getrlimit(2).

@@ -341,7 +341,7 @@ fn open_unnamed_in(cx: &mut Cx<'_>, place: &Place, flags: Flags, mode: u32) -> S
     finish(cx, Arc::new(HostFile::new(fd, Some(place), false)), flags)
 }
 
-fn passed(flags: Flags) -> OFlags {
+pub fn passed(flags: Flags) -> OFlags {
     OFlags::from_bits_retain(flags.0 & PASSED.cast_unsigned())
 }
 
@@ -363,7 +363,7 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
     }
     check_access(cx, &place, &attributes, flags)?;
     let file = match &place {
-        Place::Proc(node) => node.open(cx, flags)?,
+        Place::Proc(node) => return node.open(cx, flags),
         Place::Host(fd) => match attributes.kind() {
             libc::S_IFREG | libc::S_IFDIR => {
                 let truncate = if flags.has(libc::O_TRUNC) {

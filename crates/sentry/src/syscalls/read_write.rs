@@ -115,6 +115,7 @@ pub fn read_into(
 ) -> SysResult {
     let file = description.file.clone();
     let Some(queue) = file.queue() else {
+        file.refresh(cx, description, at);
         return value(file.read(description, buffer, at)?);
     };
     let ticket = cx.ticket()?;
@@ -149,6 +150,9 @@ pub fn write_from(
     at: Option<u64>,
 ) -> SysResult {
     let file = description.file.clone();
+    if let Some(stored) = file.store(cx, description, buffer) {
+        return value(stored?);
+    }
     let Some(queue) = file.queue() else {
         super::size::limit_write(cx, description, buffer, at)?;
         return written(cx, 0, file.write(description, buffer, at));

@@ -7,8 +7,8 @@ use crate::kernel::credentials::CAP_SYS_RESOURCE;
 use crate::memory::{Address, word};
 
 /// What the sandbox says it is. A kernel's release tells libraries what they may try.
-const RELEASE: &str = "6.1.0";
-const VERSION: &str = "#1 SMP casemate";
+pub const RELEASE: &str = "6.1.0";
+pub const VERSION: &str = "#1 SMP casemate";
 
 pub fn uname(cx: &mut Cx<'_>, name: Address) -> SysResult {
     const FIELD: usize = 65;

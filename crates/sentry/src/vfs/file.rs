@@ -56,6 +56,19 @@ pub trait File: Send + Sync + Debug {
         Err(Errno::EINVAL)
     }
 
+    /// Called before `read` by read(2) and its kin: files whose content is the kernel's state (/proc) make it now.
+    fn refresh(&self, _cx: &Cx<'_>, _description: &Description, _at: Option<u64>) {}
+
+    /// Takes a write that changes the kernel's state (/proc/PID/comm); `None`: an ordinary file, `write` does it.
+    fn store(
+        &self,
+        _cx: &mut Cx<'_>,
+        _description: &Description,
+        _from: &mut Buffer,
+    ) -> Option<Result<usize>> {
+        None
+    }
+
     /// What is possible now, in poll(2)'s bits.
     fn poll(&self) -> u32 {
         READABLE | WRITABLE

@@ -18,6 +18,7 @@ use crate::vfs::context::FsContext;
 pub const MAX_LINKS: u32 = 40;
 const NAME_MAX: usize = 255;
 const PROC_MAGIC: i64 = 0x9FA0;
+const SYSFS_MAGIC: i64 = 0x6265_6572;
 const BY_NAME: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What a walk needs to know of who walks.
@@ -192,12 +193,15 @@ impl Walker<'_> {
         }
     }
 
-    /// Replaces the host's proc by the sentry's own.
+    /// Replaces the host's proc and sysfs by the sentry's own.
     fn enter(&self, fd: OwnedFd) -> Result<Place> {
         if self.kernel.is_foreign_mount(&fd) {
             let kind = rustix::fs::fstatfs(&fd)?.f_type;
             if kind == PROC_MAGIC {
                 return Ok(Place::Proc(ProcNode::Root));
+            }
+            if kind == SYSFS_MAGIC {
+                return Ok(Place::Proc(ProcNode::Sys("".into())));
             }
         }
         Ok(Place::Host(Arc::new(fd)))

@@ -1,0 +1,245 @@
+//! The machine as the sandbox sees it: its processors and its memory, by the limits that its cgroup sets, else by the host's.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+
+use crate::vfs::proc::sys::Leaf;
+
+const CGROUP: i64 = 0x27_E0EB;
+const CGROUP2: i64 = 0x6367_7270;
+/// A limit above this is none: cgroup v1 writes the largest whole number of pages.
+const UNLIMITED: u64 = 1 << 62;
+
+#[derive(Debug)]
+pub struct Machine {
+    /// The sandbox's CPUs by the host's numbers (rseq and getcpu tell those), ascending, at least one.
+    pub cpus: Vec<usize>,
+    /// CPU time per period, in microseconds.
+    pub quota: Option<(u64, u64)>,
+    pub memory_limit: Option<u64>,
+    /// What the cgroup says is used now.
+    memory_used: Option<OwnedFd>,
+    pub pids_limit: Option<u64>,
+    /// Device and mount of the container's /proc and /sys: their nodes are the sentry's own, these numbers stay as mountinfo has them.
+    pub proc_device: (u64, u64),
+    pub sys_device: (u64, u64),
+    pub boot_id: [u8; 16],
+    pub sys: OnceLock<BTreeMap<String, Leaf>>,
+    load: Mutex<Load>,
+}
+
+#[derive(Debug)]
+struct Load {
+    averages: [f64; 3],
+    at: Instant,
+}
+
+/// Memory, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MemoryState {
+    pub total: u64,
+    pub free: u64,
+    pub available: u64,
+    pub cached: u64,
+    pub buffers: u64,
+    pub shared: u64,
+}
+
+impl Machine {
+    /// Looks at the limits, with the container's tree as the root and before any program runs.
+    #[must_use]
+    pub fn look(host_proc: &OwnedFd) -> Self {
+        let quota = read_quota();
+        let mut cpus = allowed_cpus();
+        if let Some((quota, period)) = quota {
+            let most = usize::try_from(quota.div_ceil(period.max(1))).unwrap_or(usize::MAX);
+            cpus.truncate(most.max(1));
+        }
+        let (memory_limit, memory_used) = read_memory();
+        let mut boot_id = [0; 16];
+        let _ = rustix::rand::getrandom(&mut boot_id, rustix::rand::GetRandomFlags::empty());
+        Self {
+            cpus,
+            quota,
+            memory_limit,
+            memory_used,
+            pids_limit: first_number(&["pids.max", "pids/pids.max"]),
+            proc_device: device_and_mount(host_proc, ""),
+            sys_device: device_and_mount(rustix::fs::CWD, "/sys"),
+            boot_id,
+            sys: OnceLock::new(),
+            load: Mutex::new(Load {
+                averages: [0.0; 3],
+                at: Instant::now(),
+            }),
+        }
+    }
+
+    /// Memory now: the host's figures, with a limit laid over them.
+    #[must_use]
+    pub fn memory(&self, host_proc: &OwnedFd) -> MemoryState {
+        let text = read_below(host_proc, "meminfo", 16 << 10).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+            number.unwrap_or(0).saturating_mul(1024)
+        };
+        let host = MemoryState {
+            total: field("MemTotal:"),
+            free: field("MemFree:"),
+            available: field("MemAvailable:"),
+            cached: field("Cached:"),
+            buffers: field("Buffers:"),
+            shared: field("Shmem:"),
+        };
+        let Some(total) = self.memory_limit.filter(|limit| *limit < host.total) else {
+            return host;
+        };
+        let used = self
+            .memory_used
+            .as_ref()
+            .and_then(number_of)
+            .unwrap_or(0)
+            .min(total);
+        MemoryState {
+            total,
+            free: (total - used).min(host.free),
+            available: (total - used).min(host.available),
+            ..MemoryState::default()
+        }
+    }
+
+    /// Load averages of the sandbox itself: brought up to date when somebody asks, so that an idle sandbox computes nothing. getloadavg(3).
+    #[must_use]
+    pub fn load(&self, running: usize) -> [f64; 3] {
+        let mut load = self.load.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = load.at.elapsed().as_secs_f64();
+        load.at = Instant::now();
+        let running = running as f64;
+        for (average, minutes) in load.averages.iter_mut().zip([1.0, 5.0, 15.0]) {
+            let kept = (-passed / (60.0 * minutes)).exp();
+            *average = *average * kept + running * (1.0 - kept);
+        }
+        load.averages
+    }
+}
+
+fn device_and_mount(directory: impl std::os::fd::AsFd, path: &str) -> (u64, u64) {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    rustix::fs::statx(directory, path, AtFlags::EMPTY_PATH, wanted).map_or((21, 0), |raw| {
+        let device = rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor);
+        (device, raw.stx_mnt_id)
+    })
+}
+
+fn allowed_cpus() -> Vec<usize> {
+    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
+        return vec![0];
+    };
+    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
+        .filter(|cpu| set.is_set(*cpu))
+        .collect();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// Opens a file of the container's cgroup mount; `None` if that is no cgroup (an image may have files of such names).
+fn open_control(name: &str) -> Option<OwnedFd> {
+    let path = format!("/sys/fs/cgroup/{name}");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let kind = rustix::fs::fstatfs(&fd).ok()?.f_type;
+    [CGROUP, CGROUP2].contains(&kind).then_some(fd)
+}
+
+fn text_of(fd: &OwnedFd) -> Option<String> {
+    let mut bytes = [0; 128];
+    let count = rustix::io::pread(fd, &mut bytes, 0).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..count]).trim().to_owned())
+}
+
+fn number_of(fd: &OwnedFd) -> Option<u64> {
+    text_of(fd)?.parse().ok()
+}
+
+/// The limit of the first of these files that exists; `None` if there is none, or it says "max".
+fn first_number(names: &[&str]) -> Option<u64> {
+    let fd = names.iter().find_map(|name| open_control(name))?;
+    number_of(&fd).filter(|number| *number < UNLIMITED)
+}
+
+fn read_memory() -> (Option<u64>, Option<OwnedFd>) {
+    let limit = first_number(&["memory.max", "memory/memory.limit_in_bytes"]);
+    let used =
+        open_control("memory.current").or_else(|| open_control("memory/memory.usage_in_bytes"));
+    (limit, used)
+}
+
+fn read_quota() -> Option<(u64, u64)> {
+    if let Some(fd) = open_control("cpu.max") {
+        let text = text_of(&fd)?;
+        let (quota, period) = text.split_once(' ')?;
+        return Some((quota.parse().ok()?, period.parse().ok()?));
+    }
+    let quota = first_number(&["cpu/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_quota_us"])?;
+    let period = first_number(&["cpu/cpu.cfs_period_us", "cpu,cpuacct/cpu.cfs_period_us"])?;
+    Some((quota, period))
+}
+
+/// A file below a directory of the host's, whole, at most `limit` bytes.
+#[must_use]
+pub fn read_below(directory: &OwnedFd, path: &str, limit: usize) -> Option<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(directory, path, flags, Mode::empty()).ok()?;
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 << 10];
+    while bytes.len() < limit {
+        match rustix::io::read(&fd, &mut chunk) {
+            Ok(0) => break,
+            Ok(count) => bytes.extend_from_slice(&chunk[..count]),
+            Err(_) if bytes.is_empty() => return None,
+            Err(_) => break,
+        }
+    }
+    bytes.truncate(limit);
+    Some(bytes)
+}
+
+/// CPU numbers as the kernel writes lists of them: `0-2,5`.
+#[must_use]
+pub fn cpu_list(cpus: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for cpu in cpus {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *cpu => *last = *cpu,
+            _ => ranges.push((*cpu, *cpu)),
+        }
+    }
+    let shown = ranges.iter().map(|(first, last)| {
+        if first == last {
+            first.to_string()
+        } else {
+            format!("{first}-{last}")
+        }
+    });
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// CPU numbers as a bit mask in the kernel's notation: words of 32 bits, the highest first.
+#[must_use]
+pub fn cpu_mask(cpus: &[usize], of: usize) -> String {
+    let words = of.max(1).div_ceil(32);
+    let mut bits = vec![0_u32; words];
+    for cpu in cpus {
+        if let Some(word) = bits.get_mut(cpu / 32) {
+            *word |= 1 << (cpu % 32);
+        }
+    }
+    let width = if words == 1 { of.max(1).div_ceil(4) } else { 8 };
+    let shown = bits.iter().rev().map(|word| format!("{word:0width$x}"));
+    shown.collect::<Vec<_>>().join(",")
+}

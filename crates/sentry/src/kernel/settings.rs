@@ -1,0 +1,59 @@
+//! What a process or thread has set and only it, /proc and the scheduler's calls ask for again. Copied by fork, and by clone for a thread.
+
+use crate::vfs::place::Place;
+
+/// sched(7): policy, real-time priority and nice value, as the program set them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schedule {
+    pub policy: i32,
+    pub priority: i32,
+    pub nice: i32,
+    /// SCHED_RESET_ON_FORK: children start with SCHED_OTHER.
+    pub resets: bool,
+}
+
+/// A thread's.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    pub schedule: Schedule,
+    pub io_priority: i32,
+    pub timer_slack_ns: Option<u64>,
+    pub securebits: u32,
+    /// set_mempolicy(2)'s policy and nodes: kept, with one node to choose from.
+    pub memory_policy: (i32, u64),
+    /// PR_MCE_KILL's policy.
+    pub machine_check: i32,
+    /// The CPUs that sched_setaffinity(2) left it, in the sandbox's numbers; empty: all.
+    pub cpus: Vec<usize>,
+}
+
+impl Settings {
+    /// What a child starts with. sched(7), "Resetting scheduling policy for child processes".
+    #[must_use]
+    pub fn inherited(&self) -> Self {
+        let mut own = self.clone();
+        if own.schedule.resets {
+            own.schedule = Schedule {
+                nice: own.schedule.nice.max(0),
+                ..Schedule::default()
+            };
+        }
+        own
+    }
+}
+
+/// A process's.
+#[derive(Debug, Clone, Default)]
+pub struct ProcessSettings {
+    /// The program's file, for the link /proc/PID/exe.
+    pub executable: Option<Place>,
+    /// The auxiliary vector that the program got, as bytes.
+    pub auxiliary: Vec<u8>,
+    pub oom_score_adj: i32,
+    /// The lowest that may be returned to without CAP_SYS_RESOURCE.
+    pub oom_score_adj_min: i32,
+    pub personality: u32,
+    pub huge_pages_disabled: bool,
+    pub core_filter: Option<u32>,
+    pub locked_bytes: u64,
+}

@@ -1,0 +1,200 @@
+//! /proc/PID files that can be written, and those that tell what was set: names, out-of-memory scores, limits, id maps.
+
+use super::process::{process, task};
+use super::{ProcNode, Who};
+use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
+use crate::kernel::credentials::CAP_SYS_RESOURCE;
+use crate::kernel::machine::read_below;
+use crate::syscalls::Cx;
+
+/// Hugetlb, elf headers, shared and private anonymous memory. core(5), the default.
+const DEFAULT_CORE_FILTER: u32 = 0x33;
+const OOM_MAX: i32 = 1000;
+pub const DEFAULT_TIMER_SLACK_NS: u64 = 50_000;
+
+/// Takes what was written to a file.
+pub fn store(cx: &mut Cx<'_>, node: &ProcNode, bytes: &[u8]) -> Result<()> {
+    let ProcNode::Entry(who, path) = node else {
+        return Err(Errno::EIO);
+    };
+    process(cx.kernel, *who)?;
+    match *path {
+        "comm" => set_name(cx, *who, bytes),
+        "oom_score_adj" => set_oom_score_adj(cx, *who, number(bytes)?),
+        "oom_adj" => {
+            // The old scale ends at 15, and -17 is never. proc_pid_oom_adj(5).
+            let old = number(bytes)?;
+            if !(-17..=15).contains(&old) {
+                return Err(Errno::EINVAL);
+            }
+            let new = if old == 15 {
+                OOM_MAX
+            } else {
+                old * OOM_MAX / 17
+            };
+            set_oom_score_adj(cx, *who, new)
+        }
+        "coredump_filter" => {
+            let filter = hexadecimal(bytes)?;
+            cx.kernel.process_mut(who.pid)?.settings.core_filter = Some(filter);
+            Ok(())
+        }
+        "timerslack_ns" => {
+            let value = u64::try_from(number(bytes)?).map_err(|_| Errno::EINVAL)?;
+            let host = task(cx.kernel, *who)?.host_tid;
+            cx.kernel.task_mut(host)?.settings.timer_slack_ns = (value != 0).then_some(value);
+            Ok(())
+        }
+        // Maps are written once, at the making of a user namespace; the audit ids are nobody's here.
+        "uid_map" | "gid_map" | "projid_map" | "setgroups" | "loginuid" => Err(Errno::EPERM),
+        // No security module: an attribute cannot be set.
+        "attr/current" | "sched" => Err(Errno::EINVAL),
+        _ => Err(Errno::EIO),
+    }
+}
+
+/// A thread of the same process may rename. Linux: comm_write().
+fn set_name(cx: &mut Cx<'_>, who: Who, bytes: &[u8]) -> Result<()> {
+    if cx.task()?.pid != who.pid {
+        return Err(Errno::EINVAL);
+    }
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(bytes.len());
+    let mut name = bytes[..end.min(15)].to_vec();
+    if bytes.len() < 16 && name.ends_with(b"\n") {
+        name.pop();
+    }
+    let host = task(cx.kernel, who)?.host_tid;
+    cx.kernel.task_mut(host)?.name = name;
+    Ok(())
+}
+
+fn set_oom_score_adj(cx: &mut Cx<'_>, who: Who, value: i32) -> Result<()> {
+    if !(-OOM_MAX..=OOM_MAX).contains(&value) {
+        return Err(Errno::EINVAL);
+    }
+    let is_privileged = cx.task()?.credentials.has(CAP_SYS_RESOURCE);
+    let settings = &mut cx.kernel.process_mut(who.pid)?.settings;
+    if value < settings.oom_score_adj_min && !is_privileged {
+        return Err(Errno::EACCES);
+    }
+    settings.oom_score_adj = value;
+    if is_privileged {
+        settings.oom_score_adj_min = value;
+    }
+    Ok(())
+}
+
+fn trimmed(bytes: &[u8]) -> Result<&str> {
+    std::str::from_utf8(bytes)
+        .map(str::trim)
+        .map_err(|_| Errno::EINVAL)
+}
+
+fn number(bytes: &[u8]) -> Result<i32> {
+    trimmed(bytes)?.parse().map_err(|_| Errno::EINVAL)
+}
+
+fn hexadecimal(bytes: &[u8]) -> Result<u32> {
+    let text = trimmed(bytes)?;
+    let parsed = match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    parsed.map_err(|_| Errno::EINVAL)
+}
+
+pub fn core_filter(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    let filter = process(kernel, who)?.settings.core_filter;
+    Ok(format!("{:08x}\n", filter.unwrap_or(DEFAULT_CORE_FILTER)).into_bytes())
+}
+
+pub fn oom_score_adj(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    Ok(format!("{}\n", process(kernel, who)?.settings.oom_score_adj).into_bytes())
+}
+
+pub fn oom_adj(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    let value = process(kernel, who)?.settings.oom_score_adj;
+    let old = if value == OOM_MAX {
+        15
+    } else {
+        value * 17 / OOM_MAX
+    };
+    Ok(format!("{old}\n").into_bytes())
+}
+
+/// Linux: oom_badness(), scaled to 2000 and shifted as proc_oom_score() does: memory's share of all, and the adjustment.
+pub fn oom_score(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    let process = process(kernel, who)?;
+    let path = format!("{}/statm", process.host_pid);
+    let statm = read_below(&kernel.host_proc, &path, 256).unwrap_or_default();
+    let resident: i64 = String::from_utf8_lossy(&statm)
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .unwrap_or(0);
+    let total = (kernel.machine.memory(&kernel.host_proc).total / 4096).max(1) as i64;
+    let points = resident * 1000 / total + i64::from(process.settings.oom_score_adj);
+    Ok(format!("{}\n", ((1000 + points) * 2 / 3).max(0)).into_bytes())
+}
+
+pub fn personality(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    Ok(format!("{:08x}\n", process(kernel, who)?.settings.personality).into_bytes())
+}
+
+pub fn timer_slack(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    let slack = task(kernel, who)?.settings.timer_slack_ns;
+    Ok(format!("{}\n", slack.unwrap_or(DEFAULT_TIMER_SLACK_NS)).into_bytes())
+}
+
+/// All ids mean themselves.
+pub fn id_map(_kernel: &Kernel, _who: Who) -> Result<Vec<u8>> {
+    Ok(b"         0          0 4294967295\n".to_vec())
+}
+
+pub fn limits(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    const NAMES: [(&str, &str); 16] = [
+        ("Max cpu time", "seconds"),
+        ("Max file size", "bytes"),
+        ("Max data size", "bytes"),
+        ("Max stack size", "bytes"),
+        ("Max core file size", "bytes"),
+        ("Max resident set", "bytes"),
+        ("Max processes", "processes"),
+        ("Max open files", "files"),
+        ("Max locked memory", "bytes"),
+        ("Max address space", "bytes"),
+        ("Max file locks", "locks"),
+        ("Max pending signals", "signals"),
+        ("Max msgqueue size", "bytes"),
+        ("Max nice priority", ""),
+        ("Max realtime priority", ""),
+        ("Max realtime timeout", "us"),
+    ];
+    let shown = |limit: u64| {
+        if limit == u64::MAX {
+            "unlimited".to_owned()
+        } else {
+            limit.to_string()
+        }
+    };
+    let mut text = format!(
+        "{:<25} {:<20} {:<20} {:<10}\n",
+        "Limit", "Soft Limit", "Hard Limit", "Units"
+    );
+    for ((name, unit), (soft, hard)) in NAMES.iter().zip(process(kernel, who)?.limits.0) {
+        text.push_str(&format!(
+            "{name:<25} {:<20} {:<20} ",
+            shown(soft),
+            shown(hard)
+        ));
+        if !unit.is_empty() {
+            text.push_str(&format!("{unit:<10}"));
+        }
+        text.push('\n');
+    }
+    Ok(text.into_bytes())
+}
