@@ -19,9 +19,7 @@ pub struct Settings {
     pub io_priority: i32,
     pub timer_slack_ns: Option<u64>,
     pub securebits: u32,
-    /// set_mempolicy(2)'s policy and nodes: kept, with one node to choose from.
-    pub memory_policy: (i32, u64),
-    /// PR_MCE_KILL's policy.
+    /// PR_MCE_KILL's policy: 0 the default, 1 late, 2 early.
     pub machine_check: i32,
     /// The CPUs that sched_setaffinity(2) left it, in the sandbox's numbers; empty: all.
     pub cpus: Vec<usize>,
@@ -53,7 +51,5 @@ pub struct ProcessSettings {
     /// The lowest that may be returned to without CAP_SYS_RESOURCE.
     pub oom_score_adj_min: i32,
     pub personality: u32,
-    pub huge_pages_disabled: bool,
     pub core_filter: Option<u32>,
-    pub locked_bytes: u64,
 }

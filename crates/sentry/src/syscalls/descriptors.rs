@@ -196,16 +196,6 @@ pub fn open_fifo(
             cx.kernel.fifos.insert(key, Arc::downgrade(&pipe));
             pipe
         });
-    open_pipe(cx, &pipe, Some(place), flags)
-}
-
-/// Opens an end of a pipe: a FIFO's, or one again that /proc/PID/fd leads to.
-pub fn open_pipe(
-    cx: &mut Cx<'_>,
-    pipe: &Arc<Pipe>,
-    place: Option<&Place>,
-    flags: Flags,
-) -> SysResult {
     let access = (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed();
     let (reads, writes) = (access != libc::O_WRONLY, access != libc::O_RDONLY);
     let nonblocking = flags.has(libc::O_NONBLOCK);
@@ -223,9 +213,14 @@ pub fn open_pipe(
         if came {
             return super::open::finish(cx, end.0, flags);
         }
-        return wait_for_other_side(cx, pipe, end);
+        return wait_for_other_side(cx, &pipe, end);
     }
-    let end = Arc::new(PipeEnd::new(pipe.clone(), reads, writes, place.cloned()));
+    let end = Arc::new(PipeEnd::new(
+        pipe.clone(),
+        reads,
+        writes,
+        Some(place.clone()),
+    ));
     let other = if reads && writes || nonblocking {
         1
     } else if reads {
@@ -237,7 +232,7 @@ pub fn open_pipe(
         return super::open::finish(cx, end, flags);
     }
     let seen = if reads { writer_opens } else { reader_opens };
-    wait_for_other_side(cx, pipe, (end, seen))
+    wait_for_other_side(cx, &pipe, (end, seen))
 }
 
 fn wait_for_other_side(cx: &mut Cx<'_>, pipe: &Arc<Pipe>, end: (Arc<PipeEnd>, u64)) -> SysResult {

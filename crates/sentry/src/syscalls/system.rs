@@ -79,6 +79,7 @@ pub fn prlimit64(
     old: Address,
 ) -> SysResult {
     let pid = if pid == 0 { cx.task()?.pid } else { pid };
+    may_limit(cx, pid)?;
     let index = resource as usize;
     let current = *cx
         .kernel
@@ -96,7 +97,13 @@ pub fn prlimit64(
         if wanted.1 > current.1 && !cx.task()?.credentials.has(CAP_SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
-        cx.kernel.process_mut(pid)?.limits.0[index] = wanted;
+        if resource == libc::RLIMIT_NOFILE && wanted.1 > MOST_FILES {
+            return Err(Errno::EPERM);
+        }
+        let process = cx.kernel.process_mut(pid)?;
+        process.limits.0[index] = wanted;
+        let host_pid = process.host_pid;
+        limit_host(host_pid, resource, wanted.0);
     }
     if !old.is_null() {
         let mut bytes = current.0.to_le_bytes().to_vec();
@@ -104,6 +111,50 @@ pub fn prlimit64(
         cx.memory().write(old, &bytes)?;
     }
     DONE
+}
+
+/// /proc/sys/fs/nr_open: no process has more descriptors.
+const MOST_FILES: u64 = 1 << 20;
+
+/// Whose limits may be asked for and set. Linux: check_prlimit_permission().
+fn may_limit(cx: &Cx<'_>, pid: i32) -> crate::errno::Result<()> {
+    let own = cx.task()?;
+    if own.pid == pid {
+        return Ok(());
+    }
+    let target = cx
+        .kernel
+        .leader(cx.kernel.process(pid)?)
+        .ok_or(Errno::ESRCH)?;
+    let (who, theirs) = (&own.credentials, &target.credentials);
+    let is_same = [theirs.uid, theirs.euid, theirs.suid] == [who.uid; 3]
+        && [theirs.gid, theirs.egid, theirs.sgid] == [who.gid; 3];
+    if is_same || who.has(CAP_SYS_RESOURCE) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
+}
+
+/// What concerns memory is the host's to enforce: its soft limit follows, as far as its own hard limit goes.
+fn limit_host(host_pid: i32, resource: u32, soft: u64) {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let resource = match resource {
+        libc::RLIMIT_DATA => Resource::Data,
+        libc::RLIMIT_STACK => Resource::Stack,
+        libc::RLIMIT_AS => Resource::As,
+        libc::RLIMIT_MEMLOCK => Resource::Memlock,
+        _ => return,
+    };
+    let maximum = rustix::process::getrlimit(resource).maximum;
+    let soft = (soft != u64::MAX).then_some(soft);
+    let current = match (soft, maximum) {
+        (Some(soft), Some(maximum)) => Some(soft.min(maximum)),
+        (soft, maximum) => soft.or(maximum),
+    };
+    let limit = Rlimit { current, maximum };
+    // Refused: it holds on the books alone.
+    let _ = prlimit(Pid::from_raw(host_pid), resource, limit);
 }
 
 pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysResult {
@@ -179,5 +230,6 @@ pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> Sy
         }
         libc::PR_SET_VMA => DONE,
         _ => super::privileges::prctl(cx, option, a, b, c, d),
+        _ => super::prctl::other(cx, option, [a, b, c, d]),
     }
 }

@@ -9,7 +9,7 @@ use super::{Listed, Opened, ProcNode, Who};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::syscalls::arguments::Flags;
-use crate::syscalls::{Cx, SysResult, descriptors, open};
+use crate::syscalls::{Cx, SysResult, open};
 use crate::vfs::description::Description;
 use crate::vfs::host::HostFile;
 use crate::vfs::pipe::PipeEnd;
@@ -115,7 +115,11 @@ pub fn info(kernel: &Kernel, who: Who, caller: i32, fd: i32) -> Result<Vec<u8>> 
 pub fn reopen(cx: &mut Cx<'_>, description: &Arc<Description>, flags: Flags) -> SysResult {
     let file = description.file.clone();
     if let Some(end) = file.as_any().downcast_ref::<PipeEnd>() {
-        return descriptors::open_pipe(cx, &end.pipe.clone(), None, flags);
+        // A pipe's open waits for nobody, unlike a FIFO's. Linux: fs/pipe.c fifo_open(), `is_pipe`.
+        let access = (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed();
+        let (reads, writes) = (access != libc::O_WRONLY, access != libc::O_RDONLY);
+        let again = PipeEnd::new(end.pipe.clone(), reads, writes, None);
+        return open::finish(cx, Arc::new(again), flags);
     }
     let attributes = file.attributes()?;
     match attributes.kind() {

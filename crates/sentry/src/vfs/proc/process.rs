@@ -277,8 +277,15 @@ pub fn text(kernel: &Kernel, who: Who, caller: i32, path: &str) -> Result<Vec<u8
     let row = find(path)?;
     process(kernel, who)?;
     may_open(kernel, who, caller, path)?;
-    if path == "stat" && kernel.task(caller).is_ok_and(|task| task.pid == who.pid) {
-        return stat::of_caller(kernel, who);
+    // Who asks runs, whatever the host says of a thread that waits for this very answer.
+    let is_own = match who.thread {
+        None => kernel.task(caller).is_ok_and(|task| task.pid == who.pid),
+        Some(thread) => kernel.task(caller).is_ok_and(|task| task.tid == thread),
+    };
+    match path {
+        "stat" if is_own => return stat::of_caller(kernel, who),
+        "status" if is_own => return status::of_caller(kernel, who),
+        _ => {}
     }
     (row.text)(kernel, who)
 }
