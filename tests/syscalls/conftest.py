@@ -91,3 +91,46 @@ def same_in_container(compiled: Callable[[str], Path], tmp_path: Path) -> Callab
         assert sandboxed == native
 
     return check
+"""Programs that run on the host and in the sentry, and must say the same."""
+
+
+import sys
+
+
+TYPE_CHECKING = False
+
+_HERE = Path(__file__).parent
+_CASEMATE = _HERE.parents[1] / ".venv" / "bin" / "casemate"
+_LIMIT_S = 60
+
+
+def same_as_host(tmp_path: Path) -> Callable[..., str]:
+    """Run a program of this folder on the host and in the sentry, compare output and exit code, and return the output."""
+
+    def run(name: str) -> str:
+        command = _prepare(_HERE / name, tmp_path)
+        native = _output([part.replace("/t/", f"{tmp_path}/") for part in command])
+        inside = _output([str(_CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", *command])
+        assert inside == native
+        return native[0]
+
+    return run
+
+
+def _prepare(source: Path, directory: Path) -> list[str]:
+    """The command line for a program, as it is called with `directory` at /t."""
+    if source.suffix == ".c":
+        program = directory / source.stem
+        subprocess.run(
+            ["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", program, source], check=True, timeout=_LIMIT_S
+        )
+        return [f"/t/{source.stem}"]
+    (directory / source.name).write_bytes(source.read_bytes())
+    interpreter = {".py": ["/usr/bin/python3", "-S"], ".sh": ["/bin/bash"]}[source.suffix]
+    return [*interpreter, f"/t/{source.name}"]
+
+
+def _output(command: list[str]) -> tuple[str, int]:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_LIMIT_S, check=False)
+    sys.stdout.write(done.stdout.decode(errors="replace"))
+    return done.stdout.decode(errors="replace"), done.returncode
