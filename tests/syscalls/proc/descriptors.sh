@@ -18,10 +18,6 @@ echo again > /proc/$$/fd/5; cat /proc/$$/fd/5
 head -c 4 /proc/self/fdinfo/5; echo
 exec 5<&-
 cat /proc/self/fd/5 2>/dev/null || echo closed
-mkfifo $directory/fifo
-(echo through > $directory/fifo) & exec 6< $directory/fifo; cat /proc/self/fd/6
-ls -l /proc/self/fd/6 | cut -c1-10
-exec 7>&1; echo to-seven > /dev/fd/7 2>/dev/null || echo refused
 python3 -c '
 import os
 r, w = os.pipe()
@@ -29,8 +25,6 @@ again = os.open(f"/proc/self/fd/{w}", os.O_WRONLY)
 other = os.open(f"/proc/self/fd/{w}", os.O_RDONLY)
 os.write(again, b"both ways")
 print(os.read(other, 20), os.stat(f"/proc/self/fd/{r}").st_ino == os.fstat(r).st_ino)
-import socket
-a, b = socket.socketpair() if hasattr(socket, "none") else (None, None)
 f = os.open("/", os.O_PATH)
 print(os.readlink(f"/proc/self/fd/{f}"), os.listdir(f"/proc/self/fd/{f}") == os.listdir("/"))
 '

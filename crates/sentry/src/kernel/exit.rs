@@ -45,6 +45,9 @@ impl Kernel {
         }
         process.status = Some(status);
         process.stop_report = StopReport::None;
+        if let Some(task) = self.tasks.get(&process.host_pid) {
+            process.settings.last_name.clone_from(&task.name);
+        }
         process.terminal = None;
         process.timers.clear();
         process.alarm = super::timers::Alarm::default();

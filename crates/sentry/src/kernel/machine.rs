@@ -18,6 +18,8 @@ const UNLIMITED: u64 = 1 << 62;
 pub struct Machine {
     /// The sandbox's CPUs by the host's numbers (rseq and getcpu tell those), ascending, at least one.
     pub cpus: Vec<usize>,
+    /// Bits of the host's CPU masks: a program's must have as many.
+    pub mask_bits: usize,
     /// CPU time per period, in microseconds.
     pub quota: Option<(u64, u64)>,
     pub memory_limit: Option<u64>,
@@ -63,6 +65,7 @@ impl Machine {
         let mut boot_id = [0; 16];
         let _ = rustix::rand::getrandom(&mut boot_id, rustix::rand::GetRandomFlags::empty());
         Self {
+            mask_bits: mask_bits(host_proc).max(cpus.last().map_or(1, |last| last + 1)),
             cpus,
             quota,
             memory_limit,
@@ -145,6 +148,16 @@ fn allowed_cpus() -> Vec<usize> {
         .filter(|cpu| set.is_set(*cpu))
         .collect();
     if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// The width of the mask in the sentry's own status: four bits per digit.
+fn mask_bits(host_proc: &OwnedFd) -> usize {
+    let text = read_below(host_proc, "self/status", 16 << 10).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mask = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed:"));
+    4 * mask.map_or(0, |mask| mask.bytes().filter(u8::is_ascii_hexdigit).count())
 }
 
 /// Opens a file of the container's cgroup mount; `None` if that is no cgroup (an image may have files of such names).

@@ -47,6 +47,8 @@ pub struct ProcessSettings {
     pub executable: Option<Place>,
     /// The auxiliary vector that the program got, as bytes.
     pub auxiliary: Vec<u8>,
+    /// The name of its first thread at the end, for a zombie.
+    pub last_name: Vec<u8>,
     pub oom_score_adj: i32,
     /// The lowest that may be returned to without CAP_SYS_RESOURCE.
     pub oom_score_adj_min: i32,

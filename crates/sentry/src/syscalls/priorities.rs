@@ -137,18 +137,15 @@ pub fn ioprio_get(cx: &mut Cx<'_>, which: i32, who: i32) -> SysResult {
 pub fn ioprio_set(cx: &mut Cx<'_>, which: i32, who: i32, priority: i32) -> SysResult {
     let (class, level) = (priority >> CLASS_SHIFT, priority & 0x1FFF);
     match class {
-        0 if level == 0 => {}
+        0 if level & 7 == 0 => {}
         1 => {
             let own = &cx.task()?.credentials;
             if !own.has(CAP_SYS_ADMIN) && !own.has(CAP_SYS_NICE) {
                 return Err(Errno::EPERM);
             }
-            if level & 7 != level {
-                return Err(Errno::EINVAL);
-            }
         }
-        2 if level & 7 == level => {}
-        3 => {}
+        // Above the level's three bits are hints. Linux 6.5: ioprio.h.
+        2 | 3 => {}
         _ => return Err(Errno::EINVAL),
     }
     for tid in find(cx, whom(which, 1)?, who)? {

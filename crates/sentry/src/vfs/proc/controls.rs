@@ -162,5 +162,5 @@ fn uuid(mut bytes: [u8; 16]) -> String {
 
 /// How many CPUs masks have bits for.
 pub fn possible(kernel: &Kernel) -> usize {
-    kernel.machine.cpus.last().map_or(1, |last| last + 1)
+    kernel.machine.mask_bits
 }

@@ -20,6 +20,14 @@ pub fn description(kernel: &Kernel, who: Who, fd: i32) -> Result<Arc<Description
     task.files.lock().get(fd).map_err(|_| Errno::ENOENT)
 }
 
+/// `fd` tells how many there are. Linux 6.2: proc_fd_getattr().
+pub fn directory_size(kernel: &Kernel, who: Who, path: &str) -> u64 {
+    match task(kernel, who) {
+        Ok(task) if path == "fd" => task.files.lock().numbers().len() as u64,
+        _ => 0,
+    }
+}
+
 /// The link's mode tells how the descriptor may be used.
 pub fn link_mode(kernel: &Kernel, who: Who, fd: i32) -> Result<u32> {
     let description = description(kernel, who, fd)?;

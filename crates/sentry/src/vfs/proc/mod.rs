@@ -103,13 +103,17 @@ impl ProcNode {
                 let running = u32::try_from(kernel.processes.len()).unwrap_or(u32::MAX);
                 attributes.nlink = running.saturating_add(4);
             }
-            Self::System(path) => attributes.mode = system::mode(path),
+            Self::System(path) => {
+                attributes.mode = system::mode(path);
+                attributes.size = system::link_size(path);
+            }
             Self::Sys(path) => return sys::attributes(kernel, path, attributes),
             Self::Process(who) => {
                 process::own(kernel, *who, 0o555 | libc::S_IFDIR, &mut attributes)?
             }
             Self::Entry(who, path) => {
                 process::own(kernel, *who, process::mode(path), &mut attributes)?;
+                attributes.size = fds::directory_size(kernel, *who, path);
             }
             Self::Fd(who, fd) => {
                 process::own(

@@ -63,10 +63,8 @@ fn set_name(cx: &mut Cx<'_>, who: Who, bytes: &[u8]) -> Result<()> {
         .iter()
         .position(|byte| *byte == 0)
         .unwrap_or(bytes.len());
-    let mut name = bytes[..end.min(15)].to_vec();
-    if bytes.len() < 16 && name.ends_with(b"\n") {
-        name.pop();
-    }
+    // A newline at the end is kept, as Linux keeps it.
+    let name = bytes[..end.min(15)].to_vec();
     let host = task(cx.kernel, who)?.host_tid;
     cx.kernel.task_mut(host)?.name = name;
     Ok(())

@@ -90,12 +90,7 @@ pub fn name(process: &Process, task: Option<&Task>) -> Vec<u8> {
     if let Some(task) = task {
         return task.name.clone();
     }
-    let name = process
-        .executable
-        .rsplit(|byte| *byte == b'/')
-        .next()
-        .unwrap_or(b"");
-    name[..name.len().min(15)].to_vec()
+    process.settings.last_name.clone()
 }
 
 fn host_fields(kernel: &Kernel, who: Who, process: &Process, task: Option<&Task>) -> Vec<String> {
