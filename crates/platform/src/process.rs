@@ -86,4 +86,12 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()
 pub fn reap_children_unseen() {
     // SAFETY: SIG_IGN for a valid signal.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+/// How many bytes of a CPU mask the host's kernel has: what sched_getaffinity(2) returns, as the library's wrappers do not tell.
+#[must_use]
+pub fn cpu_mask_bytes() -> usize {
+    const MOST: usize = 8192 / 8;
+    let mut mask = [0_u64; MOST / 8];
+    // SAFETY: the call writes at most the `MOST` bytes that the array has.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, MOST, mask.as_mut_ptr()) };
+    usize::try_from(result).unwrap_or(size_of::<u64>())
 }

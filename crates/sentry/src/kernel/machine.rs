@@ -20,6 +20,8 @@ pub struct Machine {
     pub cpus: Vec<usize>,
     /// Bits of the host's CPU masks: a program's must have as many.
     pub mask_bits: usize,
+    /// Bytes that sched_getaffinity(2) returns at most.
+    pub mask_bytes: usize,
     /// CPU time per period, in microseconds.
     pub quota: Option<(u64, u64)>,
     pub memory_limit: Option<u64>,
@@ -67,6 +69,7 @@ impl Machine {
         Self {
             mask_bits: mask_bits(host_proc).max(cpus.last().map_or(1, |last| last + 1)),
             cpus,
+            mask_bytes: casemate_platform::process::cpu_mask_bytes(),
             quota,
             memory_limit,
             memory_used,

@@ -219,7 +219,7 @@ pub fn sched_getaffinity(cx: &mut Cx<'_>, tid: i32, len: u32, mask: Address) -> 
     if len * 8 < bits || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let mut bytes = vec![0_u8; len.min(bits.div_ceil(64) * 8)];
+    let mut bytes = vec![0_u8; len.min(cx.kernel.machine.mask_bytes)];
     for cpu in cpus {
         if let Some(byte) = bytes.get_mut(cpu / 8) {
             *byte |= 1 << (cpu % 8);

@@ -84,7 +84,7 @@ fn parse(line: &str, root: &str) -> Option<Mount> {
         .split(',')
         .filter(|option| {
             let name = option.split('=').next().unwrap_or("");
-            !HOSTS.contains(&name) && !(is_device && name == "size")
+            !HOSTS.contains(&name) && (!is_device || name != "size")
         })
         .collect();
     let source = if kind == "overlay" {
