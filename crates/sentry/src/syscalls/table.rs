@@ -223,6 +223,8 @@ syscalls! {
     150 munlock(addr: Address, len: u64) => memory_locks, Full;
     151 mlockall(flags: Flags) => memory_locks, Partial("the host's RLIMIT_MEMLOCK holds");
     152 munlockall() => memory_locks, Full;
+    157 prctl(option: i32, a: u64, b: u64, c: u64, d: u64) => system, Partial("no PR_SET_MM, no PR_SET_SECCOMP");
+    158 arch_prctl(code: i32, address: u64) => system, Full;
     160 setrlimit(resource: u32, limit: Address) => resources, Full;
     162 sync() => file_systems, Partial("the root's file system");
     186 gettid() => identity, Full;
