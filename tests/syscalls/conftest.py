@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,32 @@ def same_in_sentry(compiled: Callable[[str], Path]) -> Callable[[str], None]:
     return check
 
 
+@pytest.fixture
+def same(tmp_path: Path) -> Callable[..., str]:
+    """Compares a program (C is compiled first; Python and shell run as they are) on the host and in the sentry; `extra` are its arguments. Its output comes back."""
+
+    def compare(source: Path, *extra: str) -> str:
+        command = _prepared(source, tmp_path)
+        tmp_path.chmod(0o755)
+        native = subprocess.run([*command("."), *extra], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        sentry = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--workdir", "/t", "--", *command("/t"), *extra]
+        served = subprocess.run(sentry, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        assert (served.stdout, served.returncode) == (native.stdout, native.returncode), served.stderr[-2000:]
+        return native.stdout
+
+    return compare
+
+
+def _prepared(source: Path, place: Path) -> Callable[[str], list[str]]:
+    """How the program is called, with its directory at a base."""
+    interpreter = {".py": ["/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable, "-S"], ".sh": ["/bin/bash"]}.get(source.suffix)
+    if interpreter:
+        (place / source.name).write_bytes(source.read_bytes())
+        return lambda base: [*interpreter, f"{base}/{source.name}"]
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", place / source.stem, source], check=True)
+    return lambda base: [f"{base}/{source.stem}"]
+
+
 _DOCKER = (
     "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP".split()
 )  # what docker's containers have
@@ -91,46 +118,3 @@ def same_in_container(compiled: Callable[[str], Path], tmp_path: Path) -> Callab
         assert sandboxed == native
 
     return check
-"""Programs that run on the host and in the sentry, and must say the same."""
-
-
-import sys
-
-
-TYPE_CHECKING = False
-
-_HERE = Path(__file__).parent
-_CASEMATE = _HERE.parents[1] / ".venv" / "bin" / "casemate"
-_LIMIT_S = 60
-
-
-def same_as_host(tmp_path: Path) -> Callable[..., str]:
-    """Run a program of this folder on the host and in the sentry, compare output and exit code, and return the output."""
-
-    def run(name: str) -> str:
-        command = _prepare(_HERE / name, tmp_path)
-        native = _output([part.replace("/t/", f"{tmp_path}/") for part in command])
-        inside = _output([str(_CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", *command])
-        assert inside == native
-        return native[0]
-
-    return run
-
-
-def _prepare(source: Path, directory: Path) -> list[str]:
-    """The command line for a program, as it is called with `directory` at /t."""
-    if source.suffix == ".c":
-        program = directory / source.stem
-        subprocess.run(
-            ["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", program, source], check=True, timeout=_LIMIT_S
-        )
-        return [f"/t/{source.stem}"]
-    (directory / source.name).write_bytes(source.read_bytes())
-    interpreter = {".py": ["/usr/bin/python3", "-S"], ".sh": ["/bin/bash"]}[source.suffix]
-    return [*interpreter, f"/t/{source.name}"]
-
-
-def _output(command: list[str]) -> tuple[str, int]:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_LIMIT_S, check=False)
-    sys.stdout.write(done.stdout.decode(errors="replace"))
-    return done.stdout.decode(errors="replace"), done.returncode

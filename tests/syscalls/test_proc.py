@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +17,8 @@ _CASEMATE = Path(__file__).parents[2] / ".venv" / "bin" / "casemate"
 
 
 @pytest.mark.parametrize("name", ["calls.c", "process_memory.c", "files.py", "descriptors.sh", "threads.py"])
-def test_program_says_in_the_sentry_what_it_says_on_the_host(same_as_host: Callable[[str], str], name: str) -> None:
-    assert same_as_host(f"proc/{name}")
+def test_program_says_in_the_sentry_what_it_says_on_the_host(same: Callable[..., str], name: str) -> None:
+    assert same(HERE / "proc" / name)
 
 
 def _inside(*command: str) -> str:

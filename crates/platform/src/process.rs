@@ -86,6 +86,8 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()
 pub fn reap_children_unseen() {
     // SAFETY: SIG_IGN for a valid signal.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// How many bytes of a CPU mask the host's kernel has: what sched_getaffinity(2) returns, as the library's wrappers do not tell.
 #[must_use]
 pub fn cpu_mask_bytes() -> usize {
