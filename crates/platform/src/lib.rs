@@ -15,6 +15,7 @@ pub mod loader;
 pub mod memory;
 pub mod notify;
 pub mod process;
+pub mod socket;
 pub mod zygote;
 
 use std::io;

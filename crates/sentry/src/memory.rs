@@ -175,11 +175,13 @@ pub fn half(bytes: &[u8], offset: usize) -> u32 {
 }
 
 /// Where a call's data comes from or goes to: the program's stretches, used up from the front. At most 0x7ffff000 bytes in all (read(2)).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Buffer {
     memory: Memory,
     stretches: std::collections::VecDeque<Stretch>,
     remaining: usize,
+    /// Bytes of the sentry's own, in place of the program's memory: what sendfile(2) and splice(2) move between two files.
+    local: Option<std::collections::VecDeque<u8>>,
 }
 
 const MAX_RW_COUNT: usize = 0x7FFF_F000;
@@ -194,7 +196,36 @@ impl Buffer {
             memory,
             stretches: stretches.into(),
             remaining: total.min(MAX_RW_COUNT),
+            local: None,
         }
+    }
+
+    /// Holds `bytes` to be taken.
+    #[must_use]
+    pub fn source(bytes: Vec<u8>) -> Self {
+        let mut buffer = Self::new(Memory { tid: 0 }, Vec::new());
+        buffer.remaining = bytes.len();
+        buffer.local = Some(bytes.into());
+        buffer
+    }
+
+    /// Has room for bytes to be put, which `into_bytes` then returns.
+    #[must_use]
+    pub fn sink(room: usize) -> Self {
+        let mut buffer = Self::new(Memory { tid: 0 }, Vec::new());
+        buffer.remaining = room;
+        buffer.local = Some(std::collections::VecDeque::new());
+        buffer
+    }
+
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.local.unwrap_or_default().into()
+    }
+
+    /// As `take_vec`, without using anything up.
+    pub fn peek_vec(&self, limit: usize) -> Result<Vec<u8>> {
+        self.clone().take_vec(limit)
     }
 
     /// Bytes still to come or to go.
@@ -210,6 +241,12 @@ impl Buffer {
 
     /// Passes over what an earlier part of the call has transferred.
     pub fn skip(&mut self, mut bytes: usize) {
+        if let Some(local) = &mut self.local {
+            let count = bytes.min(local.len());
+            local.drain(..count);
+            self.remaining -= count.min(self.remaining);
+            return;
+        }
         while bytes > 0 {
             let Some((_, len)) = self.front(bytes) else {
                 return;
@@ -221,6 +258,12 @@ impl Buffer {
 
     /// Copies to the program; returns how many bytes, 0 if there is no room. `EFAULT` if not a single one could be.
     pub fn put(&mut self, bytes: &[u8]) -> Result<usize> {
+        if let Some(local) = &mut self.local {
+            let count = bytes.len().min(self.remaining);
+            local.extend(&bytes[..count]);
+            self.remaining -= count;
+            return Ok(count);
+        }
         let mut done = 0;
         while let Some((at, len)) = self.front(bytes.len() - done) {
             match memory::write(self.memory.tid, at.0, &bytes[done..done + len]) {
@@ -240,6 +283,14 @@ impl Buffer {
 
     /// Copies from the program, at most `into.len()` bytes; returns how many. `EFAULT` if not a single one could be.
     pub fn take(&mut self, into: &mut [u8]) -> Result<usize> {
+        if let Some(local) = &mut self.local {
+            let count = into.len().min(local.len());
+            for (byte, taken) in into.iter_mut().zip(local.drain(..count)) {
+                *byte = taken;
+            }
+            self.remaining -= count;
+            return Ok(count);
+        }
         let mut done = 0;
         while let Some((at, len)) = self.front(into.len() - done) {
             match memory::read(self.memory.tid, at.0, &mut into[done..done + len]) {

@@ -74,6 +74,12 @@ impl Handle {
             .unwrap_or_else(PoisonError::into_inner);
         subjects.0 += 1;
         let key = subjects.0;
+        // Closing a descriptor ends its watch on the host, without an event that would tell: what is gone is dropped now and then.
+        if key % 1024 == 0 {
+            subjects.1.retain(
+                |_, subject| !matches!(subject, Subject::Queue(file) if file.strong_count() == 0),
+            );
+        }
         subjects.1.insert(key, subject);
         let added = epoll::add(&self.0.epoll, fd, EventData::new_u64(key), events);
         if added.is_err() {

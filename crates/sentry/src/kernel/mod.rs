@@ -92,6 +92,8 @@ pub struct Kernel {
     pub unimplemented: BTreeMap<i32, u64>,
     /// FIFOs of the host's tree that are open, by device and inode.
     pub fifos: HashMap<(u64, u64), Weak<Pipe>>,
+    /// Bound local sockets.
+    pub sockets: crate::vfs::socket::unix_names::Names,
     /// Ends of FIFOs whose opener waits for the other side, and how often that had been opened then; by native thread.
     pub opening: HashMap<i32, (Arc<PipeEnd>, u64)>,
     /// Threads that wait for a lock of a process: which of their waits, their process, and who holds it.

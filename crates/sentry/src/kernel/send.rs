@@ -189,6 +189,12 @@ impl Kernel {
             return;
         }
         let (call, restart) = (blocked.call, blocked.restart);
+        // What has moved data tells how much: it must not be made again.
+        if blocked.progress > 0 {
+            let done = blocked.progress.cast_signed();
+            self.unblock(tid);
+            return self.answer(&call, Answer::Value(done));
+        }
         task.interrupted = Some((call.nr, restart));
         self.unblock(tid);
         self.opening.remove(&tid);

@@ -102,6 +102,9 @@ fn transfer_in(cx: &mut Cx<'_>, fd: i32, stretches: Vec<Stretch>, at: Option<u64
         return Err(Errno::EBADF);
     }
     positioned(&description, at)?;
+    if description.file.socket().is_some() {
+        return super::socket_data::read(cx, &description, stretches);
+    }
     let mut buffer = Buffer::new(cx.memory(), stretches);
     read_into(cx, &description, &mut buffer, at)
 }
@@ -138,6 +141,9 @@ fn transfer_out(cx: &mut Cx<'_>, fd: i32, stretches: Vec<Stretch>, at: Option<u6
         return Err(Errno::EBADF);
     }
     positioned(&description, at)?;
+    if description.file.socket().is_some() {
+        return super::socket_data::write(cx, &description, stretches);
+    }
     let mut buffer = Buffer::new(cx.memory(), stretches);
     write_from(cx, &description, &mut buffer, at)
 }

@@ -130,6 +130,11 @@ pub trait File: Send + Sync + Debug {
         Ok(())
     }
 
+    /// What only sockets do.
+    fn socket(&self) -> Option<&dyn super::socket::Socket> {
+        None
+    }
+
     /// A descriptor of the program for it was closed (close(2) of this one, not necessarily the last).
     fn flushed(&self, _pid: i32) {}
 }

@@ -17,5 +17,6 @@ pub mod host_ioctl;
 pub mod pipe;
 pub mod place;
 pub mod proc;
+pub mod socket;
 pub mod stream;
 pub mod walk;

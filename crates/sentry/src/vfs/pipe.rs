@@ -86,6 +86,32 @@ impl Pipe {
         Ok(capacity)
     }
 
+    /// The next bytes, which stay: splice(2) and tee(2) take them once they have gone on.
+    #[must_use]
+    pub fn peek(&self, limit: usize) -> Vec<u8> {
+        self.lock().bytes.iter().take(limit).copied().collect()
+    }
+
+    pub fn consume(&self, count: usize) {
+        let mut state = self.lock();
+        let count = count.min(state.bytes.len());
+        state.bytes.drain(..count);
+        drop(state);
+        self.queue.wake();
+    }
+
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let state = self.lock();
+        state.capacity.saturating_sub(state.bytes.len())
+    }
+
+    /// Adds what `room` has been asked for.
+    pub fn push(&self, bytes: &[u8]) {
+        self.lock().bytes.extend(bytes);
+        self.queue.wake();
+    }
+
     #[must_use]
     pub fn counts(&self) -> (u32, u32, u64, u64) {
         let state = self.lock();

@@ -1,0 +1,468 @@
+//! Local sockets: what one is, its life, and what poll(2) says of it. unix(7). Connecting, sending and receiving have files of their own.
+//!
+//! Each socket's state has its own lock, and no two are ever held together. A socket outlives its last descriptor where messages or a peer still name it:
+//! the descriptor's end (`UnixFile`) releases it.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::options::Options;
+use super::rights::Rights;
+use super::unix_names::Name;
+use super::{Control, Outgoing, Received, Socket};
+use crate::errno::{Errno, Result};
+use crate::kernel::wake::{Ticket, WaitQueue};
+use crate::memory::{Address, Buffer};
+use crate::syscalls::Cx;
+use crate::vfs::attributes::Attributes;
+use crate::vfs::description::Description;
+use crate::vfs::file::{File, POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE};
+
+const POLLWRBAND: u32 = 0x200;
+const FIONREAD: u32 = 0x541B;
+const SIOCOUTQ: u32 = 0x5411;
+/// Messages that wait in a datagram socket. Linux: net.unix.max_dgram_qlen.
+pub const MOST_DATAGRAMS: usize = 10;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Stream,
+    Datagram,
+    Packets,
+}
+
+#[derive(Debug)]
+pub struct Message {
+    pub bytes: Vec<u8>,
+    /// How much of it a stream's reader has had.
+    pub read: usize,
+    pub from: Name,
+    pub rights: Rights,
+    /// pid, uid, gid; `None` if neither side asked for them when it was sent.
+    pub credentials: Option<[u32; 3]>,
+    pub sender: Arc<UnixSocket>,
+    /// What it takes of the sender's buffer.
+    pub charge: usize,
+}
+
+impl Message {
+    #[must_use]
+    pub fn rest(&self) -> &[u8] {
+        &self.bytes[self.read.min(self.bytes.len())..]
+    }
+}
+
+#[derive(Debug)]
+pub enum Phase {
+    Unconnected,
+    /// Connections that wait to be accepted, and how many may.
+    Listening(VecDeque<Arc<UnixSocket>>, usize),
+    /// A stream that has, or had, a peer.
+    Connected,
+}
+
+#[derive(Debug)]
+pub struct State {
+    pub name: Name,
+    pub phase: Phase,
+    pub peer: Option<Arc<UnixSocket>>,
+    pub messages: VecDeque<Message>,
+    pub is_shut_for_receiving: bool,
+    pub is_shut_for_sending: bool,
+    pub is_released: bool,
+    /// SO_ERROR.
+    pub error: Option<Errno>,
+    /// SO_PEERCRED: of whoever connected, or listened.
+    pub peer_credentials: [u32; 3],
+}
+
+#[derive(Debug)]
+pub struct UnixSocket {
+    pub kind: Kind,
+    state: Mutex<State>,
+    pub queue: WaitQueue,
+    pub options: Options,
+    /// What its unread messages take, at their receivers.
+    pub sent: AtomicUsize,
+    attributes: Attributes,
+}
+
+/// No process: what SO_PEERCRED says before there is a peer.
+pub const NOBODY: [u32; 3] = [0, u32::MAX, u32::MAX];
+
+impl UnixSocket {
+    #[must_use]
+    pub fn new(kind: Kind, attributes: Attributes) -> Arc<Self> {
+        Arc::new(Self {
+            kind,
+            state: Mutex::new(State {
+                name: Name::Unnamed,
+                phase: Phase::Unconnected,
+                peer: None,
+                messages: VecDeque::new(),
+                is_shut_for_receiving: false,
+                is_shut_for_sending: false,
+                is_released: false,
+                error: None,
+                peer_credentials: NOBODY,
+            }),
+            queue: WaitQueue::default(),
+            options: Options::default(),
+            sent: AtomicUsize::new(0),
+            attributes,
+        })
+    }
+
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[must_use]
+    pub fn is_released(&self) -> bool {
+        self.lock().is_released
+    }
+
+    #[must_use]
+    pub fn take_error(&self) -> Option<Errno> {
+        self.lock().error.take()
+    }
+
+    #[must_use]
+    pub fn send_room(&self) -> usize {
+        usize::try_from(self.options.lock().send_buffer).unwrap_or(0)
+    }
+
+    /// Linux: unix_writable().
+    fn is_writable(&self) -> bool {
+        self.sent.load(Ordering::Relaxed).saturating_mul(4) <= self.send_room()
+    }
+
+    /// Gives the sender its room back.
+    pub fn uncharge(&self, charge: usize) {
+        self.sent.fetch_sub(charge, Ordering::Relaxed);
+        self.queue.wake();
+    }
+
+    /// The last descriptor is gone: whoever is connected learns it, and what was not read is lost.
+    fn release(self: &Arc<Self>) {
+        let (messages, pending, peer) = {
+            let mut state = self.lock();
+            state.is_released = true;
+            let pending = match std::mem::replace(&mut state.phase, Phase::Unconnected) {
+                Phase::Listening(pending, _) => pending,
+                _ => VecDeque::new(),
+            };
+            (
+                std::mem::take(&mut state.messages),
+                pending,
+                state.peer.take(),
+            )
+        };
+        let has_lost = !messages.is_empty();
+        for message in messages {
+            message.sender.uncharge(message.charge);
+        }
+        if let Some(peer) = peer {
+            self.leave(&peer, has_lost);
+        }
+        for waiting in pending {
+            let client = waiting.lock().peer.clone();
+            waiting.release();
+            if let Some(client) = client {
+                client.lock().error = Some(Errno::ECONNRESET);
+                client.queue.wake();
+            }
+        }
+        self.queue.wake();
+    }
+
+    fn leave(self: &Arc<Self>, peer: &Arc<Self>, has_lost: bool) {
+        if self.kind != Kind::Datagram {
+            let mut state = peer.lock();
+            state.is_shut_for_receiving = true;
+            state.is_shut_for_sending = true;
+            if has_lost {
+                state.error = Some(Errno::ECONNRESET);
+            }
+        }
+        peer.queue.wake();
+    }
+
+    /// Whether a sender that is not its own peer has to wait. Linux: unix_recvq_full().
+    #[must_use]
+    pub fn is_full(&self, state: &State) -> bool {
+        self.kind != Kind::Stream && state.messages.len() > MOST_DATAGRAMS
+    }
+
+    fn poll_datagrams(self: &Arc<Self>) -> u32 {
+        let (mut events, peer) = {
+            let state = self.lock();
+            let mut events = common_events(&state);
+            if self.kind == Kind::Packets && matches!(state.phase, Phase::Unconnected) {
+                events |= POLLHUP;
+            }
+            (events, state.peer.clone())
+        };
+        let has_room = peer.is_none_or(|peer| {
+            let state = peer.lock();
+            let is_mutual = state
+                .peer
+                .as_ref()
+                .is_some_and(|other| Arc::ptr_eq(other, self));
+            is_mutual || !peer.is_full(&state)
+        });
+        if has_room && self.is_writable() {
+            events |= WRITABLE | POLLWRBAND;
+        }
+        events
+    }
+
+    fn poll_stream(&self) -> u32 {
+        let state = self.lock();
+        let mut events = common_events(&state);
+        match &state.phase {
+            Phase::Unconnected => events |= POLLHUP,
+            Phase::Listening(pending, _) if !pending.is_empty() => events |= READABLE,
+            _ => {}
+        }
+        if !matches!(state.phase, Phase::Listening(..)) && self.is_writable() {
+            events |= WRITABLE | POLLWRBAND;
+        }
+        events
+    }
+}
+
+/// Linux: unix_poll(), unix_dgram_poll().
+fn common_events(state: &State) -> u32 {
+    let mut events = 0;
+    if state.error.is_some() {
+        events |= POLLERR;
+    }
+    if state.is_shut_for_receiving {
+        events |= POLLRDHUP | READABLE;
+        if state.is_shut_for_sending {
+            events |= POLLHUP;
+        }
+    }
+    if !state.messages.is_empty() {
+        events |= READABLE;
+    }
+    if let Phase::Listening(pending, _) = &state.phase
+        && !pending.is_empty()
+    {
+        events |= READABLE;
+    }
+    events
+}
+
+/// A socket's description end: dropped with the last descriptor.
+#[derive(Debug)]
+pub struct UnixFile(pub Arc<UnixSocket>);
+
+impl Drop for UnixFile {
+    fn drop(&mut self) {
+        self.0.release();
+    }
+}
+
+impl File for UnixFile {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
+        self.0.receive(to, 0).map(|received| received.count)
+    }
+
+    fn poll(&self) -> u32 {
+        match self.0.kind {
+            Kind::Stream => self.0.poll_stream(),
+            Kind::Datagram | Kind::Packets => self.0.poll_datagrams(),
+        }
+    }
+
+    fn queue(&self) -> Option<&WaitQueue> {
+        Some(&self.0.queue)
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(self.0.attributes)
+    }
+
+    fn ioctl(
+        &self,
+        cx: &mut Cx<'_>,
+        _description: &Description,
+        request: u32,
+        argument: Address,
+    ) -> Result<i64> {
+        let count = match request {
+            FIONREAD => self.0.readable_bytes()?,
+            SIOCOUTQ => self.0.sent.load(Ordering::Relaxed),
+            _ => return Err(Errno::ENOTTY),
+        };
+        cx.memory()
+            .write_i32(argument, i32::try_from(count).unwrap_or(i32::MAX))?;
+        Ok(0)
+    }
+
+    fn name(&self) -> Vec<u8> {
+        format!("socket:[{}]", self.0.attributes.ino).into_bytes()
+    }
+
+    fn socket(&self) -> Option<&dyn Socket> {
+        Some(self)
+    }
+}
+
+impl Socket for UnixFile {
+    fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    fn bind(&self, cx: &mut Cx<'_>, address: &[u8]) -> Result<()> {
+        self.0.bind(cx, address)
+    }
+
+    fn connect(&self, cx: &mut Cx<'_>, address: &[u8], ticket: Ticket) -> Result<()> {
+        self.0.connect(cx, address, ticket)
+    }
+
+    fn listen(&self, cx: &mut Cx<'_>, backlog: i32) -> Result<()> {
+        self.0.listen(cx, backlog)
+    }
+
+    fn accept(&self, _cx: &mut Cx<'_>) -> Result<(Arc<dyn File>, Vec<u8>)> {
+        let accepted = self.0.accept()?;
+        let peer = accepted.peer_name().unwrap_or(Name::Unnamed).to_bytes();
+        Ok((Arc::new(Self(accepted)), peer))
+    }
+
+    fn own_address(&self) -> Result<Vec<u8>> {
+        Ok(self.0.lock().name.to_bytes())
+    }
+
+    fn peer_address(&self) -> Result<Vec<u8>> {
+        self.0
+            .peer_name()
+            .map(|name| name.to_bytes())
+            .ok_or(Errno::ENOTCONN)
+    }
+
+    fn send(&self, cx: &mut Cx<'_>, out: &mut Outgoing) -> Result<usize> {
+        self.0.send(cx, out)
+    }
+
+    fn receive(&self, _cx: &mut Cx<'_>, to: &mut Buffer, flags: i32) -> Result<Received> {
+        self.0.receive(to, flags)
+    }
+
+    fn shutdown(&self, how: i32) -> Result<()> {
+        self.0.shutdown(how)
+    }
+
+    fn option(&self, _cx: &mut Cx<'_>, level: i32, name: i32, _room: usize) -> Result<Vec<u8>> {
+        if level != libc::SOL_SOCKET {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let state = self.0.lock();
+        let number = match name {
+            libc::SO_TYPE => match self.0.kind {
+                Kind::Stream => libc::SOCK_STREAM,
+                Kind::Datagram => libc::SOCK_DGRAM,
+                Kind::Packets => libc::SOCK_SEQPACKET,
+            },
+            libc::SO_DOMAIN => libc::AF_UNIX,
+            libc::SO_PROTOCOL => 0,
+            libc::SO_ACCEPTCONN => i32::from(matches!(state.phase, Phase::Listening(..))),
+            libc::SO_ERROR => {
+                drop(state);
+                self.0.take_error().map_or(0, |error| error.0)
+            }
+            libc::SO_PEERCRED => {
+                let words = state.peer_credentials;
+                return Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect());
+            }
+            _ => return self.0.options.get(name),
+        };
+        Ok(number.to_le_bytes().to_vec())
+    }
+
+    fn set_option(&self, _cx: &mut Cx<'_>, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        if level != libc::SOL_SOCKET {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.0.options.set(name, value)?;
+        self.0.queue.wake();
+        Ok(())
+    }
+
+    fn keeps_messages(&self) -> bool {
+        self.0.kind != Kind::Stream
+    }
+}
+
+impl UnixSocket {
+    /// Ends one or both directions; a connected peer sees the other side of it. Linux: unix_shutdown().
+    pub fn shutdown(&self, how: i32) -> Result<()> {
+        let receiving = how != libc::SHUT_WR;
+        let sending = how != libc::SHUT_RD;
+        let peer = {
+            let mut state = self.lock();
+            state.is_shut_for_receiving |= receiving;
+            state.is_shut_for_sending |= sending;
+            state.peer.clone()
+        };
+        if let Some(peer) = peer {
+            if self.kind != Kind::Datagram {
+                let mut state = peer.lock();
+                state.is_shut_for_receiving |= sending;
+                state.is_shut_for_sending |= receiving;
+            }
+            peer.queue.wake();
+        }
+        self.queue.wake();
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn peer_name(&self) -> Option<Name> {
+        let peer = self.lock().peer.clone()?;
+        let name = peer.lock().name.clone();
+        Some(name)
+    }
+
+    /// FIONREAD: all of a stream's bytes, or the next message's.
+    fn readable_bytes(&self) -> Result<usize> {
+        let state = self.lock();
+        if matches!(state.phase, Phase::Listening(..)) {
+            return Err(Errno::EINVAL);
+        }
+        Ok(match self.kind {
+            Kind::Stream | Kind::Packets => state
+                .messages
+                .iter()
+                .map(|message| message.rest().len())
+                .sum(),
+            Kind::Datagram => state
+                .messages
+                .front()
+                .map_or(0, |message| message.bytes.len()),
+        })
+    }
+}
+
+/// The parts of a message's control data that a local socket knows. `EINVAL` another level's.
+pub fn sort(control: &[Control]) -> (Vec<Arc<Description>>, Option<[u32; 3]>) {
+    let (mut rights, mut credentials) = (Vec::new(), None);
+    for item in control {
+        match item {
+            Control::Rights(descriptions) => rights.extend(descriptions.iter().cloned()),
+            Control::Credentials(ids) => credentials = Some(*ids),
+            Control::Raw(..) => {}
+        }
+    }
+    (rights, credentials)
+}
