@@ -118,3 +118,84 @@ def same_in_container(compiled: Callable[[str], Path], tmp_path: Path) -> Callab
         assert sandboxed == native
 
     return check
+"""Programs that run on the host and in the sentry, and must say the same."""
+
+
+import sys
+
+
+TYPE_CHECKING = False
+
+_HERE = Path(__file__).parent
+_CASEMATE = _HERE.parents[1] / ".venv" / "bin" / "casemate"
+_LIMIT_S = 60
+
+
+def same_as_host(tmp_path: Path) -> Callable[..., str]:
+    """Run a program of this folder on the host and in the sentry, compare output and exit code, and return the output."""
+
+    def run(name: str) -> str:
+        command = _prepare(_HERE / name, tmp_path)
+        native = _output([part.replace("/t/", f"{tmp_path}/") for part in command])
+        inside = _output([str(_CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", *command])
+        assert inside == native
+        return native[0]
+
+    return run
+
+
+def _prepare(source: Path, directory: Path) -> list[str]:
+    """The command line for a program, as it is called with `directory` at /t."""
+    if source.suffix == ".c":
+        program = directory / source.stem
+        subprocess.run(
+            ["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", program, source], check=True, timeout=_LIMIT_S
+        )
+        return [f"/t/{source.stem}"]
+    (directory / source.name).write_bytes(source.read_bytes())
+    interpreter = {".py": ["/usr/bin/python3", "-S"], ".sh": ["/bin/bash"]}[source.suffix]
+    return [*interpreter, f"/t/{source.name}"]
+
+
+def _output(command: list[str]) -> tuple[str, int]:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=_LIMIT_S, check=False)
+    sys.stdout.write(done.stdout.decode(errors="replace"))
+    return done.stdout.decode(errors="replace"), done.returncode
+"""Programs of tests/syscalls run twice, on the host and in the sentry: what they print, and how they end, must be the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CASEMATE = ROOT / ".venv" / "bin" / "casemate"
+SECONDS = 60
+
+
+@pytest.fixture
+def same(tmp_path: Path) -> Callable[..., None]:
+    """Compare a program (C is compiled first) natively and under the sentry; `extra` are its arguments."""
+
+    def compare(source: Path, *extra: str) -> None:
+        command = _prepared(source, tmp_path)
+        tmp_path.chmod(0o755)
+        native = subprocess.run([*command("."), *extra], cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+        sentry = [CASEMATE, "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--workdir", "/t", "--", *command("/t"), *extra]
+        served = subprocess.run([str(word) for word in sentry], capture_output=True, text=True, timeout=SECONDS)
+        assert (served.stdout, served.returncode) == (native.stdout, native.returncode), served.stderr[-2000:]
+
+    return compare
+
+
+def _prepared(source: Path, place: Path) -> Callable[[str], list[str]]:
+    if source.suffix == ".py":
+        (place / source.name).write_bytes(source.read_bytes())
+        python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+        return lambda base: [python, f"{base}/{source.name}"]
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", place / source.stem, source], check=True)
+    return lambda base: [f"{base}/{source.stem}"]

@@ -26,7 +26,7 @@ const SIOCOUTQ: u32 = 0x5411;
 /// Messages that wait in a datagram socket. Linux: net.unix.max_dgram_qlen.
 pub const MOST_DATAGRAMS: usize = 10;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Stream,
     Datagram,

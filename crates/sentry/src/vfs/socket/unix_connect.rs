@@ -246,7 +246,7 @@ impl UnixSocket {
     pub fn find(&self, cx: &Cx<'_>, name: &Name) -> Result<Arc<Self>> {
         let found = match name {
             Name::Unnamed => return Err(Errno::ECONNREFUSED),
-            Name::Abstract(name) => cx.kernel.sockets.named(name),
+            Name::Abstract(name) => cx.kernel.sockets.named(self.kind, name),
             Name::Path(path) => {
                 let place = cx.resolve(libc::AT_FDCWD, path, true)?;
                 let attributes = place.attributes(cx.kernel)?;

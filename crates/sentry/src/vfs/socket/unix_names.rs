@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
-use super::unix::UnixSocket;
+use super::unix::{Kind, UnixSocket};
 use crate::errno::{Errno, Result};
 
 /// sun_path.
@@ -59,7 +59,8 @@ impl Name {
 /// The sandbox's bound sockets. Entries of sockets that are gone are dropped when a table has doubled.
 #[derive(Debug, Default)]
 pub struct Names {
-    by_name: HashMap<Vec<u8>, Weak<UnixSocket>>,
+    /// Abstract ones, by type too: each type has names of its own.
+    by_name: HashMap<(Kind, Vec<u8>), Weak<UnixSocket>>,
     /// By device and inode of the file that bind made.
     by_file: HashMap<(u64, u64), Weak<UnixSocket>>,
     next_automatic: u32,
@@ -74,8 +75,8 @@ fn alive(socket: Option<&Weak<UnixSocket>>) -> Option<Arc<UnixSocket>> {
 
 impl Names {
     #[must_use]
-    pub fn named(&self, name: &[u8]) -> Option<Arc<UnixSocket>> {
-        alive(self.by_name.get(name))
+    pub fn named(&self, kind: Kind, name: &[u8]) -> Option<Arc<UnixSocket>> {
+        alive(self.by_name.get(&(kind, name.to_vec())))
     }
 
     #[must_use]
@@ -90,11 +91,12 @@ impl Names {
 
     /// `EADDRINUSE`
     pub fn add_name(&mut self, name: &[u8], socket: &Arc<UnixSocket>) -> Result<()> {
-        if self.named(name).is_some() {
+        if self.named(socket.kind, name).is_some() {
             return Err(Errno::EADDRINUSE);
         }
         self.prune();
-        self.by_name.insert(name.to_vec(), Arc::downgrade(socket));
+        self.by_name
+            .insert((socket.kind, name.to_vec()), Arc::downgrade(socket));
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use crate::syscalls::Cx;
 
 /// Most bytes of one message of a stream: longer writes are split.
 const STREAM_CHUNK: usize = 32 << 10;
-/// What a message takes of the sender's buffer besides its bytes. Linux: SKB_TRUESIZE(0) and slab rounding.
-const OVERHEAD: usize = 768;
+/// Bytes of a message that lie with its header; the rest are whole pages. Linux: SKB_MAX_ALLOC, SKB_TRUESIZE().
+const LINEAR: usize = 4096 - 320;
 
 impl UnixSocket {
     pub fn send(self: &Arc<Self>, cx: &mut Cx<'_>, out: &mut Outgoing) -> Result<usize> {
@@ -173,7 +173,7 @@ impl UnixSocket {
             None if wants => Some(real_credentials(cx)?),
             None => None,
         };
-        let charge = bytes.len() + OVERHEAD;
+        let charge = charge(bytes.len());
         self.sent.fetch_add(charge, Ordering::Relaxed);
         Ok(Message {
             bytes,
@@ -185,6 +185,12 @@ impl UnixSocket {
             charge,
         })
     }
+}
+
+/// What a message takes of the sender's buffer: as Linux's allocator rounds it, since programs can count the messages that fit.
+fn charge(len: usize) -> usize {
+    let pages = len.saturating_sub(LINEAR).next_multiple_of(4096);
+    256 + (len.min(LINEAR) + 320).next_power_of_two().max(512) + pages
 }
 
 /// What is sent unasked holds the real ids. Linux: unix_maybe_add_creds().
