@@ -276,7 +276,7 @@ struct InterfaceList {
 pub fn interfaces(fd: BorrowedFd<'_>, room: Option<usize>) -> io::Result<(usize, Vec<u8>)> {
     let mut bytes = vec![0_u8; room.unwrap_or(0)];
     let mut list = InterfaceList {
-        len: bytes.len() as i32,
+        len: i32::try_from(bytes.len()).map_err(io::Error::other)?,
         at: if room.is_some() {
             bytes.as_mut_ptr()
         } else {

@@ -75,7 +75,7 @@ impl Handle {
         subjects.0 += 1;
         let key = subjects.0;
         // Closing a descriptor ends its watch on the host, without an event that would tell: what is gone is dropped now and then.
-        if key % 1024 == 0 {
+        if key.is_multiple_of(1024) {
             subjects.1.retain(
                 |_, subject| !matches!(subject, Subject::Queue(file) if file.strong_count() == 0),
             );

@@ -491,6 +491,9 @@ pub fn preadv2(
             if offset != -1 {
                 return Err(Errno::ESPIPE);
             }
+            if pipe_of(&description).is_some() {
+                return Err(Errno::EOPNOTSUPP);
+            }
             let stretches = cx.memory().read_iovec(iov, count)?;
             let mut buffer = Buffer::new(cx.memory(), stretches);
             return value(description.file.read(&description, &mut buffer, None)?);
