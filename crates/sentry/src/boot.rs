@@ -164,6 +164,7 @@ pub fn run(
         result: None,
         unimplemented: BTreeMap::new(),
         fifos: HashMap::new(),
+        sysv: crate::syscalls::sysv::Objects::default(),
         sockets: crate::vfs::socket::unix_names::Names::default(),
         opening: HashMap::new(),
         lock_waits: HashMap::new(),

@@ -94,6 +94,8 @@ pub struct Kernel {
     pub fifos: HashMap<(u64, u64), Weak<Pipe>>,
     /// Bound local sockets.
     pub sockets: crate::vfs::socket::unix_names::Names,
+    /// System V semaphores and message queues.
+    pub sysv: crate::syscalls::sysv::Objects,
     /// Ends of FIFOs whose opener waits for the other side, and how often that had been opened then; by native thread.
     pub opening: HashMap<i32, (Arc<PipeEnd>, u64)>,
     /// Threads that wait for a lock of a process: which of their waits, their process, and who holds it.

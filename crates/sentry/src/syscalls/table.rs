@@ -113,6 +113,9 @@ syscalls! {
     26 msync(addr: Address, len: u64, flags: Flags) => memory_calls, Full;
     27 mincore(addr: Address, len: u64, vec: Address) => memory_locks, Full;
     28 madvise(addr: Address, len: u64, advice: i32) => memory_calls, Full;
+    29 shmget(key: i32, size: usize, flags: Flags) => sysv, Partial("the host's own object: its permissions do not tell the sandbox's users apart");
+    30 shmat(id: i32, address: Address, flags: Flags) => sysv, Full;
+    31 shmctl(id: i32, command: i32, buf: Address) => sysv, Partial("owners as the host's user namespace shows them");
     32 dup(fd: i32) => descriptors, Full;
     33 dup2(from: i32, to: i32) => descriptors, Full;
     34 pause() => signal, Full;
@@ -142,6 +145,14 @@ syscalls! {
     61 wait4(pid: i32, status: Address, options: Flags, rusage: Address) => process, Full;
     62 kill(pid: i32, signal: i32) => signal, Full;
     63 uname(name: Address) => system, Full;
+    64 semget(key: i32, count: i32, flags: Flags) => sysv_semaphores, Full;
+    65 semop(id: i32, operations: Address, count: usize) => sysv_semaphores, Partial("no SEM_UNDO at exit");
+    66 semctl(id: i32, index: i32, command: i32, argument: u64) => sysv_semaphores, Partial("no SEM_INFO, SEM_STAT");
+    67 shmdt(address: Address) => sysv, Full;
+    68 msgget(key: i32, flags: Flags) => sysv_messages, Full;
+    69 msgsnd(id: i32, message: Address, size: usize, flags: Flags) => sysv_messages, Full;
+    70 msgrcv(id: i32, message: Address, size: usize, kind: i64, flags: Flags) => sysv_messages, Partial("no MSG_COPY");
+    71 msgctl(id: i32, command: i32, buf: Address) => sysv_messages, Partial("no MSG_INFO, MSG_STAT");
     72 fcntl(fd: i32, command: i32, argument: u64) => descriptors, Partial("locks are kept but not yet checked");
     73 flock(fd: i32, operation: Flags) => locks, Full;
     74 fsync(fd: i32) => file_systems, Full;
@@ -262,6 +273,7 @@ syscalls! {
     212 lookup_dcookie() => refused, Partial("EPERM: the machine is the host's");
     217 getdents64(fd: i32, buf: Address, size: usize) => directories, Full;
     218 set_tid_address(address: Address) => system, Full;
+    220 semtimedop(id: i32, operations: Address, count: usize, timeout: Address) => sysv_semaphores, Partial("no SEM_UNDO at exit");
     221 fadvise64(fd: i32, offset: i64, len: i64, advice: i32) => splice, Full;
     230 clock_nanosleep(clock: i32, flags: Flags, request: Address, remaining: Address) => time, Full;
     231 exit_group(status: i32) => process, Full;

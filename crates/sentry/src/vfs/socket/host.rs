@@ -106,17 +106,51 @@ impl HostSocket {
         let _ = kernel.watcher.watch_file(made.fd.as_fd(), weak);
         made
     }
+}
 
-    fn interfaces(&self, cx: &Cx<'_>, argument: Address) -> Result<i64> {
-        let list = cx.memory().read_vec(argument, 16)?;
-        let to = Address(word(&list, 8));
-        let len = usize::try_from(half(&list, 0).cast_signed()).map_err(|_| Errno::EINVAL)?;
-        let room = (!to.is_null()).then_some(len.min(MOST_INTERFACES * INTERFACE));
-        let (len, bytes) = socket::interfaces(self.fd.as_fd(), room)?;
-        cx.memory().write(to, &bytes)?;
-        cx.memory().write_i32(argument, len as i32)?;
-        Ok(0)
+fn interfaces(fd: &OwnedFd, cx: &Cx<'_>, argument: Address) -> Result<i64> {
+    let list = cx.memory().read_vec(argument, 16)?;
+    let to = Address(word(&list, 8));
+    let len = usize::try_from(half(&list, 0).cast_signed()).map_err(|_| Errno::EINVAL)?;
+    let room = (!to.is_null()).then_some(len.min(MOST_INTERFACES * INTERFACE));
+    let (len, bytes) = socket::interfaces(fd.as_fd(), room)?;
+    cx.memory().write(to, &bytes)?;
+    cx.memory().write_i32(argument, len as i32)?;
+    Ok(0)
+}
+
+fn request(fd: &OwnedFd, cx: &Cx<'_>, request: u32, argument: Address) -> Result<i64> {
+    if request == SIOCGIFCONF {
+        return interfaces(fd, cx, argument);
     }
+    if !socket::REQUESTS.contains(&request) {
+        return Err(Errno::ENOTTY);
+    }
+    let len = if is_of_interfaces(request) {
+        REQUEST_MAX
+    } else {
+        4
+    };
+    let mut bytes = [0; REQUEST_MAX];
+    if len == REQUEST_MAX {
+        cx.memory().read(argument, &mut bytes)?;
+    }
+    socket::request(fd.as_fd(), request, &mut bytes)?;
+    cx.memory().write(argument, &bytes[..len])?;
+    Ok(0)
+}
+
+fn is_of_interfaces(request: u32) -> bool {
+    request >> 4 >= 0x891
+}
+
+/// What any socket, a local one too, can ask about network interfaces. netdevice(7).
+pub fn interface_request(cx: &Cx<'_>, number: u32, argument: Address) -> Result<i64> {
+    if !is_of_interfaces(number) {
+        return Err(Errno::ENOTTY);
+    }
+    let fd = socket::open(libc::AF_INET, libc::SOCK_DGRAM, 0)?;
+    request(&fd, cx, number, argument)
 }
 
 impl HasQueue for HostSocket {
@@ -170,21 +204,7 @@ impl File for HostSocket {
         request: u32,
         argument: Address,
     ) -> Result<i64> {
-        if request == SIOCGIFCONF {
-            return self.interfaces(cx, argument);
-        }
-        if !socket::REQUESTS.contains(&request) {
-            return Err(Errno::ENOTTY);
-        }
-        let by_name = request >> 4 >= 0x891;
-        let len = if by_name { REQUEST_MAX } else { 4 };
-        let mut bytes = [0; REQUEST_MAX];
-        if by_name {
-            cx.memory().read(argument, &mut bytes)?;
-        }
-        socket::request(self.fd.as_fd(), request, &mut bytes)?;
-        cx.memory().write(argument, &bytes[..len])?;
-        Ok(0)
+        self::request(&self.fd, cx, request, argument)
     }
 
     fn name(&self) -> Vec<u8> {

@@ -301,7 +301,7 @@ impl File for UnixFile {
         let count = match request {
             FIONREAD => self.0.readable_bytes()?,
             SIOCOUTQ => self.0.sent.load(Ordering::Relaxed),
-            _ => return Err(Errno::ENOTTY),
+            _ => return super::host::interface_request(cx, request, argument),
         };
         cx.memory()
             .write_i32(argument, i32::try_from(count).unwrap_or(i32::MAX))?;
