@@ -16,7 +16,7 @@
 int main(void) {
   setvbuf(stdout, 0, _IOLBF, 0); int key = 0x5ca1ab1e;
   int id = KEEP(shmget(IPC_PRIVATE, 10000, IPC_CREAT | 0600)); char *m = shmat(id, 0, 0); printf("%d\n", m != (void *)-1); struct shmid_ds d; R(shmctl(id, IPC_STAT, &d)); printf("%zu %ld\n", d.shm_segsz, (long)d.shm_nattch);
-  if (!fork()) { strcpy(m, "from the child"); _exit(0); } wait(0); puts(m); char *again = shmat(id, 0, SHM_RDONLY); puts(again); R(shmdt(again)); R(shmdt(again)); R(shmctl(id, IPC_RMID, 0)); R(shmdt(m)); R(shmget(key, 10, 0)); R(shmctl(id, IPC_STAT, &d));
+  if (!fork()) { strcpy(m, "from the child"); _exit(0); } wait(0); puts(m); char *again = shmat(id, 0, SHM_RDONLY); puts(again); R(shmdt(again)); R(shmdt(again)); R(shmctl(id, IPC_RMID, 0)); R(shmdt(m)); R(shmget(key, 10, 0));
   R(semget(key, 2, 0)); int s = KEEP(semget(key, 3, IPC_CREAT | IPC_EXCL | 0600)); R(semget(key, 3, IPC_CREAT | IPC_EXCL)); R(semget(key, 4, 0)); R(semget(IPC_PRIVATE, 0, 0600)); R(semctl(s, 0, GETVAL)); R(semctl(s, 1, SETVAL, 5)); R(semctl(s, 9, GETVAL)); R(semctl(s, 1, SETVAL, 40000));
   struct sembuf down = {0, -1, 0}, both[2] = {{1, -5, 0}, {0, -1, IPC_NOWAIT}}, up = {0, 1, 0}, far = {9, 1, 0}; R(semop(s, both, 2)); R(semctl(s, 1, GETVAL)); R(semop(s, &far, 1)); R(semop(s, &up, 0));
   struct timespec t = {0, 20000000}; R(semtimedop(s, &down, 1, &t)); if (!fork()) { usleep(30000); semop(s, &up, 1); _exit(0); } R(semop(s, &down, 1)); wait(0); unsigned short all[3] = {1, 2, 3}; R(semctl(s, 0, SETALL, all)); memset(all, 0, 6); R(semctl(s, 0, GETALL, all)); printf("%d %d %d\n", all[0], all[1], all[2]);
