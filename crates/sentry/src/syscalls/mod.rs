@@ -30,6 +30,7 @@ pub mod resources;
 pub mod root;
 pub mod sandboxed;
 pub mod scheduling;
+pub mod read_write_flags;
 pub mod signal;
 pub mod size;
 pub mod socket;

@@ -252,7 +252,7 @@ syscalls! {
     176 delete_module() => refused, Partial("EPERM: the machine is the host's");
     179 quotactl() => refused, Partial("EPERM: quotas are the host's");
     186 gettid() => identity, Full;
-    187 readahead(fd: i32, offset: i64, count: usize) => splice, Full;
+    187 readahead(fd: i32, offset: i64, count: usize) => read_write_flags, Full;
     188 setxattr(path: Address, name: Address, data: Address, size: usize, flags: u32) => xattr, Partial("user. and POSIX ACLs, which only the host's checks heed; others EPERM");
     189 lsetxattr(path: Address, name: Address, data: Address, size: usize, flags: u32) => xattr, Partial("as setxattr");
     190 fsetxattr(fd: i32, name: Address, data: Address, size: usize, flags: u32) => xattr, Partial("as setxattr");
@@ -274,7 +274,7 @@ syscalls! {
     217 getdents64(fd: i32, buf: Address, size: usize) => directories, Full;
     218 set_tid_address(address: Address) => system, Full;
     220 semtimedop(id: i32, operations: Address, count: usize, timeout: Address) => sysv_semaphores, Partial("no SEM_UNDO at exit");
-    221 fadvise64(fd: i32, offset: i64, len: i64, advice: i32) => splice, Full;
+    221 fadvise64(fd: i32, offset: i64, len: i64, advice: i32) => read_write_flags, Full;
     230 clock_nanosleep(clock: i32, flags: Flags, request: Address, remaining: Address) => time, Full;
     231 exit_group(status: i32) => process, Full;
     234 tgkill(pid: i32, tid: i32, signal: i32) => signal, Full;
@@ -341,8 +341,8 @@ syscalls! {
     324 membarrier(command: i32, flags: Flags, cpu: i32) => memory_locks, Full;
     325 mlock2(addr: Address, len: u64, flags: Flags) => memory_locks, Partial("the host's RLIMIT_MEMLOCK holds");
     326 copy_file_range(from: i32, from_offset: Address, to: i32, to_offset: Address, len: usize, flags: Flags) => splice, Full;
-    327 preadv2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => splice, Partial("RWF_NOWAIT on regular files is refused");
-    328 pwritev2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => splice, Partial("no RWF_ATOMIC");
+    327 preadv2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => read_write_flags, Partial("RWF_NOWAIT on regular files is refused");
+    328 pwritev2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => read_write_flags, Partial("no RWF_ATOMIC");
     332 statx(directory: i32, path: Address, flags: Flags, mask: u32, statxbuf: Address) => stat, Full;
     334 rseq(area: Address, len: u32, flags: Flags, signature: u32) => system, Full;
     425 io_uring_setup() => refused, Partial("EPERM: as docker's default");

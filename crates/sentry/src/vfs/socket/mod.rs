@@ -10,6 +10,7 @@ pub mod rights;
 pub mod unix;
 pub mod unix_connect;
 pub mod unix_names;
+pub mod unix_poll;
 pub mod unix_receive;
 pub mod unix_send;
 

@@ -18,9 +18,8 @@ use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
-use crate::vfs::file::{File, POLLERR, POLLHUP, POLLRDHUP, READABLE, WRITABLE};
+use crate::vfs::file::File;
 
-const POLLWRBAND: u32 = 0x200;
 const FIONREAD: u32 = 0x541B;
 const SIOCOUTQ: u32 = 0x5411;
 /// Messages that wait in a datagram socket. Linux: net.unix.max_dgram_qlen.
@@ -134,11 +133,6 @@ impl UnixSocket {
         usize::try_from(self.options.lock().send_buffer).unwrap_or(0)
     }
 
-    /// Linux: unix_writable().
-    fn is_writable(&self) -> bool {
-        self.sent.load(Ordering::Relaxed).saturating_mul(4) <= self.send_room()
-    }
-
     /// Gives the sender its room back.
     pub fn uncharge(&self, charge: usize) {
         self.sent.fetch_sub(charge, Ordering::Relaxed);
@@ -195,66 +189,6 @@ impl UnixSocket {
     pub fn is_full(&self, state: &State) -> bool {
         self.kind != Kind::Stream && state.messages.len() > MOST_DATAGRAMS
     }
-
-    fn poll_datagrams(self: &Arc<Self>) -> u32 {
-        let (mut events, peer) = {
-            let state = self.lock();
-            let mut events = common_events(&state);
-            if self.kind == Kind::Packets && matches!(state.phase, Phase::Unconnected) {
-                events |= POLLHUP;
-            }
-            (events, state.peer.clone())
-        };
-        let has_room = peer.is_none_or(|peer| {
-            let state = peer.lock();
-            let is_mutual = state
-                .peer
-                .as_ref()
-                .is_some_and(|other| Arc::ptr_eq(other, self));
-            is_mutual || !peer.is_full(&state)
-        });
-        if has_room && self.is_writable() {
-            events |= WRITABLE | POLLWRBAND;
-        }
-        events
-    }
-
-    fn poll_stream(&self) -> u32 {
-        let state = self.lock();
-        let mut events = common_events(&state);
-        match &state.phase {
-            Phase::Unconnected => events |= POLLHUP,
-            Phase::Listening(pending, _) if !pending.is_empty() => events |= READABLE,
-            _ => {}
-        }
-        if !matches!(state.phase, Phase::Listening(..)) && self.is_writable() {
-            events |= WRITABLE | POLLWRBAND;
-        }
-        events
-    }
-}
-
-/// Linux: unix_poll(), unix_dgram_poll().
-fn common_events(state: &State) -> u32 {
-    let mut events = 0;
-    if state.error.is_some() {
-        events |= POLLERR;
-    }
-    if state.is_shut_for_receiving {
-        events |= POLLRDHUP | READABLE;
-        if state.is_shut_for_sending {
-            events |= POLLHUP;
-        }
-    }
-    if !state.messages.is_empty() {
-        events |= READABLE;
-    }
-    if let Phase::Listening(pending, _) = &state.phase
-        && !pending.is_empty()
-    {
-        events |= READABLE;
-    }
-    events
 }
 
 /// A socket's description end: dropped with the last descriptor.
@@ -277,10 +211,7 @@ impl File for UnixFile {
     }
 
     fn poll(&self) -> u32 {
-        match self.0.kind {
-            Kind::Stream => self.0.poll_stream(),
-            Kind::Datagram | Kind::Packets => self.0.poll_datagrams(),
-        }
+        self.0.poll()
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
