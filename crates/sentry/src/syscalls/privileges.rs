@@ -127,7 +127,7 @@ pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> Sy
             };
             return super::sandboxed::seccomp(cx, operation, 0, Address(b));
         }
-        _ => return Err(Errno::EINVAL),
+        _ => return super::prctl::other(cx, option, [a, b, c, d]),
     }
     commit(cx, new)?;
     DONE

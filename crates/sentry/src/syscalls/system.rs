@@ -230,6 +230,5 @@ pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> Sy
         }
         libc::PR_SET_VMA => DONE,
         _ => super::privileges::prctl(cx, option, a, b, c, d),
-        _ => super::prctl::other(cx, option, [a, b, c, d]),
     }
 }

@@ -11,7 +11,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::credentials::MAY_WRITE;
 use crate::kernel::wake::Ticket;
 use crate::syscalls::Cx;
-use crate::syscalls::open::{may_write_directory, own};
+use crate::syscalls::open::{may_write_directory, own_in};
 use crate::vfs::attributes::Attributes;
 
 /// Linux: net.core.somaxconn.
@@ -72,7 +72,7 @@ impl UnixSocket {
             }
         })?;
         let made = cx.walker(&context)?.step(&parent.directory, &parent.name)?;
-        own(cx, made.host()?)?;
+        own_in(cx, made.host()?, &parent.directory)?;
         let attributes = made.attributes(cx.kernel)?;
         cx.kernel
             .sockets
