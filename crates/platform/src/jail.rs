@@ -198,6 +198,44 @@ pub const ALLOWED: &[Allowed] = &[
     call(libc::SYS_sendmsg, "sendmsg", "the control socket"),
     call(libc::SYS_sendto, "sendto", "the control socket"),
     call(libc::SYS_recvfrom, "recvfrom", "given sockets"),
+    // The programs' internet sockets. Local ones are the sentry's own: no family that could reach a process of the host.
+    checked(
+        libc::SYS_socket,
+        "socket",
+        When::OneOf {
+            argument: 0,
+            values: &[
+                libc::AF_INET.cast_unsigned(),
+                libc::AF_INET6.cast_unsigned(),
+                libc::AF_NETLINK.cast_unsigned(),
+            ],
+        },
+        "programs' sockets, in the container's network namespace",
+    ),
+    call(libc::SYS_bind, "bind", "programs' sockets"),
+    call(libc::SYS_connect, "connect", "programs' sockets"),
+    call(libc::SYS_listen, "listen", "programs' sockets"),
+    call(libc::SYS_shutdown, "shutdown", "programs' sockets"),
+    call(libc::SYS_getsockname, "getsockname", "programs' sockets"),
+    call(libc::SYS_getpeername, "getpeername", "programs' sockets"),
+    checked(
+        libc::SYS_setsockopt,
+        "setsockopt",
+        When::OneOf {
+            argument: 1,
+            values: LEVELS,
+        },
+        "programs' sockets",
+    ),
+    checked(
+        libc::SYS_getsockopt,
+        "getsockopt",
+        When::OneOf {
+            argument: 1,
+            values: LEVELS,
+        },
+        "programs' sockets",
+    ),
     // Open files.
     call(libc::SYS_read, "read", "files"),
     call(libc::SYS_write, "write", "files"),
@@ -270,6 +308,29 @@ const IOCTLS: &[u32] = &[
     0x8004_5438, // TIOCGPKT
     0x8004_5439, // TIOCGPTLCK
     0x5420,      // TIOCPKT
+    // What `socket::REQUESTS` has besides: SIOCATMARK, and what an interface is, by its name.
+    0x8905,
+    0x8910,
+    0x8912,
+    0x8913,
+    0x8915,
+    0x8917,
+    0x8919,
+    0x891B,
+    0x891D,
+    0x8921,
+    0x8927,
+    0x8933,
+    0x8942,
+];
+
+/// Levels of sockets' options; which options, `vfs::socket::host_options` says.
+const LEVELS: &[u32] = &[
+    libc::SOL_SOCKET.cast_unsigned(),
+    libc::IPPROTO_IP.cast_unsigned(),
+    libc::IPPROTO_TCP.cast_unsigned(),
+    libc::IPPROTO_IPV6.cast_unsigned(),
+    libc::SOL_NETLINK.cast_unsigned(),
 ];
 
 const FCNTLS: &[u32] = &[
