@@ -167,7 +167,7 @@ fn mask_bits(host_proc: &OwnedFd) -> usize {
 fn open_control(name: &str) -> Option<OwnedFd> {
     let path = format!("/sys/fs/cgroup/{name}");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).ok()?;
+    let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty()).ok()?;
     let kind = rustix::fs::fstatfs(&fd).ok()?.f_type;
     [CGROUP, CGROUP2].contains(&kind).then_some(fd)
 }

@@ -66,6 +66,7 @@ pub struct Kernel {
     /// Who is told how a process ends that was started from outside, by its id.
     pub reporters: HashMap<i32, crate::control::Reporter>,
     pub loader: Arc<OwnedFd>,
+    pub jobs: offload::Sender,
     /// By native thread id.
     pub tasks: HashMap<i32, Task>,
     /// By the sandbox's process id.

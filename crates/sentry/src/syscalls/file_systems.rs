@@ -106,23 +106,31 @@ pub fn sync(cx: &mut Cx<'_>) -> SysResult {
 }
 
 pub fn syncfs(cx: &mut Cx<'_>, fd: i32) -> SysResult {
-    let file = cx.open_description(fd)?.file.clone();
-    if let Some(host) = file.host() {
-        rustix::fs::syncfs(host)?;
-    }
-    DONE
+    let description = cx.open_description(fd)?;
+    cx.kernel.offload(cx.call, description, |description| {
+        if let Some(host) = description.file.host() {
+            rustix::fs::syncfs(host)?;
+        }
+        Ok(0)
+    })
 }
 
 pub fn fsync(cx: &mut Cx<'_>, fd: i32) -> SysResult {
-    let file = cx.open_description(fd)?.file.clone();
-    rustix::fs::fsync(synchronised(&*file)?)?;
-    DONE
+    let description = cx.open_description(fd)?;
+    synchronised(&*description.file)?;
+    cx.kernel.offload(cx.call, description, |description| {
+        rustix::fs::fsync(synchronised(&*description.file)?)?;
+        Ok(0)
+    })
 }
 
 pub fn fdatasync(cx: &mut Cx<'_>, fd: i32) -> SysResult {
-    let file = cx.open_description(fd)?.file.clone();
-    rustix::fs::fdatasync(synchronised(&*file)?)?;
-    DONE
+    let description = cx.open_description(fd)?;
+    synchronised(&*description.file)?;
+    cx.kernel.offload(cx.call, description, |description| {
+        rustix::fs::fdatasync(synchronised(&*description.file)?)?;
+        Ok(0)
+    })
 }
 
 /// Pipes, sockets, devices and /proc's files have nothing to synchronise.

@@ -47,7 +47,8 @@ impl Device {
         .find(|(minor, _)| attributes.rdev == device_number(1, *minor))?
         .1;
         let host = (kind == Kind::Zero).then(|| {
-            rustix::fs::open(
+            rustix::fs::openat(
+                rustix::fs::CWD,
                 "/dev/zero",
                 rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
                 rustix::fs::Mode::empty(),
