@@ -418,6 +418,9 @@ pub struct Sentry {
     /// Name, soft, hard: the program's, never this process's.
     #[serde(default)]
     pub rlimits: Vec<(String, u64, u64)>,
+    /// Whether files can be given the set-user-ID and set-group-ID bits.
+    #[serde(default)]
+    pub set_id_files: bool,
     #[serde(default)]
     pub strace: bool,
 }

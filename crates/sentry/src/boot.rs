@@ -60,6 +60,8 @@ pub struct Config {
     pub no_new_privs: bool,
     /// Resource limits that differ from this process's own: number, soft, hard.
     pub limits: Vec<(u32, u64, u64)>,
+    /// Whether files can be given the set-id bits: not where they belong to an owner of the host's.
+    pub set_id_files: bool,
     /// Log each call on standard error.
     pub strace: bool,
 }
@@ -171,6 +173,7 @@ pub fn run(
         opening: HashMap::new(),
         lock_waits: HashMap::new(),
         write_hints: HashMap::new(),
+        set_id_files: config.set_id_files,
         next_inode: 1 << 32,
         watcher: watcher.clone(),
         trace: config.strace,

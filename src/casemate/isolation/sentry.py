@@ -71,7 +71,9 @@ def sentry_plan(plan: Plan) -> Plan:
     # The zygote is in the same scope, so that the sentry may signal programs and read their memory; nobody further out.
     jail.append({"op": "landlock", "scoped": True, "best_effort": True})
     kept[place:place] = [*jail, {"op": "zygote", "uid": who["uid"], "gid": who["gid"], "rlimits": program["rlimits"]}]
-    return {**plan, "ops": [*kept, {"op": "sentry", **program, "strace": os.environ.get("CASEMATE_STRACE") == "1"}]}
+    filtering = next((op for op in ops if op["op"] == "seccomp"), None)
+    settings: Op = {"set_id_files": _allows_set_id_files(filtering), "strace": os.environ.get("CASEMATE_STRACE") == "1"}
+    return {**plan, "ops": [*kept, {"op": "sentry", **program, **settings}]}
 
 
 def exec_plan(plan: Plan, control_fd: int) -> Plan:
@@ -108,3 +110,14 @@ def _program(ops: list[Op]) -> Op:
         "no_new_privs": "no_new_privs" in found,
         "rlimits": [[op["type"], op["soft"], op["hard"]] for op in ops if op["op"] == "rlimit"],
     }
+
+
+def _allows_set_id_files(filtering: Op | None) -> bool:
+    """Whether the filter that the sentry stands in for lets files have the set-id bits: the one rule of it that protects the host's files, not its kernel."""
+    profile = filtering.get("profile") if filtering else None
+    if not isinstance(profile, dict):
+        return True
+    rules = [rule for rule in profile.get("syscalls") or [] if "chmod" in rule.get("names", ())]
+    if not rules:
+        return profile.get("defaultAction") == "SCMP_ACT_ALLOW"
+    return any(rule.get("action") == "SCMP_ACT_ALLOW" and not rule.get("args") for rule in rules)

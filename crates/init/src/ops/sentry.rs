@@ -95,6 +95,7 @@ pub(super) fn config(program: op::Sentry) -> Result<Config> {
         umask: program.umask,
         capabilities,
         no_new_privs: program.no_new_privs,
+        set_id_files: program.set_id_files,
         strace: program.strace,
     })
 }

@@ -103,6 +103,8 @@ pub struct Kernel {
     pub lock_waits: HashMap<i32, (u64, i32, locks::Owner)>,
     /// F_SET_RW_HINT, by device and inode.
     pub write_hints: HashMap<(u64, u64), u64>,
+    /// Whether files can be given the set-user-ID and set-group-ID bits.
+    pub set_id_files: bool,
     pub next_inode: u64,
     pub watcher: crate::watcher::Handle,
     pub trace: bool,

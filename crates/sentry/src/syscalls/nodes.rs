@@ -35,6 +35,7 @@ pub fn mknodat(
     }
     writable(cx, &parent)?;
     let kind = kind.ok_or(Errno::EPERM)?;
+    super::ownership::refuse_set_id(cx, mode)?;
     let mode = Mode::from_raw_mode(mode & 0o7777 & !cx.fs()?.umask);
     let host = parent.directory.host()?;
     rustix::fs::mknodat(&**host, &parent.name, kind, mode, 0)?;

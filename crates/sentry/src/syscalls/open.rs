@@ -254,6 +254,7 @@ fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResul
     let task = cx.task()?;
     let mode = mode & 0o7777 & !task.fs.lock().umask;
     may_write_directory(cx, &parent.directory)?;
+    super::ownership::refuse_set_id(cx, mode)?;
     let host = parent.directory.host().map_err(|_| Errno::EACCES)?;
     let bits = passed(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = match rustix::fs::openat(&**host, &parent.name, bits, Mode::from_raw_mode(mode)) {
@@ -328,6 +329,7 @@ fn open_unnamed_in(cx: &mut Cx<'_>, place: &Place, flags: Flags, mode: u32) -> S
         return Err(Errno::ENOTDIR);
     }
     may_write_directory(cx, place)?;
+    super::ownership::refuse_set_id(cx, mode)?;
     let mode = mode & 0o7777 & !cx.task()?.fs.lock().umask;
     let exclusive = if flags.has(libc::O_EXCL) {
         OFlags::EXCL

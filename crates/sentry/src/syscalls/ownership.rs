@@ -56,6 +56,7 @@ fn change_mode(cx: &mut Cx<'_>, place: &Place, mode: u32) -> SysResult {
     if !who.owns(attributes.uid) {
         return Err(Errno::EPERM);
     }
+    refuse_set_id(cx, mode)?;
     let mut mode = mode & 0o7777;
     if !who.in_group(attributes.gid) && !who.has(CAP_FSETID) {
         mode &= !libc::S_ISGID;
@@ -65,6 +66,14 @@ fn change_mode(cx: &mut Cx<'_>, place: &Place, mode: u32) -> SysResult {
     let mode = Mode::from_raw_mode(mode);
     rustix::fs::chmodat(&cx.kernel.host_proc, link, mode, AtFlags::empty())?;
     DONE
+}
+
+/// `EPERM` for the set-id bits in a sandbox that makes files of an owner of the host: outside, they would give that owner's rights away.
+pub fn refuse_set_id(cx: &Cx<'_>, mode: u32) -> Result<()> {
+    if mode & (libc::S_ISUID | libc::S_ISGID) != 0 && !cx.kernel.set_id_files {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
 }
 
 pub fn chown(cx: &mut Cx<'_>, path: Address, uid: u32, gid: u32) -> SysResult {
