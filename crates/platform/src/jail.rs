@@ -296,6 +296,22 @@ pub const ALLOWED: &[Allowed] = &[
     call(libc::SYS_fchownat, "fchownat", "the tree"),
     call(libc::SYS_utimensat, "utimensat", "the tree"),
     call(libc::SYS_faccessat2, "faccessat2", "the tree"),
+    call(
+        libc::SYS_fgetxattr,
+        "fgetxattr",
+        "attributes; capabilities of programs",
+    ),
+    call(
+        libc::SYS_fsetxattr,
+        "fsetxattr",
+        "attributes that belong to users",
+    ),
+    call(libc::SYS_flistxattr, "flistxattr", "attributes"),
+    call(
+        libc::SYS_fremovexattr,
+        "fremovexattr",
+        "attributes that belong to users",
+    ),
 ];
 
 /// Requests of ioctl(2): the listener's, terminals', a stream's, pidfds'.
@@ -324,6 +340,8 @@ const IOCTLS: &[u32] = &[
     0x8004_5438, // TIOCGPKT
     0x8004_5439, // TIOCGPTLCK
     0x5420,      // TIOCPKT
+    0x4004_9409, // FICLONE
+    0x8008_6601, // FS_IOC_GETFLAGS
     // What `socket::REQUESTS` has besides: SIOCATMARK, and what an interface is, by its name.
     0x8905,
     0x8910,
