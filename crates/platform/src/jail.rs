@@ -186,6 +186,20 @@ pub const ALLOWED: &[Allowed] = &[
         "prlimit64",
         "native limits of programs",
     ),
+    call(
+        libc::SYS_sched_setaffinity,
+        "sched_setaffinity",
+        "sched_setaffinity(2) of programs",
+    ),
+    checked(
+        libc::SYS_setpriority,
+        "setpriority",
+        When::OneOf {
+            argument: 0,
+            values: &[libc::PRIO_PROCESS],
+        },
+        "setpriority(2) of programs",
+    ),
     // Readiness.
     call(libc::SYS_epoll_ctl, "epoll_ctl", "the watcher"),
     call(libc::SYS_epoll_wait, "epoll_wait", "the watcher"),
@@ -279,6 +293,7 @@ pub const ALLOWED: &[Allowed] = &[
     call(libc::SYS_fallocate, "fallocate", "files"),
     call(libc::SYS_fsync, "fsync", "files"),
     call(libc::SYS_fdatasync, "fdatasync", "files"),
+    call(libc::SYS_syncfs, "syncfs", "the tree"),
     // Names: below the container's root, which is its own.
     call(libc::SYS_openat, "openat", "/proc of its pid namespace"),
     call(libc::SYS_openat2, "openat2", "the tree"),

@@ -118,8 +118,6 @@ pub fn run(
     // Before this process's own are changed: what the program is to have.
     let defaults = limits();
     raise_descriptor_limit();
-    // A file's mode is what the program's own umask leaves of it.
-    rustix::process::umask(Mode::empty());
     // RLIMIT_FSIZE is checked for each program; the host's, which the sentry's own writes meet, must not end all of them.
     casemate_platform::process::ignore_file_size_signal();
     casemate_platform::process::reap_children_unseen();
