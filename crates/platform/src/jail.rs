@@ -250,22 +250,6 @@ pub const ALLOWED: &[Allowed] = &[
         },
         "programs' sockets",
     ),
-    // Settings of programs' threads and files that only the host can make.
-    call(libc::SYS_fgetxattr, "fgetxattr", "extended attributes"),
-    call(libc::SYS_fsetxattr, "fsetxattr", "extended attributes"),
-    call(libc::SYS_flistxattr, "flistxattr", "extended attributes"),
-    call(
-        libc::SYS_fremovexattr,
-        "fremovexattr",
-        "extended attributes",
-    ),
-    call(libc::SYS_syncfs, "syncfs", "syncfs(2)"),
-    call(libc::SYS_setpriority, "setpriority", "programs' priorities"),
-    call(
-        libc::SYS_sched_setaffinity,
-        "sched_setaffinity",
-        "programs' processors",
-    ),
     // Open files.
     call(libc::SYS_read, "read", "files"),
     call(libc::SYS_write, "write", "files"),
