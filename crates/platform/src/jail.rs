@@ -63,6 +63,18 @@ const fn checked(nr: i64, name: &'static str, when: When, why: &'static str) -> 
 
 const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();
 
+/// What pthread_create(3) asks for, whose clone3(2) is answered as if there were none: its flags are in memory, where no filter sees them.
+const THREAD: u32 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_SETTLS
+    | libc::CLONE_PARENT_SETTID
+    | libc::CLONE_CHILD_CLEARTID)
+    .cast_unsigned();
+
 /// The list; those with conditions that are made most come first, since the host caches the answers of all others.
 pub const ALLOWED: &[Allowed] = &[
     checked(
@@ -131,7 +143,16 @@ pub const ALLOWED: &[Allowed] = &[
         "getrandom",
         "load addresses, getrandom(2)",
     ),
-    // Threads of its own: all are made before this is in force.
+    // Threads of its own, all under this same filter.
+    checked(
+        libc::SYS_clone,
+        "clone",
+        When::OneOf {
+            argument: 0,
+            values: &[THREAD],
+        },
+        "a further thread, never a process",
+    ),
     call(
         libc::SYS_rt_sigprocmask,
         "rt_sigprocmask",
@@ -382,6 +403,7 @@ const FCNTLS: &[u32] = &[
     libc::F_SETPIPE_SZ.cast_unsigned(),
 ];
 
+const ERRNO: u32 = 0x0005_0000;
 const TRAP: u32 = 0x0003_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
 
@@ -396,6 +418,9 @@ pub fn program() -> Vec<Instruction> {
         jump(AT_LEAST, X32, 0, 1),
         statement(RETURN, KILL_PROCESS),
     ];
+    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
+    code.push(jump(EQUAL, clone3, 0, 1));
+    code.push(statement(RETURN, ERRNO | libc::ENOSYS.unsigned_abs()));
     for rule in ALLOWED {
         let body = body(rule.when);
         let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
@@ -495,7 +520,6 @@ mod tests {
         const NEVER: &[i64] = &[
             libc::SYS_execve,
             libc::SYS_execveat,
-            libc::SYS_clone,
             libc::SYS_clone3,
             libc::SYS_fork,
             libc::SYS_vfork,
@@ -521,6 +545,35 @@ mod tests {
             .map(|rule| rule.name)
             .collect();
         assert_eq!(found, [] as [&str; 0]);
+    }
+
+    fn fork_again() -> i32 {
+        // SAFETY: it is to fail; a child that is there all the same only ends.
+        unsafe { libc::fork() }
+    }
+
+    /// In a forked child, since a jail is never opened again. Its exit code tells what failed.
+    #[test]
+    fn a_jailed_process_starts_threads_and_no_processes() {
+        // SAFETY: the child only runs what is below, and ends by _exit.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let code = if close().is_err() {
+                1
+            } else if std::thread::spawn(|| 7).join().ok() != Some(7) {
+                2
+            } else if fork_again() != -1 {
+                3
+            } else {
+                0
+            };
+            // SAFETY: ends this process.
+            unsafe { libc::_exit(code) }
+        }
+        let mut status = 0;
+        // SAFETY: waits for our own child.
+        let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+        assert_eq!((waited, status), (child, 0));
     }
 
     #[test]
