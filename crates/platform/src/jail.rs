@@ -332,6 +332,17 @@ pub const ALLOWED: &[Allowed] = &[
         "fremovexattr",
         "attributes that belong to users",
     ),
+    call(libc::SYS_fgetxattr, "fgetxattr", "files"),
+    call(libc::SYS_fsetxattr, "fsetxattr", "files"),
+    call(libc::SYS_flistxattr, "flistxattr", "files"),
+    call(libc::SYS_fremovexattr, "fremovexattr", "files"),
+        libc::SYS_syncfs,
+        "syncfs",
+        "sync(2), of the container's file systems",
+        libc::SYS_sched_setaffinity,
+        "sched_setaffinity",
+        "programs' threads",
+    call(libc::SYS_setpriority, "setpriority", "programs' threads"),
 ];
 
 /// Requests of ioctl(2): the listener's, terminals', a stream's, pidfds'.
@@ -341,6 +352,8 @@ const IOCTLS: &[u32] = &[
     notify::ADD_FD as u32,
     crate::process::PIDFD_GET_INFO as u32,
     libc::FIONREAD as u32,
+    libc::FICLONE as u32,
+    libc::FS_IOC_GETFLAGS as u32,
     libc::FIONBIO as u32,
     libc::TCGETS as u32,
     libc::TCSETS as u32,
