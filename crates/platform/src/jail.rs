@@ -75,6 +75,8 @@ const THREAD: u32 = (libc::CLONE_VM
     | libc::CLONE_CHILD_CLEARTID)
     .cast_unsigned();
 
+const PR_GET_AUXV: u32 = 0x4155_5856;
+
 /// The list; those with conditions that are made most come first, since the host caches the answers of all others.
 pub const ALLOWED: &[Allowed] = &[
     checked(
@@ -181,9 +183,9 @@ pub const ALLOWED: &[Allowed] = &[
         "prctl",
         When::OneOf {
             argument: 0,
-            values: &[libc::PR_SET_NAME.cast_unsigned()],
+            values: &[libc::PR_SET_NAME.cast_unsigned(), PR_GET_AUXV],
         },
-        "a thread that starts",
+        "a thread that starts; its own auxiliary vector",
     ),
     call(libc::SYS_getpid, "getpid", "abort"),
     call(libc::SYS_gettid, "gettid", "abort"),
@@ -301,6 +303,7 @@ pub const ALLOWED: &[Allowed] = &[
     call(libc::SYS_syncfs, "syncfs", "the tree"),
     // Names: below the container's root, which is its own.
     call(libc::SYS_openat, "openat", "/proc of its pid namespace"),
+    call(libc::SYS_open, "open", "devices and controls of the container's"),
     call(libc::SYS_openat2, "openat2", "the tree"),
     call(libc::SYS_readlinkat, "readlinkat", "the tree"),
     call(libc::SYS_mkdirat, "mkdirat", "the tree"),
