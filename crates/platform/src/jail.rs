@@ -303,7 +303,11 @@ pub const ALLOWED: &[Allowed] = &[
     call(libc::SYS_syncfs, "syncfs", "the tree"),
     // Names: below the container's root, which is its own.
     call(libc::SYS_openat, "openat", "/proc of its pid namespace"),
-    call(libc::SYS_open, "open", "devices and controls of the container's"),
+    call(
+        libc::SYS_open,
+        "open",
+        "devices and controls of the container's",
+    ),
     call(libc::SYS_openat2, "openat2", "the tree"),
     call(libc::SYS_readlinkat, "readlinkat", "the tree"),
     call(libc::SYS_mkdirat, "mkdirat", "the tree"),
@@ -590,6 +594,12 @@ mod tests {
         // SAFETY: waits for our own child.
         let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
         assert_eq!((waited, status), (child, 0));
+    }
+
+    #[test]
+    fn requests_of_sockets_are_allowed() {
+        let all = crate::socket::REQUESTS;
+        assert!(all.iter().all(|request| IOCTLS.contains(request)));
     }
 
     #[test]

@@ -224,7 +224,7 @@ fn raise_descriptor_limit() {
     );
 }
 
-/// Of the program's capabilities the sentry keeps those that it uses on files for it; all others are only data from here on.
+/// Of the program's capabilities the sentry keeps those that it uses for it, on files and sockets; all others are only data from here on.
 fn reduce_capabilities() {
     let kept = CapabilitySet::CHOWN
         | CapabilitySet::DAC_OVERRIDE
@@ -232,7 +232,9 @@ fn reduce_capabilities() {
         | CapabilitySet::FOWNER
         | CapabilitySet::FSETID
         | CapabilitySet::MKNOD
-        | CapabilitySet::SETFCAP;
+        | CapabilitySet::SETFCAP
+        | CapabilitySet::NET_BIND_SERVICE
+        | CapabilitySet::NET_RAW;
     if let Ok(mut sets) = rustix::thread::capabilities(None) {
         sets.permitted &= kept;
         sets.effective &= kept;
