@@ -75,8 +75,6 @@ const THREAD: u32 = (libc::CLONE_VM
     | libc::CLONE_CHILD_CLEARTID)
     .cast_unsigned();
 
-const PR_GET_AUXV: u32 = 0x4155_5856;
-
 /// The list; those with conditions that are made most come first, since the host caches the answers of all others.
 pub const ALLOWED: &[Allowed] = &[
     checked(
@@ -183,9 +181,9 @@ pub const ALLOWED: &[Allowed] = &[
         "prctl",
         When::OneOf {
             argument: 0,
-            values: &[libc::PR_SET_NAME.cast_unsigned(), PR_GET_AUXV],
+            values: &[libc::PR_SET_NAME.cast_unsigned()],
         },
-        "a thread that starts; its own auxiliary vector",
+        "a thread that starts",
     ),
     call(libc::SYS_getpid, "getpid", "abort"),
     call(libc::SYS_gettid, "gettid", "abort"),
@@ -303,11 +301,6 @@ pub const ALLOWED: &[Allowed] = &[
     call(libc::SYS_syncfs, "syncfs", "the tree"),
     // Names: below the container's root, which is its own.
     call(libc::SYS_openat, "openat", "/proc of its pid namespace"),
-    call(
-        libc::SYS_open,
-        "open",
-        "devices and controls of the container's",
-    ),
     call(libc::SYS_openat2, "openat2", "the tree"),
     call(libc::SYS_readlinkat, "readlinkat", "the tree"),
     call(libc::SYS_mkdirat, "mkdirat", "the tree"),
@@ -339,17 +332,6 @@ pub const ALLOWED: &[Allowed] = &[
         "fremovexattr",
         "attributes that belong to users",
     ),
-    call(libc::SYS_fgetxattr, "fgetxattr", "files"),
-    call(libc::SYS_fsetxattr, "fsetxattr", "files"),
-    call(libc::SYS_flistxattr, "flistxattr", "files"),
-    call(libc::SYS_fremovexattr, "fremovexattr", "files"),
-        libc::SYS_syncfs,
-        "syncfs",
-        "sync(2), of the container's file systems",
-        libc::SYS_sched_setaffinity,
-        "sched_setaffinity",
-        "programs' threads",
-    call(libc::SYS_setpriority, "setpriority", "programs' threads"),
 ];
 
 /// Requests of ioctl(2): the listener's, terminals', a stream's, pidfds'.
@@ -359,8 +341,6 @@ const IOCTLS: &[u32] = &[
     notify::ADD_FD as u32,
     crate::process::PIDFD_GET_INFO as u32,
     libc::FIONREAD as u32,
-    libc::FICLONE as u32,
-    libc::FS_IOC_GETFLAGS as u32,
     libc::FIONBIO as u32,
     libc::TCGETS as u32,
     libc::TCSETS as u32,
@@ -594,12 +574,6 @@ mod tests {
         // SAFETY: waits for our own child.
         let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
         assert_eq!((waited, status), (child, 0));
-    }
-
-    #[test]
-    fn requests_of_sockets_are_allowed() {
-        let all = crate::socket::REQUESTS;
-        assert!(all.iter().all(|request| IOCTLS.contains(request)));
     }
 
     #[test]
