@@ -97,3 +97,29 @@ pub fn cpu_mask_bytes() -> usize {
     let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, MOST, mask.as_mut_ptr()) };
     usize::try_from(result).unwrap_or(size_of::<u64>())
 }
+
+/// Which part of a process's CPU time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuClock {
+    UserAndSystem = 0,
+    User = 1,
+    /// The scheduler's own count, exact.
+    All = 2,
+}
+
+/// CPU time that a process has used. clock_getcpuclockid(3) tells how such clocks are numbered.
+///
+/// # Errors
+/// `EINVAL` it is gone.
+pub fn cpu_time(pid: i32, clock: CpuClock) -> io::Result<std::time::Duration> {
+    let number = !pid << 3 | clock as i32;
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the call writes one timespec.
+    check(unsafe { libc::clock_gettime(number, &raw mut time) }.into())?;
+    let seconds = u64::try_from(time.tv_sec).map_err(io::Error::other)?;
+    let nanoseconds = u32::try_from(time.tv_nsec).map_err(io::Error::other)?;
+    Ok(std::time::Duration::new(seconds, nanoseconds))
+}

@@ -72,6 +72,13 @@ impl Handle {
             .subjects
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        // Files that are gone leave their entries behind: swept whenever their number has doubled.
+        if subjects.1.len().is_power_of_two() {
+            subjects.1.retain(|_, subject| match subject {
+                Subject::Queue(file) => file.strong_count() > 0,
+                _ => true,
+            });
+        }
         subjects.0 += 1;
         let key = subjects.0;
         // Closing a descriptor ends its watch on the host, without an event that would tell: what is gone is dropped now and then.

@@ -64,7 +64,22 @@ fn handle(kernel: &mut Kernel, call: Call) {
     }
     // A call made again after the host interrupted it finds its old wait gone.
     kernel.unblock(call.tid);
-    run(kernel, call, None);
+    let carried = carried(kernel, &call);
+    run(kernel, call, carried);
+}
+
+/// What the call is to remember: it is the same that a signal without a handler interrupted, whose time limit goes on.
+fn carried(kernel: &mut Kernel, call: &Call) -> Option<Blocked> {
+    let task = kernel.tasks.get_mut(&call.tid)?;
+    if call.nr == magic::DELIVER {
+        return None;
+    }
+    let before = *task.carried.take()?;
+    let is_same = before.call.nr == call.nr && before.call.ip == call.ip;
+    (is_same && before.call.args == call.args).then_some(Blocked {
+        call: *call,
+        ..before
+    })
 }
 
 /// Whether a call could tell that its caller's newest child is not on the books yet. Other calls need not wait for the host to say who that is:
@@ -235,12 +250,11 @@ pub fn run_ready(kernel: &mut Kernel) {
     }
 }
 
-/// Ends the waits whose time is over; called by the watcher's clock.
+/// Ends the waits whose time is over, and lets timers expire; called by the watcher's clock.
 pub fn run_expired(kernel: &mut Kernel) {
     let now = std::time::Instant::now();
     while let Some((&(time, tid), &ticket)) = kernel.deadlines.iter().next() {
         if time > now {
-            kernel.watcher.set_alarm(Some(time));
             break;
         }
         kernel.deadlines.remove(&(time, tid));
@@ -256,5 +270,7 @@ pub fn run_expired(kernel: &mut Kernel) {
             crate::kernel::wake::make_ready(&[ticket]);
         }
     }
+    kernel.run_due(now);
+    kernel.set_alarm();
     run_ready(kernel);
 }

@@ -46,6 +46,7 @@ impl Kernel {
             let loader = self.loader.clone();
             self.listener
                 .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
+            self.leave_mask(call)?;
             return Ok(Next::Answer(EXECUTE));
         }
         loop {
@@ -56,14 +57,18 @@ impl Kernel {
             let process = self.processes.get_mut(&pid).ok_or(Errno::ESRCH)?;
             let task = self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)?;
             let ready = task.deliverable(&process.pending);
-            let Some(info) = task.take_signal(&mut process.pending, ready) else {
+            let Some(mut info) = task.take_signal(&mut process.pending, ready) else {
                 self.restart(call, None)?;
                 if let Some(mask) = self.task_mut(tid)?.saved_mask.take() {
                     self.task_mut(tid)?.mask = mask;
+                    // A signal that only the call's own mask held back.
+                    self.look_again(tid);
                 }
+                self.leave_mask(call)?;
                 return Ok(Next::Answer(RETURN));
             };
             let action = process.actions.lock().get(info.signal);
+            self.signal_taken(pid, &mut info);
             match action.handler {
                 SIG_IGN => {}
                 SIG_DFL => match default_action(info.signal) {
@@ -85,6 +90,13 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// No handler runs on the frame: the mask to return to is the one that is.
+    fn leave_mask(&self, call: &Call) -> Result<()> {
+        let context = Address(call.args[2]);
+        let mask = self.task(call.tid)?.mask.0;
+        Memory { tid: call.tid }.write_u64(context.offset(MASK), mask)
     }
 
     /// A fault of the program's own: the frame tells all of it.
@@ -143,14 +155,19 @@ impl Kernel {
 
     /// The interrupted call is made again if it should be: the frame then returns to its instruction.
     fn restart(&mut self, call: &Call, handler: Option<Action>) -> Result<()> {
-        let Some((nr, restart)) = self.task_mut(call.tid)?.interrupted.take() else {
+        let task = self.task_mut(call.tid)?;
+        let Some((nr, restart)) = task.interrupted.take() else {
             return Ok(());
         };
         let again = match (restart, handler) {
+            (Restart::Never, _) => false,
             (_, None) => true,
             (Restart::IfAsked, Some(action)) => action.flags & SA_RESTART != 0,
             (Restart::WithoutHandler | Restart::Uninterruptible, Some(_)) => false,
         };
+        if !again || handler.is_some() {
+            task.carried = None;
+        }
         if !again {
             return Ok(());
         }

@@ -3,13 +3,35 @@
 use super::Kernel;
 use super::signals::{Info, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGCONT};
 use super::task::StopReport;
+use super::wake::WaitQueue;
 use crate::vfs::description::Description;
+use crate::vfs::file::READABLE;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SIGHUP: i32 = 1;
 const CLD_EXITED: i32 = 1;
 const CLD_KILLED: i32 = 2;
 const CLD_DUMPED: i32 = 3;
+
+/// Whether a process has ended, for descriptors of it: they outlive its number.
+#[derive(Debug, Default)]
+pub struct End {
+    has_come: AtomicBool,
+    pub queue: WaitQueue,
+}
+
+impl End {
+    #[must_use]
+    pub fn has_come(&self) -> bool {
+        self.has_come.load(Ordering::Acquire)
+    }
+
+    fn tell(&self) {
+        self.has_come.store(true, Ordering::Release);
+        self.queue.wake_for(READABLE);
+    }
+}
 
 impl Kernel {
     /// A thread ends by itself; with the last one its process does.
@@ -44,6 +66,7 @@ impl Kernel {
             return;
         }
         process.status = Some(status);
+        process.end.tell();
         process.stop_report = StopReport::None;
         if let Some(task) = self.tasks.get(&process.host_pid) {
             process.settings.last_name.clone_from(&task.name);

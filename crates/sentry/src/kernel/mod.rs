@@ -1,6 +1,7 @@
 //! The kernel's state: threads, processes, signals, wait. One lock guards it; files have their own (see `wake` for the order).
 
 pub mod bind;
+pub mod cpu_timers;
 pub mod credentials;
 pub mod deliver;
 pub mod elf;
@@ -12,6 +13,7 @@ pub mod load;
 pub mod locks;
 pub mod machine;
 pub mod offload;
+pub mod posix_timers;
 pub mod send;
 pub mod settings;
 pub mod signals;
@@ -78,6 +80,8 @@ pub struct Kernel {
     /// Processes that have ended on the sentry's books while the host still ends them: native ids.
     pub dying: std::collections::HashSet<i32>,
     pub deadlines: BTreeMap<(Instant, i32), Ticket>,
+    /// Timers of processes, by when they are to be looked at.
+    pub due: std::collections::BTreeSet<(Instant, timers::Due)>,
     /// /proc of the sentry's own pid namespace.
     pub host_proc: OwnedFd,
     pub root_device: u64,
@@ -199,8 +203,7 @@ impl Kernel {
                 wait: blocked.wait,
             };
             self.deadlines.insert((deadline, tid), ticket);
-            self.watcher
-                .set_alarm(self.deadlines.keys().next().map(|(time, _)| *time));
+            self.set_alarm();
         }
         if let Some(task) = self.tasks.get_mut(&tid) {
             task.blocked = Some(blocked);

@@ -10,7 +10,7 @@ use super::signals::{
     Default_, Info, SA_NOCLDSTOP, SA_ONSTACK, SI_KERNEL, SIG_DFL, SIG_IGN, SIGCHLD, SIGCONT,
     SIGKILL, Set, default_action,
 };
-use super::task::{Restart, StopReport};
+use super::task::{Blocked, Restart, StopReport};
 use crate::errno::Errno;
 
 const STOPS: Set = Set(1 << 18 | 1 << 19 | 1 << 20 | 1 << 21);
@@ -188,17 +188,31 @@ impl Kernel {
         if blocked.restart == Restart::Uninterruptible {
             return;
         }
-        let (call, restart) = (blocked.call, blocked.restart);
-        // What has moved data tells how much: it must not be made again.
-        if blocked.progress > 0 {
-            let done = blocked.progress.cast_signed();
-            self.unblock(tid);
-            return self.answer(&call, Answer::Value(done));
-        }
-        task.interrupted = Some((call.nr, restart));
+        let blocked = blocked.clone();
         self.unblock(tid);
         self.opening.remove(&tid);
-        self.answer(&call, Answer::Value(-i64::from(Errno::EINTR.0)));
+        // What has moved data tells how much: it must not be made again. A sleep's progress is none of that.
+        if blocked.progress > 0 && i64::from(blocked.call.nr) != libc::SYS_clock_nanosleep {
+            let done = blocked.progress.cast_signed();
+            return self.answer(&blocked.call, Answer::Value(done));
+        }
+        let Errno(number) = self.note_interruption(&blocked);
+        self.answer(&blocked.call, Answer::Value(-i64::from(number)));
+    }
+
+    /// Remembers the interrupted call until its frame is made, tells the program the time that was left, and has the thread ask. The call's result.
+    pub fn note_interruption(&mut self, blocked: &Blocked) -> Errno {
+        let tid = blocked.call.tid;
+        if let (Some(remaining), Some(deadline)) = (blocked.remaining, blocked.deadline) {
+            // Linux: nanosleep_copyout() lets EFAULT win, poll_select_finish() passes it over: a call that is made again would see a wrong limit.
+            let _ = remaining.write(tid, deadline);
+        }
+        if let Some(task) = self.tasks.get_mut(&tid) {
+            task.interrupted = Some((blocked.call.nr, blocked.restart));
+            task.carried = blocked.deadline.map(|_| Box::new(blocked.clone()));
+        }
+        self.kick(tid);
+        Errno::EINTR
     }
 
     /// Sends the native signal that makes the thread's stub ask, unless one is under way.
@@ -245,12 +259,13 @@ impl Kernel {
             if let Some(task) = self.tasks.get_mut(&tid) {
                 task.pending.discard(Set::default().with(signal));
             }
-            if self
-                .tasks
-                .get(&tid)
-                .is_some_and(|task| task.blocked.is_none())
-            {
-                self.kick(tid);
+            let blocked = self.tasks.get(&tid).map(|task| task.blocked.as_ref());
+            let restart = blocked.map(|blocked| blocked.map(|blocked| blocked.restart));
+            match restart {
+                Some(None) => self.kick(tid),
+                // These do not outlive a stop.
+                Some(Some(Restart::Never)) => self.interrupt(tid),
+                _ => {}
             }
         }
         self.tell_parent(pid, CLD_STOPPED, signal);
@@ -361,7 +376,11 @@ impl Kernel {
         let pid = self.task(tid)?.pid;
         let process = self.processes.get_mut(&pid).ok_or(Errno::ESRCH)?;
         let task = self.tasks.get_mut(&tid).ok_or(Errno::ESRCH)?;
-        Ok(task.take_signal(&mut process.pending, wanted))
+        let mut found = task.take_signal(&mut process.pending, wanted);
+        if let Some(info) = &mut found {
+            self.signal_taken(pid, info);
+        }
+        Ok(found)
     }
 
     /// The native id of the sandbox's thread `tid`. A thread that has not called yet is looked for.

@@ -52,6 +52,8 @@ pub struct Info {
     pub code: i32,
     /// Bytes 16 to 48 of siginfo_t: the part that depends on the code.
     pub fields: [u8; 32],
+    /// The POSIX timer that sent it.
+    pub timer: Option<i32>,
 }
 
 pub const SI_USER: i32 = 0;
@@ -66,6 +68,7 @@ impl Info {
             signal,
             code,
             fields: [0; 32],
+            timer: None,
         }
     }
 
@@ -117,6 +120,12 @@ impl Pending {
     /// Adds a signal; a standard one that is pending already is merged. False: the queue is full (EAGAIN for sigqueue(3)).
     pub fn add(&mut self, info: Info) -> bool {
         let signal = info.signal;
+        // A timer's signal has its own place in the queue, always. Linux: send_sigqueue().
+        if info.timer.is_some() {
+            self.set = self.set.with(signal);
+            self.queue.push_back(info);
+            return true;
+        }
         if signal < REAL_TIME && self.set.has(signal) {
             return true;
         }
@@ -147,6 +156,22 @@ impl Pending {
             self.set = self.set.without(Set::default().with(signal));
         }
         Some(info.unwrap_or_else(|| Info::new(signal, SI_USER)))
+    }
+
+    #[must_use]
+    pub fn has_timer(&self, id: i32) -> bool {
+        self.queue.iter().any(|info| info.timer == Some(id))
+    }
+
+    /// Drops what the timer has sent.
+    pub fn discard_timer(&mut self, id: i32) {
+        let Some(place) = self.queue.iter().position(|info| info.timer == Some(id)) else {
+            return;
+        };
+        let signal = self.queue.remove(place).map_or(0, |info| info.signal);
+        if !self.queue.iter().any(|info| info.signal == signal) {
+            self.set = self.set.without(Set::default().with(signal.max(1)));
+        }
     }
 
     pub fn discard(&mut self, signals: Set) {

@@ -1,6 +1,5 @@
 //! Threads and processes, as data. What the host's kernel keeps for them (registers, memory, futexes) is not here.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -57,6 +56,8 @@ pub struct Blocked {
     /// What the call has done so far, in its own units.
     pub progress: u64,
     pub restart: Restart,
+    /// Where the program wants to find the time that was left.
+    pub remaining: Option<super::timers::Remaining>,
 }
 
 /// What an interrupted call does once the handler has returned. Linux: include/linux/errno.h, ERESTART*.
@@ -66,6 +67,8 @@ pub enum Restart {
     IfAsked,
     /// Again only if no handler ran (ERESTARTNOHAND): what has a time limit, and waiting for signals.
     WithoutHandler,
+    /// Never again, not even after a stop that no handler saw: epoll_wait(2), sigtimedwait(2). signal(7), the last table.
+    Never,
     /// Not interruptible.
     Uninterruptible,
 }
@@ -105,6 +108,8 @@ pub struct Task {
     pub is_kicked: bool,
     /// The call that a signal interrupted, until its frame is made.
     pub interrupted: Option<(i32, Restart)>,
+    /// The interrupted call's time limit, for when it is made again without a handler: it then does not start anew (restart_syscall(2)).
+    pub carried: Option<Box<Blocked>>,
     pub embryo: Option<Embryo>,
     pub image: Option<Box<Image>>,
     pub parent_death_signal: i32,
@@ -159,11 +164,13 @@ pub struct Process {
     pub usage: Usage,
     pub children_usage: Usage,
     pub pidfd: Option<Arc<OwnedFd>>,
+    /// What descriptors of this process hold: whether it has ended, and who waits for that.
+    pub end: Arc<super::exit::End>,
     pub started: Instant,
     pub terminal: Option<Arc<dyn crate::vfs::file::File>>,
     /// The credentials of its last thread, for who asks after the end.
     pub uid: u32,
-    pub timers: BTreeMap<i32, super::timers::Timer>,
+    pub timers: super::timers::Timers,
     pub alarm: super::timers::Alarm,
     pub dumpable: bool,
     pub settings: super::settings::ProcessSettings,

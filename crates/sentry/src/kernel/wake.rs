@@ -15,7 +15,8 @@ static READY: Mutex<Vec<Ticket>> = Mutex::new(Vec::new());
 
 /// What wants to know of every wake-up, not only the next: an epoll instance's interest.
 pub trait Watch: Send + Sync + std::fmt::Debug {
-    fn notify(&self);
+    /// `events`: what may have come, in poll(2)'s bits.
+    fn notify(&self, events: u32);
 }
 
 #[derive(Debug, Default)]
@@ -40,15 +41,21 @@ impl WaitQueue {
 
     /// Everything that waits here is to look again.
     pub fn wake(&self) {
+        self.wake_for(u32::MAX);
+    }
+
+    /// As `wake`, where it is known what may have come: an edge-triggered interest in something else hears nothing. Linux: wake_up_poll().
+    pub fn wake_for(&self, events: u32) {
         let tickets =
             std::mem::take(&mut *self.tickets.lock().unwrap_or_else(PoisonError::into_inner));
         make_ready(&tickets);
         let watches: Vec<_> = {
             let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
-            watches.iter().filter_map(Weak::upgrade).collect()
+            // The youngest first. Linux: add_wait_queue() puts at the head.
+            watches.iter().rev().filter_map(Weak::upgrade).collect()
         };
         for watch in watches {
-            watch.notify();
+            watch.notify(events);
         }
     }
 }

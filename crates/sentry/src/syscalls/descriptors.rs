@@ -92,6 +92,9 @@ pub fn fcntl(cx: &mut Cx<'_>, fd: i32, command: i32, argument: u64) -> SysResult
         }
         libc::F_GETPIPE_SZ => value(pipe_of(&description)?.capacity()),
         libc::F_SETPIPE_SZ => value(pipe_of(&description)?.set_capacity(argument as u32 as usize)?),
+        libc::F_ADD_SEALS | libc::F_GET_SEALS => {
+            super::memfd::seals(&description, command, argument)
+        }
         _ => super::locks::fcntl(cx, &description, command, argument),
     }
 }

@@ -6,15 +6,19 @@ pub mod close_range;
 pub mod credentials;
 pub mod descriptors;
 pub mod directories;
+pub mod epoll;
+pub mod event;
 pub mod exec;
 pub mod file_settings;
 pub mod file_systems;
 pub mod identity;
 pub mod jobs;
 pub mod locks;
+pub mod memfd;
 pub mod memory_calls;
 pub mod memory_locks;
 pub mod nodes;
+pub mod notify;
 pub mod open;
 pub mod ownership;
 pub mod pidfd;
@@ -32,6 +36,7 @@ pub mod root;
 pub mod sandboxed;
 pub mod scheduling;
 pub mod signal;
+pub mod signal_send;
 pub mod size;
 pub mod socket;
 pub mod socket_data;
@@ -45,6 +50,7 @@ pub mod sysv_messages;
 pub mod sysv_semaphores;
 pub mod table;
 pub mod time;
+pub mod timers;
 pub mod times;
 pub mod xattr;
 
@@ -57,6 +63,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::signals::Set;
 use crate::kernel::task::{Blocked, Process, Restart, Task};
+use crate::kernel::timers::Remaining;
 use crate::kernel::wake::{Ticket, WaitQueue};
 use crate::memory::Memory;
 use crate::vfs::context::FsContext;
@@ -234,6 +241,18 @@ impl Cx<'_> {
         restart: Restart,
         progress: u64,
     ) -> SysResult {
+        self.wait_for(ticket, deadline, restart, progress, None)
+    }
+
+    /// As `wait`; `remaining` is where an interruption leaves the time that was left.
+    pub fn wait_for(
+        &mut self,
+        ticket: Ticket,
+        deadline: Option<Instant>,
+        restart: Restart,
+        progress: u64,
+        remaining: Option<Remaining>,
+    ) -> SysResult {
         let blocked = Blocked {
             call: self.call,
             wait: ticket.wait,
@@ -241,19 +260,29 @@ impl Cx<'_> {
             timed_out: false,
             progress,
             restart,
+            remaining,
         };
-        let task = self.task()?;
-        let pending = &self.process()?.pending;
-        if restart != Restart::Uninterruptible
-            && (task.deliverable(pending) != Set::default() || task.image.is_some())
-        {
-            let nr = self.call.nr;
-            self.task_mut()?.interrupted = Some((nr, restart));
-            self.kernel.kick(self.call.tid);
-            return Err(Errno::EINTR);
+        if restart != Restart::Uninterruptible && self.has_signal()? {
+            return Err(self.kernel.note_interruption(&blocked));
         }
         self.kernel.block(self.call.tid, blocked);
         Ok(Outcome::Blocked)
+    }
+
+    /// Whether a signal may be delivered now, or the thread has another program to start.
+    pub fn has_signal(&self) -> Result<bool> {
+        let task = self.task()?;
+        let pending = &self.process()?.pending;
+        Ok(task.deliverable(pending) != Set::default() || task.image.is_some())
+    }
+
+    /// Another signal mask for the time of a call; the old one comes back when it is over, or is what a handler returns to.
+    pub fn change_mask(&mut self, mask: Set) -> Result<Outcome> {
+        let task = self.task_mut()?;
+        task.saved_mask = Some(task.mask);
+        task.mask = mask.as_mask();
+        // A signal that the old mask held back may end the program at once.
+        self.kernel.take_unblocked(self.call.tid)
     }
 
     /// Waits on one queue for as long as it takes.

@@ -100,12 +100,17 @@ pub fn waitid(
         return Err(Errno::EINVAL);
     }
     let own = cx.process()?.group;
+    let mut is_nonblocking = false;
     let which = match kind {
         0 => Which::Any,
         1 if id > 0 => Which::Pid(id),
         2 if id > 0 => Which::Group(id),
         2 if id == 0 => Which::Group(own),
-        P_PIDFD => Which::Pid(super::pidfd::process_of(cx, id)?),
+        P_PIDFD => {
+            let (pid, nonblocking) = super::pidfd::to_wait_for(cx, id)?;
+            is_nonblocking = nonblocking;
+            Which::Pid(pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
     let wanted = Wanted {
@@ -116,7 +121,17 @@ pub fn waitid(
         clones: options.0 & 0x8000_0000 != 0,
         all: options.has(0x4000_0000),
     };
-    let change = find(cx, which, wanted, options)?;
+    let look_only = Flags(options.0 | libc::WNOHANG.cast_unsigned());
+    let change = find(
+        cx,
+        which,
+        wanted,
+        if is_nonblocking { look_only } else { options },
+    )?;
+    if change.is_none() && is_nonblocking && !options.has(libc::WNOHANG) {
+        // waitid(2): a pidfd with O_NONBLOCK.
+        return Err(Errno::EAGAIN);
+    }
     if change.is_none() && !options.has(libc::WNOHANG) {
         return Ok(Outcome::Blocked);
     }

@@ -122,11 +122,14 @@ pub fn read_into(
         return value(file.read(description, buffer, at)?);
     };
     let ticket = cx.ticket()?;
-    match file.read(description, buffer, at) {
+    match file.read_for(cx, description, buffer, at) {
         Err(Errno::EAGAIN) if !description.is_nonblocking() => {
             queue.add(ticket);
+            if file.follows_signals() {
+                cx.process()?.signal_queue.add(ticket);
+            }
             // What came between the look and the ticket is not missed: the second look has the ticket in the queue.
-            match file.read(description, buffer, at) {
+            match file.read_for(cx, description, buffer, at) {
                 Err(Errno::EAGAIN) => cx.wait(ticket, None, Restart::IfAsked, 0),
                 other => value(other?),
             }

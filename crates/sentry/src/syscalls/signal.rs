@@ -112,16 +112,9 @@ pub fn pause(cx: &mut Cx<'_>) -> SysResult {
 }
 
 pub fn rt_sigsuspend(cx: &mut Cx<'_>, mask: Address, size: usize) -> SysResult {
-    if cx.resumed.is_none() {
-        let mask = set_at(cx, mask, size)?.as_mask();
-        let task = cx.task_mut()?;
-        if task.saved_mask.is_none() {
-            task.saved_mask = Some(task.mask);
-        }
-        task.mask = mask;
-        // A signal that the old mask held back may end the program at once.
-        let tid = cx.tid();
-        if cx.kernel.take_unblocked(tid) == Ok(Outcome::Gone) {
+    if cx.task()?.saved_mask.is_none() {
+        let mask = set_at(cx, mask, size)?;
+        if cx.change_mask(mask)? == Outcome::Gone {
             return Ok(Outcome::Gone);
         }
     }
@@ -156,10 +149,15 @@ pub fn rt_sigtimedwait(
         return Err(Errno::EAGAIN);
     }
     let deadline = cx.deadline(limit);
-    cx.wait(ticket, deadline, Restart::WithoutHandler, 0)
+    cx.wait(ticket, deadline, Restart::Never, 0)
 }
 
-fn checked(signal: i32) -> Result<i32> {
+/// What the host's kernel has an interrupted call do; none of the programs' is.
+pub fn restart_syscall(_cx: &mut Cx<'_>) -> SysResult {
+    Err(Errno::EINTR)
+}
+
+pub fn checked(signal: i32) -> Result<i32> {
     if (0..=LAST).contains(&signal) {
         Ok(signal)
     } else {
@@ -221,6 +219,16 @@ pub fn tgkill(cx: &mut Cx<'_>, pid: i32, tid: i32, signal: i32) -> SysResult {
 }
 
 fn signal_thread(cx: &mut Cx<'_>, pid: Option<i32>, tid: i32, signal: i32) -> SysResult {
+    let host = find_target(cx, pid, tid, signal)?;
+    let task = cx.task()?;
+    let info = Info::from_sender(signal, SI_TKILL, task.pid, task.credentials.uid);
+    // Linux: do_send_specific(): only this way can a real-time signal of tkill be refused.
+    let queued = signal == 0 || cx.kernel.send_to_thread(host, info);
+    super::signal_send::sent(cx, queued)
+}
+
+/// The thread (native id) that a signal is for, if the caller may send it.
+pub fn find_target(cx: &Cx<'_>, pid: Option<i32>, tid: i32, signal: i32) -> Result<i32> {
     let signal = checked(signal)?;
     let who = cx.task()?.credentials.clone();
     let own_pid = cx.task()?.pid;
@@ -232,13 +240,5 @@ fn signal_thread(cx: &mut Cx<'_>, pid: Option<i32>, tid: i32, signal: i32) -> Sy
     if target != own_pid && !cx.kernel.may_signal(&who, own_pid, target, signal) {
         return Err(Errno::EPERM);
     }
-    if signal != 0 {
-        cx.kernel
-            .send_to_thread(host, Info::from_sender(signal, SI_TKILL, own_pid, who.uid));
-    }
-    if cx.task().is_err() {
-        Ok(Outcome::Gone)
-    } else {
-        DONE
-    }
+    Ok(host)
 }

@@ -8,6 +8,7 @@ use super::attributes::Attributes;
 use super::description::Description;
 use super::place::Place;
 use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
 use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
@@ -72,6 +73,27 @@ pub trait File: Send + Sync + Debug {
     /// What is possible now, in poll(2)'s bits.
     fn poll(&self) -> u32 {
         READABLE | WRITABLE
+    }
+
+    /// As `poll`, for a file that shows each thread something else (signalfd(2)), or that looks at others.
+    fn poll_for(&self, _kernel: &Kernel, _tid: i32) -> u32 {
+        self.poll()
+    }
+
+    /// As `read`, for such a file.
+    fn read_for(
+        &self,
+        _cx: &mut Cx<'_>,
+        description: &Description,
+        to: &mut Buffer,
+        at: Option<u64>,
+    ) -> Result<usize> {
+        self.read(description, to, at)
+    }
+
+    /// Whether it becomes ready with the caller's signals: then a waiter waits in its process's `signal_queue` as well.
+    fn follows_signals(&self) -> bool {
+        false
     }
 
     /// Woken when `poll` may have changed. `None`: never changes.

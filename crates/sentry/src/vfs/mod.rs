@@ -4,19 +4,25 @@
 //! masked paths are the host's own, and walking it one component at a time can reach nothing else. What programs must not see of the host there
 //! (proc, sysfs, devpts, mqueue) is known by its file system's magic number and answered by the sentry's own trees.
 
+pub mod anonymous;
 pub mod attributes;
 pub mod by_path;
 pub mod confined;
 pub mod context;
 pub mod description;
 pub mod device;
+pub mod epoll;
+pub mod eventfd;
 pub mod fd_table;
 pub mod file;
 pub mod host;
+pub mod host_events;
 pub mod host_ioctl;
+pub mod pidfd;
 pub mod pipe;
 pub mod place;
 pub mod proc;
+pub mod signalfd;
 pub mod socket;
 pub mod stream;
 pub mod walk;

@@ -196,7 +196,7 @@ impl File for PipeEnd {
             }
         }
         drop(state);
-        self.pipe.queue.wake();
+        self.pipe.queue.wake_for(WRITABLE);
         Ok(done)
     }
 
@@ -217,7 +217,7 @@ impl File for PipeEnd {
         let bytes = from.take_vec(room)?;
         state.bytes.extend(&bytes);
         drop(state);
-        self.pipe.queue.wake();
+        self.pipe.queue.wake_for(READABLE);
         Ok(bytes.len())
     }
 
