@@ -332,17 +332,6 @@ pub const ALLOWED: &[Allowed] = &[
         "fremovexattr",
         "attributes that belong to users",
     ),
-    call(libc::SYS_fgetxattr, "fgetxattr", "files"),
-    call(libc::SYS_fsetxattr, "fsetxattr", "files"),
-    call(libc::SYS_flistxattr, "flistxattr", "files"),
-    call(libc::SYS_fremovexattr, "fremovexattr", "files"),
-    libc::SYS_syncfs,
-    "syncfs",
-    "sync(2), of the container's file systems",
-    libc::SYS_sched_setaffinity,
-    "sched_setaffinity",
-    "programs' threads",
-    call(libc::SYS_setpriority, "setpriority", "programs' threads"),
 ];
 
 /// Requests of ioctl(2): the listener's, terminals', a stream's, pidfds'.
