@@ -16,6 +16,7 @@ pub mod memory;
 pub mod notify;
 pub mod process;
 pub mod socket;
+pub mod signals;
 pub mod zygote;
 
 use std::io;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::control;
 use crate::errno::Errno;
@@ -23,6 +23,9 @@ use crate::vfs::fd_table::FdTable;
 use crate::vfs::file::File;
 use crate::vfs::place::Place;
 use crate::vfs::stream::HostStream;
+use crate::vfs::tty::Terminals;
+use crate::vfs::tty::devpts::PtsNode;
+use crate::vfs::tty::slave::Slave;
 use crate::vfs::walk::Walker;
 use crate::watcher;
 use crate::worker::{self, SharedKernel};
@@ -47,6 +50,11 @@ const NATIVE_LIMITS: [u32; 5] = [
 /// A program that is started from outside: the sandbox's first, or one of `exec`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
+/// How long the end waits for whoever reads the terminal.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// The first program of a sandbox.
+#[derive(Debug, Clone)]
 pub struct Config {
     pub args: Vec<String>,
     pub env: Vec<String>,
@@ -137,6 +145,9 @@ pub fn run(
     let raw = rustix::fs::statx(&*root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .map_err(host("/"))?;
     let watcher = watcher::Handle::new().map_err(host("epoll"))?;
+    // Before any thread: all inherit the mask.
+    let signals = casemate_platform::signals::take(&crate::kernel::outside::passed())
+        .map_err(|error| BootError::new("signalfd", error.into()))?;
     let listener = Arc::new(zygote.listener);
     let (jobs, offloaded) = std::sync::mpsc::sync_channel(offload::MOST);
     let kernel = Kernel {
@@ -174,6 +185,7 @@ pub fn run(
         write_hints: HashMap::new(),
         set_id_files: config.set_id_files,
         next_inode: 1 << 32,
+        terminals: Terminals::new(),
         watcher: watcher.clone(),
         trace: config.strace,
         machine,
@@ -189,6 +201,19 @@ pub fn run(
         let server = control::Server::new(kernel.clone(), root, socket, defaults)
             .map_err(host("control socket"))?;
         spawn_thread("control", move || server.run())?;
+    worker::lock(&kernel).start_first(config, &Place::Host(root))?;
+    watcher.watch_signals(signals);
+    started();
+    let workers = thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, MOST_WORKERS);
+    for _ in 0..workers {
+        let (kernel, listener) = (kernel.clone(), listener.clone());
+        let spawned = thread::Builder::new()
+            .name("worker".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || worker::serve(&kernel, &listener));
+        spawned.map_err(|error| BootError::new("thread", error.into()))?;
     }
     let answering = listener.clone();
     spawn_thread("offload", move || offload::serve(&offloaded, &answering))?;
@@ -199,6 +224,10 @@ pub fn run(
     drop(locked);
     started();
     watcher.run(&kernel);
+    let console = worker::lock(&kernel).terminals.console.clone();
+    if let Some(tty) = console {
+        tty.close_host(LAST_OUTPUT);
+    }
     let result = worker::lock(&kernel).result;
     Ok(result.unwrap_or(libc::SIGKILL))
 }
@@ -334,6 +363,13 @@ impl Kernel {
             let description = self.given_stream(fd);
             // The limit is the starter's own number of descriptors: this cannot fail.
             let _ = table.replace(number, description, false, u64::MAX);
+    /// Descriptors 0 to 2 of this process become the program's.
+    fn standard_streams(&mut self) -> FdTable {
+        if let Some(terminal) = self.own_terminal() {
+            for number in 0..3 {
+                let _ = table.replace(number, terminal.clone(), false, 3);
+            }
+            return table;
         }
         let streams = [
             (rustix::stdio::stdin().try_clone_to_owned(), 0),
@@ -348,6 +384,15 @@ impl Kernel {
             }
         }
         table
+    }
+
+    /// The sandbox's own terminal, where it has one: `init` made it all three streams.
+    fn own_terminal(&mut self) -> Option<Arc<Description>> {
+        let stdin = rustix::stdio::stdin().try_clone_to_owned().ok()?;
+        let tty = self.add_console(&stdin)?;
+        let place = Place::Pts(PtsNode::Slave(tty.number));
+        let slave = Slave::open(&tty, place, None).ok()?;
+        Some(Description::new(slave, libc::O_RDWR.cast_unsigned()))
     }
 
     /// A descriptor of the host that becomes a program's.
@@ -472,6 +517,12 @@ impl Kernel {
         if let Some(reporter) = task.report {
             reporter.tell(control::Report::Started(inner));
             self.reporters.insert(inner, reporter);
+        let console = self.terminals.console.clone();
+        if let Some(tty) = console.filter(|tty| inner == 1 && tty.lock().session == 0) {
+            self.give_terminal(inner, &tty);
+        }
+        if let Some(report) = task.report {
+            let _ = report.send(inner);
         }
         self.spawn_next();
         true
@@ -507,6 +558,7 @@ fn new_process(pid: i32, host_pid: i32, task: &SpawnTask) -> Process {
         end: Arc::default(),
         started: Instant::now(),
         terminal: None,
+        hung_up_group: 0,
         uid: task.credentials.uid,
         timers: BTreeMap::new(),
         alarm: Alarm::default(),

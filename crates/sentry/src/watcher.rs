@@ -19,11 +19,15 @@ enum Subject {
     Finish,
     Process(i32, Arc<OwnedFd>),
     Queue(Weak<dyn HasQueue>),
+    Signals(Arc<OwnedFd>),
 }
 
 /// A file of the sandbox that the host can make ready.
 pub trait HasQueue: Send + Sync + std::fmt::Debug {
     fn wait_queue(&self) -> &WaitQueue;
+
+    /// What else is to be done at an event, with the kernel held (a terminal's line discipline runs whether or not somebody reads).
+    fn on_event(&self, _kernel: &mut crate::kernel::Kernel) {}
 }
 
 #[derive(Debug)]
@@ -104,6 +108,16 @@ impl Handle {
         );
     }
 
+    /// Passes on what signalfd tells.
+    pub fn watch_signals(&self, signals: OwnedFd) {
+        let signals = Arc::new(signals);
+        let _ = self.watch(
+            signals.as_fd(),
+            EventFlags::IN,
+            Subject::Signals(signals.clone()),
+        );
+    }
+
     /// Wakes the file's queue whenever the host's descriptor changes. False: the host cannot tell (a regular file: always ready).
     #[must_use]
     pub fn watch_file(&self, fd: impl AsFd, file: Weak<dyn HasQueue>) -> bool {
@@ -174,6 +188,18 @@ impl Handle {
                 let _ = rustix::io::read(&self.0.clock, &mut [0; 8]);
                 worker::run_expired(&mut worker::lock(kernel));
             }
+            Some(Subject::Signals(signals)) => {
+                let signals = signals.clone();
+                drop(subjects);
+                let mut kernel = worker::lock(kernel);
+                while let Some(came) = casemate_platform::signals::next(&signals) {
+                    kernel.host_signal(came);
+                }
+                worker::run_ready(&mut kernel);
+                if kernel.result.is_some() {
+                    self.finish();
+                }
+            }
             Some(Subject::Process(host_pid, pidfd)) => {
                 let host_pid = *host_pid;
                 let _ = epoll::delete(&self.0.epoll, pidfd.as_fd());
@@ -194,7 +220,12 @@ impl Handle {
                 drop(subjects);
                 if let Some(file) = file {
                     file.wait_queue().wake();
-                    worker::run_ready(&mut worker::lock(kernel));
+                    let mut kernel = worker::lock(kernel);
+                    file.on_event(&mut kernel);
+                    worker::run_ready(&mut kernel);
+                    if kernel.result.is_some() {
+                        self.finish();
+                    }
                 }
             }
         }

@@ -12,6 +12,8 @@ use crate::kernel::task::{Blocked, Restart};
 use crate::kernel::wake::take_ready;
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
+use crate::syscalls::{Cx, Outcome, SysResult, table};
+use crate::vfs::tty::events;
 
 /// The kernel, shared between the workers and the watcher.
 pub type SharedKernel = Arc<Mutex<Kernel>>;
@@ -148,6 +150,7 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
         }
         Ok(Outcome::Gone)
     });
+    events::settle(kernel);
     if kernel.trace {
         table::trace(&call, &outcome);
     }
@@ -222,6 +225,7 @@ fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysRes
 /// Runs every call again whose wait was ended, until none is left.
 pub fn run_ready(kernel: &mut Kernel) {
     loop {
+        events::settle(kernel);
         let ready = take_ready();
         if ready.is_empty() {
             return;

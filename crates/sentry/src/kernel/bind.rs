@@ -264,6 +264,7 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
         end: Arc::default(),
         started: Instant::now(),
         terminal: creator.terminal.clone(),
+        hung_up_group: 0,
         uid: creator.uid,
         timers: std::collections::BTreeMap::new(),
         alarm: Alarm::default(),

@@ -67,6 +67,10 @@ impl Kernel {
         }
         process.status = Some(status);
         process.end.tell();
+        self.leave_terminal(pid, true);
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
         process.stop_report = StopReport::None;
         if let Some(task) = self.tasks.get(&process.host_pid) {
             process.settings.last_name.clone_from(&task.name);
@@ -162,19 +166,11 @@ impl Kernel {
 
     /// A group that became orphaned while members are stopped gets SIGHUP and SIGCONT. setpgid(2), POSIX exit().
     fn hang_up_orphaned(&mut self, group: i32, session: i32) {
-        let members: Vec<&super::task::Process> = self
+        let has_stopped = self
             .processes
             .values()
-            .filter(|process| {
-                process.group == group && process.session == session && !process.is_zombie()
-            })
-            .collect();
-        let is_kept = members.iter().any(|member| {
-            self.process(member.parent).is_ok_and(|parent| {
-                parent.session == session && parent.group != group && !parent.is_zombie()
-            })
-        });
-        if is_kept || !members.iter().any(|member| member.is_stopped) {
+            .any(|process| process.group == group && process.is_stopped && !process.is_zombie());
+        if !has_stopped || !self.is_orphaned(group, session) {
             return;
         }
         self.send_to_group(group, SIGHUP);

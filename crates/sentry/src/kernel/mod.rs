@@ -14,6 +14,7 @@ pub mod locks;
 pub mod machine;
 pub mod offload;
 pub mod posix_timers;
+pub mod outside;
 pub mod send;
 pub mod settings;
 pub mod signals;
@@ -110,6 +111,7 @@ pub struct Kernel {
     /// Whether files can be given the set-user-ID and set-group-ID bits.
     pub set_id_files: bool,
     pub next_inode: u64,
+    pub terminals: crate::vfs::tty::Terminals,
     pub watcher: crate::watcher::Handle,
     pub trace: bool,
     pub machine: machine::Machine,

@@ -8,7 +8,7 @@ use super::Kernel;
 use super::credentials::{CAP_KILL, Credentials};
 use super::signals::{
     Default_, Info, SA_NOCLDSTOP, SA_ONSTACK, SI_KERNEL, SIG_DFL, SIG_IGN, SIGCHLD, SIGCONT,
-    SIGKILL, Set, default_action,
+    SIGKILL, SIGSTOP, Set, default_action,
 };
 use super::task::{Blocked, Restart, StopReport};
 use crate::errno::Errno;
@@ -147,6 +147,10 @@ impl Kernel {
         let Ok(process) = self.process(pid) else {
             return;
         };
+        // It waits, as all but SIGKILL does, until the process is continued.
+        if process.is_stopped {
+            return;
+        }
         let takers = thread.map_or_else(|| process.threads.clone(), |tid| vec![tid]);
         let open = |tid: &i32| {
             self.tasks
@@ -252,6 +256,14 @@ impl Kernel {
         if process.is_stopped {
             return;
         }
+        let (group, session) = (process.group, process.session);
+        // Nobody would continue an orphaned group: the terminal's stops do nothing to it. Linux: get_signal().
+        if signal != SIGSTOP && self.is_orphaned(group, session) {
+            return;
+        }
+        let Ok(process) = self.process_mut(pid) else {
+            return;
+        };
         process.is_stopped = true;
         process.stop_report = StopReport::Stopped(signal);
         let threads = process.threads.clone();
@@ -293,6 +305,13 @@ impl Kernel {
             }
         }
         self.tell_parent(pid, CLD_CONTINUED, SIGCONT);
+        // What came meanwhile takes effect now.
+        for tid in self
+            .process(pid)
+            .map_or_else(|_| Vec::new(), |process| process.threads.clone())
+        {
+            let _ = self.take_unblocked(tid);
+        }
     }
 
     /// SIGCHLD for a stop or a continuation, and whoever waits.

@@ -167,7 +167,9 @@ pub struct Process {
     /// What descriptors of this process hold: whether it has ended, and who waits for that.
     pub end: Arc<super::exit::End>,
     pub started: Instant,
-    pub terminal: Option<Arc<dyn crate::vfs::file::File>>,
+    pub terminal: Option<Arc<crate::vfs::tty::Tty>>,
+    /// A session leader's: the foreground group of the terminal that hung up, to be told at the leader's end.
+    pub hung_up_group: i32,
     /// The credentials of its last thread, for who asks after the end.
     pub uid: u32,
     pub timers: super::timers::Timers,

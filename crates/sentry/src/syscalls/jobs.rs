@@ -74,5 +74,6 @@ pub fn setsid(cx: &mut Cx<'_>) -> SysResult {
     process.group = pid;
     process.session = pid;
     process.terminal = None;
+    process.hung_up_group = 0;
     value(pid)
 }

@@ -366,6 +366,8 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
     check_access(cx, &place, &attributes, flags)?;
     let file = match &place {
         Place::Proc(node) => return node.open(cx, flags),
+        Place::Proc(node) => node.open(cx, flags)?,
+        Place::Pts(node) => node.open(cx, flags)?,
         Place::Host(fd) => match attributes.kind() {
             libc::S_IFREG | libc::S_IFDIR => {
                 let truncate = if flags.has(libc::O_TRUNC) {
@@ -381,7 +383,7 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
                 ))
             }
             libc::S_IFIFO => return super::descriptors::open_fifo(cx, &place, &attributes, flags),
-            libc::S_IFCHR => open_device(cx, &place, attributes)?,
+            libc::S_IFCHR => open_device(cx, &place, attributes, flags)?,
             _ => return Err(Errno::ENXIO),
         },
     };
@@ -413,14 +415,16 @@ fn check_access(cx: &Cx<'_>, place: &Place, attributes: &Attributes, flags: Flag
 }
 
 /// The devices that a sandbox has, by number: no node of the host's is ever opened.
-fn open_device(cx: &Cx<'_>, place: &Place, attributes: Attributes) -> Result<Arc<dyn File>> {
+fn open_device(
+    cx: &mut Cx<'_>,
+    place: &Place,
+    attributes: Attributes,
+    flags: Flags,
+) -> Result<Arc<dyn File>> {
     if let Some(device) = Device::of(attributes, place.clone()) {
         return Ok(Arc::new(device));
     }
-    if attributes.rdev == crate::vfs::attributes::device_number(5, 0) {
-        return cx.process()?.terminal.clone().ok_or(Errno::ENXIO);
-    }
-    Err(Errno::ENXIO)
+    crate::vfs::tty::devpts::open_node(cx, place, attributes, flags).unwrap_or(Err(Errno::ENXIO))
 }
 
 /// Makes a description of the file, and a descriptor of that.

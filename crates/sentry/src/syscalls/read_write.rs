@@ -117,6 +117,9 @@ pub fn read_into(
     at: Option<u64>,
 ) -> SysResult {
     let file = description.file.clone();
+    if let Some(result) = file.read_call(cx, description, buffer) {
+        return result;
+    }
     let Some(queue) = file.queue() else {
         file.refresh(cx, description, at);
         return value(file.read(description, buffer, at)?);
@@ -162,6 +165,7 @@ pub fn write_from(
     if let Some(stored) = file.store(cx, description, buffer) {
         return value(stored?);
     }
+    file.before_write(cx)?;
     let Some(queue) = file.queue() else {
         super::size::limit_write(cx, description, buffer, at)?;
         return written(cx, 0, file.write(description, buffer, at));

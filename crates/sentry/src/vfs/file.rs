@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use super::attributes::Attributes;
 use super::description::Description;
@@ -11,7 +12,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
 use crate::memory::{Address, Buffer};
-use crate::syscalls::Cx;
+use crate::syscalls::{Cx, SysResult};
 
 pub const POLLIN: u32 = 0x1;
 pub const POLLPRI: u32 = 0x2;
@@ -45,6 +46,21 @@ pub trait File: Send + Sync + Debug {
         _at: Option<u64>,
     ) -> Result<usize> {
         Err(Errno::EINVAL)
+    }
+
+    /// The whole of read(2), for a kind whose reads wait by rules of their own (a terminal's). `None`: `read` and `queue` say all.
+    fn read_call(
+        &self,
+        _cx: &mut Cx<'_>,
+        _description: &Arc<Description>,
+        _to: &mut Buffer,
+    ) -> Option<SysResult> {
+        None
+    }
+
+    /// Asked before each run of a writing call: whether the caller may now (a terminal's background process may not).
+    fn before_write(&self, _cx: &mut Cx<'_>) -> Result<()> {
+        Ok(())
     }
 
     /// Writes from the program. `EAGAIN`: no room yet. `EPIPE` raises SIGPIPE in the caller.

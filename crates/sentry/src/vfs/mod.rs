@@ -25,4 +25,5 @@ pub mod proc;
 pub mod signalfd;
 pub mod socket;
 pub mod stream;
+pub mod tty;
 pub mod walk;

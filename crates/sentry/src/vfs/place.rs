@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, StatxFlags};
 
 use super::attributes::Attributes;
 use super::proc::ProcNode;
+use super::tty::devpts::PtsNode;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 
@@ -16,6 +17,8 @@ pub enum Place {
     Host(Arc<OwnedFd>),
     /// A node of the sentry's own /proc.
     Proc(ProcNode),
+    /// A node of the sentry's own /dev/pts.
+    Pts(PtsNode),
 }
 
 impl Place {
@@ -29,6 +32,7 @@ impl Place {
                 )?))
             }
             Self::Proc(node) => node.attributes(kernel),
+            Self::Pts(node) => node.attributes(kernel),
         }
     }
 
@@ -36,6 +40,7 @@ impl Place {
         match self {
             Self::Host(fd) => Ok(rustix::fs::readlinkat(&**fd, "", Vec::new())?.into_bytes()),
             Self::Proc(node) => node.read_link(kernel, tid),
+            Self::Pts(_) => Err(Errno::EINVAL),
         }
     }
 
@@ -44,13 +49,14 @@ impl Place {
         match self {
             Self::Host(fd) => kernel.host_path(fd),
             Self::Proc(node) => Ok(node.path()),
+            Self::Pts(node) => Ok(node.path()),
         }
     }
 
     pub fn host(&self) -> Result<&Arc<OwnedFd>> {
         match self {
             Self::Host(fd) => Ok(fd),
-            Self::Proc(_) => Err(Errno::EPERM),
+            Self::Proc(_) | Self::Pts(_) => Err(Errno::EPERM),
         }
     }
 }

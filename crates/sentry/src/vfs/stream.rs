@@ -14,7 +14,8 @@ use super::description::Description;
 use super::file::{File, POLLHUP, READABLE, WRITABLE};
 use crate::errno::{Errno, Result};
 use crate::kernel::wake::WaitQueue;
-use crate::memory::Buffer;
+use crate::memory::{Address, Buffer};
+use crate::syscalls::Cx;
 use crate::watcher::HasQueue;
 
 const CHUNK: usize = 64 << 10;
@@ -107,6 +108,16 @@ impl File for HostStream {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
+    }
+
+    fn ioctl(
+        &self,
+        cx: &mut Cx<'_>,
+        _description: &Description,
+        request: u32,
+        argument: Address,
+    ) -> Result<i64> {
+        super::tty::given::ioctl(cx, self.fd.as_fd(), request, argument)
     }
 
     fn attributes(&self) -> Result<Attributes> {

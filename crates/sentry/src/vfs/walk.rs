@@ -9,6 +9,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use super::place::Place;
 use super::proc::ProcNode;
+use super::tty::devpts::{DEVPTS_MAGIC, PtsNode};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::credentials::{Credentials, MAY_EXEC};
@@ -190,6 +191,7 @@ impl Walker<'_> {
                 self.enter(child)
             }
             Place::Proc(node) => node.lookup(self.kernel, self.tid, name).map(Place::Proc),
+            Place::Pts(node) => node.lookup(self.kernel, name).map(Place::Pts),
         }
     }
 
@@ -202,6 +204,12 @@ impl Walker<'_> {
             }
             if kind == SYSFS_MAGIC {
                 return Ok(Place::Proc(ProcNode::Sys("".into())));
+            // One of its terminals may be bound elsewhere (/dev/console): that is a device like any other.
+            let is_directory = |fd| {
+                rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+            };
+            if kind == DEVPTS_MAGIC && is_directory(&fd) {
+                return Ok(Place::Pts(PtsNode::Root));
             }
         }
         Ok(Place::Host(Arc::new(fd)))
@@ -216,6 +224,7 @@ impl Walker<'_> {
                 let parent = rustix::fs::openat(&**fd, "..", BY_NAME, Mode::empty())?;
                 Ok(Place::Host(Arc::new(parent)))
             }
+            Place::Pts(_) => self.resolve(&self.context.root, b"/dev", true),
             Place::Proc(node) => match node.parent() {
                 Some(parent) => Ok(Place::Proc(parent)),
                 None => Ok(self.context.root.clone()),
