@@ -184,12 +184,8 @@ fn line(
     argument: Address,
 ) -> Result<i64> {
     match request {
-        TIOCSETD => {
-            // N_TTY is the only discipline.
-            if cx.memory().read_u32(argument)? != 0 {
-                return Err(Errno::EINVAL);
-            }
-        }
+        // N_TTY is the only discipline.
+        TIOCSETD if cx.memory().read_u32(argument)? != 0 => return Err(Errno::EINVAL),
         TCXONC => flow(tty, from_master, argument.0)?,
         TCFLSH => {
             let (input, output) = match argument.0 {

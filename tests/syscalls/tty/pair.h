@@ -1,0 +1,55 @@
+// A pseudoterminal pair, and how its bytes are shown.
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+static int open_master(void) {
+    int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), zero = 0;
+    if (master < 0 || ioctl(master, TIOCSPTLCK, &zero)) { perror("ptmx"); exit(9); }
+    return master;
+}
+
+static int open_slave(int master, int flags) {
+    char name[64]; unsigned number;
+    if (ioctl(master, TIOCGPTN, &number)) return -1;
+    snprintf(name, sizeof name, "/dev/pts/%u", number);
+    return open(name, flags);
+}
+
+static void show(const char *what, const char *bytes, ssize_t count) {
+    printf("%s ", what);
+    if (count < 0) { printf("%s\n", strerror(errno)); return; }
+    printf("%zd \"", count);
+    for (ssize_t at = 0; at < count; at++) {
+        unsigned char c = bytes[at];
+        if (c < 32 || c > 126 || c == '"') printf("\\x%02x", c); else putchar(c);
+    }
+    printf("\"\n");
+}
+
+static void show_read(const char *what, int fd, size_t room) {
+    char bytes[8192];
+    struct pollfd poll_for = {.fd = fd, .events = POLLIN};
+    poll(&poll_for, 1, 100);
+    int flags = fcntl(fd, F_GETFL);
+    fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    ssize_t count = read(fd, bytes, room);
+    int saved = errno;
+    fcntl(fd, F_SETFL, flags);
+    errno = saved;
+    show(what, bytes, count);
+}
+
+static void result(const char *what, long value) {
+    printf("%s %ld%s%s\n", what, value, value < 0 ? " " : "", value < 0 ? strerror(errno) : "");
+}
