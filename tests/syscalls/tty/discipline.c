@@ -37,6 +37,7 @@ struct { const char *name; unsigned iflag_on, iflag_off, oflag_on, oflag_off, lf
     {"ixany", IXANY, 0, 0, 0, 0, 0, T("a\x13" "bc\n")},
     {"raw", 0, 0, 0, 0, 0, ICANON | ECHO | ISIG, T("a\x7f\x03\x04\n")},
     {"raw with echo", 0, 0, 0, 0, 0, ICANON | ISIG, T("a\x7f\x03\x04\rb")},
+    {"newline in raw echo", 0, 0, 0, 0, 0, ICANON | ISIG, T("a\nb\r")},
     {"interrupt drops", 0, 0, 0, 0, 0, 0, T("abc\x03xy\n")},
     {"noflsh", 0, 0, 0, 0, NOFLSH, 0, T("abc\x03xy\n")},
     {"quit and suspend", 0, 0, 0, 0, NOFLSH, 0, T("a\x1c\x1a" "b\n")},

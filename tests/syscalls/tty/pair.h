@@ -13,20 +13,20 @@
 #include <time.h>
 #include <unistd.h>
 
-static int open_master(void) {
+static __attribute__((unused)) int open_master(void) {
     int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), zero = 0;
     if (master < 0 || ioctl(master, TIOCSPTLCK, &zero)) { perror("ptmx"); exit(9); }
     return master;
 }
 
-static int open_slave(int master, int flags) {
+static __attribute__((unused)) int open_slave(int master, int flags) {
     char name[64]; unsigned number;
     if (ioctl(master, TIOCGPTN, &number)) return -1;
     snprintf(name, sizeof name, "/dev/pts/%u", number);
     return open(name, flags);
 }
 
-static void show(const char *what, const char *bytes, ssize_t count) {
+static __attribute__((unused)) void show(const char *what, const char *bytes, ssize_t count) {
     printf("%s ", what);
     if (count < 0) { printf("%s\n", strerror(errno)); return; }
     printf("%zd \"", count);
@@ -37,9 +37,10 @@ static void show(const char *what, const char *bytes, ssize_t count) {
     printf("\"\n");
 }
 
-static void show_read(const char *what, int fd, size_t room) {
+static __attribute__((unused)) void show_read(const char *what, int fd, size_t room) {
     char bytes[8192];
     struct pollfd poll_for = {.fd = fd, .events = POLLIN};
+    usleep(20000);
     poll(&poll_for, 1, 100);
     int flags = fcntl(fd, F_GETFL);
     fcntl(fd, F_SETFL, flags | O_NONBLOCK);
@@ -50,6 +51,6 @@ static void show_read(const char *what, int fd, size_t room) {
     show(what, bytes, count);
 }
 
-static void result(const char *what, long value) {
+static __attribute__((unused)) void result(const char *what, long value) {
     printf("%s %ld%s%s\n", what, value, value < 0 ? " " : "", value < 0 ? strerror(errno) : "");
 }

@@ -58,7 +58,8 @@ impl Kernel {
             if child.parent != parent || !fits || (!wanted.all && is_clone != wanted.clones) {
                 continue;
             }
-            any = true;
+            // One that has ended changes no more: who does not ask for ends would wait for ever.
+            any |= wanted.exited || !child.is_zombie();
             let status = match (child.status, child.stop_report) {
                 (Some(status), _) if wanted.exited => status,
                 (None, StopReport::Stopped(signal)) if wanted.stopped => signal << 8 | 0x7F,

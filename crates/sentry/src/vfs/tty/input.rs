@@ -37,7 +37,7 @@ impl State {
     }
 
     fn keep(&mut self, byte: u8, mark: Mark) {
-        if self.input.len() + 1 >= INPUT_MAX {
+        if self.input.len() >= INPUT_MAX {
             self.input.pop_back();
         }
         self.input.push_back(Cell { byte, mark });
@@ -52,7 +52,7 @@ impl State {
             byte = byte.to_ascii_lowercase();
         }
         if std::mem::take(&mut self.takes_next_literally) {
-            self.receive_plain(byte);
+            self.receive_plain(byte, false);
         } else if self.termios.has_local(EXTPROC) {
             self.keep(byte, Mark::Plain);
         } else {
@@ -60,11 +60,12 @@ impl State {
         }
     }
 
-    fn receive_plain(&mut self, byte: u8) {
+    /// `ends_line`: a carriage return that became a newline is echoed as one; a newline that means nothing, by its name.
+    fn receive_plain(&mut self, byte: u8, ends_line: bool) {
         self.resume_by_any();
         if self.termios.has_local(ECHO) {
             self.finish_erasing();
-            if byte == b'\n' {
+            if ends_line {
                 self.echo_raw(b'\n');
             } else {
                 self.echo_first(byte);
@@ -112,14 +113,15 @@ impl State {
             return self.receive_signal(byte, *signal);
         }
         self.resume_by_any();
-        let byte = match byte {
+        let typed = byte;
+        let byte = match typed {
             b'\r' if termios.has_input(IGNCR) => return,
             b'\r' if termios.has_input(ICRNL) => b'\n',
             b'\n' if termios.has_input(INLCR) => b'\r',
             byte => byte,
         };
         if !termios.canonical() || !self.edit(byte) {
-            self.receive_plain(byte);
+            self.receive_plain(byte, typed == b'\r' && byte == b'\n');
         }
     }
 
