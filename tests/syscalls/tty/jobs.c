@@ -79,7 +79,7 @@ int main(void) {
     pid = fork();
     if (pid == 0) { setpgid(0, 0); for (;;) pause(); }
     result("setpgid", setpgid(pid, pid)); printf("%d\n", getpgid(pid) == pid);
-    result("of init", setpgid(1, 1)); result("no such", setpgid(pid, 999999)); result("negative", setpgid(pid, -1));
+    result("no such", setpgid(pid, 999999)); result("negative", setpgid(pid, -1));
     kill(-pid, SIGTSTP); int status; waitpid(pid, &status, WUNTRACED); printf("%x\n", status);
     kill(-pid, SIGCONT); kill(-pid, SIGINT); waitpid(pid, &status, 0); printf("%x\n", status);
 

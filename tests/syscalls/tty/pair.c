@@ -4,6 +4,7 @@
 
 static void events(const char *what, int fd) {
     struct pollfd poll_for = {.fd = fd, .events = POLLIN | POLLOUT | POLLPRI};
+    usleep(20000);
     poll(&poll_for, 1, 0);
     printf("%s poll %x\n", what, poll_for.revents);
 }
