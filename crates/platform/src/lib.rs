@@ -15,8 +15,8 @@ pub mod loader;
 pub mod memory;
 pub mod notify;
 pub mod process;
-pub mod socket;
 pub mod signals;
+pub mod socket;
 pub mod zygote;
 
 use std::io;

@@ -47,14 +47,12 @@ const NATIVE_LIMITS: [u32; 5] = [
     libc::RLIMIT_AS,
 ];
 
-/// A program that is started from outside: the sandbox's first, or one of `exec`.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
 /// How long the end waits for whoever reads the terminal.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
-/// The first program of a sandbox.
-#[derive(Debug, Clone)]
+/// A program that is started from outside: the sandbox's first, or one of `exec`.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
     pub args: Vec<String>,
     pub env: Vec<String>,
@@ -201,19 +199,6 @@ pub fn run(
         let server = control::Server::new(kernel.clone(), root, socket, defaults)
             .map_err(host("control socket"))?;
         spawn_thread("control", move || server.run())?;
-    worker::lock(&kernel).start_first(config, &Place::Host(root))?;
-    watcher.watch_signals(signals);
-    started();
-    let workers = thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(2, MOST_WORKERS);
-    for _ in 0..workers {
-        let (kernel, listener) = (kernel.clone(), listener.clone());
-        let spawned = thread::Builder::new()
-            .name("worker".to_owned())
-            .stack_size(512 << 10)
-            .spawn(move || worker::serve(&kernel, &listener));
-        spawned.map_err(|error| BootError::new("thread", error.into()))?;
     }
     let answering = listener.clone();
     spawn_thread("offload", move || offload::serve(&offloaded, &answering))?;
@@ -222,6 +207,7 @@ pub fn run(
     spawn_thread("worker", move || worker::serve(&served, &listener))?;
     jail::close().map_err(|error| BootError::new("jail", error.into()))?;
     drop(locked);
+    watcher.watch_signals(signals);
     started();
     watcher.run(&kernel);
     let console = worker::lock(&kernel).terminals.console.clone();
@@ -357,14 +343,13 @@ impl Kernel {
     }
 
     /// Descriptors 0 to 2 of this process become the program's, and those `inherited`.
-    fn standard_streams(&self, inherited: Vec<(i32, OwnedFd)>) -> FdTable {
+    fn standard_streams(&mut self, inherited: Vec<(i32, OwnedFd)>) -> FdTable {
         let mut table = FdTable::default();
         for (number, fd) in inherited {
             let description = self.given_stream(fd);
             // The limit is the starter's own number of descriptors: this cannot fail.
             let _ = table.replace(number, description, false, u64::MAX);
-    /// Descriptors 0 to 2 of this process become the program's.
-    fn standard_streams(&mut self) -> FdTable {
+        }
         if let Some(terminal) = self.own_terminal() {
             for number in 0..3 {
                 let _ = table.replace(number, terminal.clone(), false, 3);
@@ -517,12 +502,10 @@ impl Kernel {
         if let Some(reporter) = task.report {
             reporter.tell(control::Report::Started(inner));
             self.reporters.insert(inner, reporter);
+        }
         let console = self.terminals.console.clone();
         if let Some(tty) = console.filter(|tty| inner == 1 && tty.lock().session == 0) {
             self.give_terminal(inner, &tty);
-        }
-        if let Some(report) = task.report {
-            let _ = report.send(inner);
         }
         self.spawn_next();
         true

@@ -12,7 +12,6 @@ use crate::kernel::task::{Blocked, Restart};
 use crate::kernel::wake::take_ready;
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
-use crate::syscalls::{Cx, Outcome, SysResult, table};
 use crate::vfs::tty::events;
 
 /// The kernel, shared between the workers and the watcher.

@@ -61,6 +61,10 @@ fn of_place(place: &Place) -> Result<Vec<u8>> {
             None => Ok(without_blocks(PIPEFS, 0x20)),
         },
         Place::Proc(_) => Ok(without_blocks(PROC, FLAGS)),
+        Place::Pts(_) => Ok(without_blocks(
+            crate::vfs::tty::devpts::DEVPTS_MAGIC as u64,
+            FLAGS,
+        )),
     }
 }
 

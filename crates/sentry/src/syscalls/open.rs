@@ -366,7 +366,6 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
     check_access(cx, &place, &attributes, flags)?;
     let file = match &place {
         Place::Proc(node) => return node.open(cx, flags),
-        Place::Proc(node) => node.open(cx, flags)?,
         Place::Pts(node) => node.open(cx, flags)?,
         Place::Host(fd) => match attributes.kind() {
             libc::S_IFREG | libc::S_IFDIR => {

@@ -204,6 +204,7 @@ impl Walker<'_> {
             }
             if kind == SYSFS_MAGIC {
                 return Ok(Place::Proc(ProcNode::Sys("".into())));
+            }
             // One of its terminals may be bound elsewhere (/dev/console): that is a device like any other.
             let is_directory = |fd| {
                 rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)

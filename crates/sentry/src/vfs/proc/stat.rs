@@ -131,9 +131,7 @@ fn terminal(process: &Process) -> u64 {
     let Some(terminal) = &process.terminal else {
         return 0;
     };
-    let device = terminal
-        .attributes()
-        .map_or(0, |attributes| attributes.rdev);
+    let device = terminal.attributes().rdev;
     let (major, minor) = (
         u64::from(rustix::fs::major(device)),
         u64::from(rustix::fs::minor(device)),
