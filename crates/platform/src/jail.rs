@@ -134,6 +134,36 @@ pub const ALLOWED: &[Allowed] = &[
         "deadlines; clocks of processes",
     ),
     call(
+        libc::SYS_timerfd_create,
+        "timerfd_create",
+        "programs' timers",
+    ),
+    call(
+        libc::SYS_timerfd_gettime,
+        "timerfd_gettime",
+        "programs' timers",
+    ),
+    call(
+        libc::SYS_memfd_create,
+        "memfd_create",
+        "programs' memory files",
+    ),
+    call(
+        libc::SYS_inotify_init1,
+        "inotify_init1",
+        "programs' watches",
+    ),
+    call(
+        libc::SYS_inotify_add_watch,
+        "inotify_add_watch",
+        "programs' watches",
+    ),
+    call(
+        libc::SYS_inotify_rm_watch,
+        "inotify_rm_watch",
+        "programs' watches",
+    ),
+    call(
         libc::SYS_timerfd_settime,
         "timerfd_settime",
         "the next deadline",
@@ -346,6 +376,10 @@ const IOCTLS: &[u32] = &[
     libc::TCSETS as u32,
     libc::TCSETSW as u32,
     libc::TCSETSF as u32,
+    0x802C_542A, // TCGETS2
+    0x402C_542B, // TCSETS2
+    0x402C_542C, // TCSETSW2
+    0x402C_542D, // TCSETSF2
     libc::TCFLSH as u32,
     libc::TCSBRK as u32,
     libc::TCXONC as u32,
