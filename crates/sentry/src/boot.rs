@@ -520,6 +520,7 @@ fn new_process(pid: i32, host_pid: i32, task: &SpawnTask) -> Process {
         group: pid,
         session: pid,
         threads: vec![host_pid],
+        ended_threads: Vec::new(),
         actions: Shared::new(Actions::default()),
         pending: Pending::default(),
         signal_queue: Arc::new(WaitQueue::default()),

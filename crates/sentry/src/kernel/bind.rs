@@ -132,12 +132,7 @@ impl Kernel {
             return;
         };
         let found = if embryo.flags & CLONE_THREAD != 0 {
-            let process = self
-                .process_of(creator)
-                .map_or(0, |process| process.host_pid);
-            list(&format!("/proc/{process}/task"))
-                .into_iter()
-                .find(|tid| !self.tasks.contains_key(tid))
+            self.unknown_thread(creator)
         } else {
             let children = fs::read_to_string(format!("/proc/{creator}/task/{creator}/children"))
                 .unwrap_or_default();
@@ -157,6 +152,17 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// A thread of the creator's process that is not on the books, and has not left them either.
+    fn unknown_thread(&mut self, creator: i32) -> Option<i32> {
+        let process = self.process_of_mut(creator).ok()?;
+        let listed = list(&format!("/proc/{}/task", process.host_pid));
+        process.ended_threads.retain(|tid| listed.contains(tid));
+        let ended = process.ended_threads.clone();
+        listed
+            .into_iter()
+            .find(|tid| !self.tasks.contains_key(tid) && !ended.contains(tid))
     }
 
     /// A thread that belongs to no process on the books is ended, with its process.
@@ -203,6 +209,7 @@ impl Kernel {
         self.tasks.insert(tid, task);
         if is_thread {
             if let Ok(process) = self.process_mut(ids.inner_pid) {
+                process.ended_threads.retain(|ended| *ended != tid);
                 process.threads.push(tid);
             }
             return;
@@ -243,6 +250,7 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
         group: creator.group,
         session: creator.session,
         threads: vec![tid],
+        ended_threads: Vec::new(),
         actions: embryo.actions.clone(),
         pending: Pending::default(),
         signal_queue: Arc::new(WaitQueue::default()),

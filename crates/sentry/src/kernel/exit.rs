@@ -44,6 +44,11 @@ impl Kernel {
             return self.end_process(pid, (code & 0xFF) << 8);
         }
         process.threads.retain(|thread| *thread != tid);
+        // The host takes microseconds to end one: the last few are enough to know.
+        if process.ended_threads.len() >= 64 {
+            process.ended_threads.remove(0);
+        }
+        process.ended_threads.push(tid);
         self.forget_task(tid);
     }
 

@@ -142,6 +142,8 @@ pub struct Process {
     pub session: i32,
     /// Native ids of its threads.
     pub threads: Vec<i32>,
+    /// Of those that have ended on the books while the host may still list them.
+    pub ended_threads: Vec<i32>,
     pub actions: Shared<Actions>,
     pub pending: Pending,
     /// Woken when a signal is added: sigtimedwait(2), signalfd(2).
