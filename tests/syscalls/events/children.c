@@ -10,6 +10,13 @@ static void on_child(int signal, siginfo_t *info, void *context)
     last_pid = info->si_pid;
 }
 
+// The signal may come after the wait has returned.
+static void until(int wanted)
+{
+    for (int i = 0; i < 1000 && count < wanted; i++)
+        pause_ms(1);
+}
+
 static pid_t ends(int code)
 {
     pid_t child = fork();
@@ -25,6 +32,7 @@ int main(void)
     int status;
     pid_t child = ends(5);
     SAY(waitpid(child, &status, 0) == child);
+    until(1);
     printf("signals %d code %d status %d pid %d\n", count, last_code, last_status, last_pid == child);
     child = fork();
     if (child == 0)
@@ -32,12 +40,15 @@ int main(void)
             pause();
     kill(child, SIGSTOP);
     waitpid(child, &status, WUNTRACED);
+    until(2);
     printf("code %d status %d\n", last_code, last_status);
     kill(child, SIGCONT);
     waitpid(child, &status, WCONTINUED);
+    until(3);
     printf("code %d status %d\n", last_code, last_status);
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
+    until(4);
     printf("code %d status %d\n", last_code, last_status);
     puts("-- SA_NOCLDWAIT: the signal comes, the zombie does not");
     action.sa_flags |= SA_NOCLDWAIT;
@@ -45,6 +56,7 @@ int main(void)
     count = 0;
     child = ends(1);
     SAY(waitpid(child, &status, 0));
+    until(1);
     printf("signals %d\n", count);
     puts("-- SA_NOCLDSTOP");
     action.sa_flags = SA_SIGINFO | SA_NOCLDSTOP;
@@ -59,6 +71,7 @@ int main(void)
     printf("signals %d\n", count);
     kill(child, SIGKILL);
     waitpid(child, &status, 0);
+    until(1);
     printf("signals %d\n", count);
     puts("-- SIG_IGN");
     signal(SIGCHLD, SIG_IGN);
