@@ -16,8 +16,6 @@ use crate::vfs::file::{File, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP};
 /// `struct epoll_event`, which is packed on x86-64.
 const EVENT: usize = 12;
 const MOST_EVENTS: i32 = i32::MAX / EVENT as i32;
-/// Events that one call copies at most: what is left comes with the next.
-const BATCH: usize = 4096;
 
 pub fn epoll_create(cx: &mut Cx<'_>, size: i32) -> SysResult {
     if size <= 0 {
@@ -146,12 +144,11 @@ fn wait(
     }
     let set = cx.open_description(epfd)?;
     let epoll = instance(&set)?;
-    let most = (maxevents as usize).min(BATCH);
     let ticket = cx.ticket()?;
     if let Some(queue) = epoll.queue() {
         queue.add(ticket);
     }
-    let found = epoll.collect(cx.kernel, cx.call.tid, most);
+    let found = epoll.collect(cx.kernel, cx.call.tid, maxevents as usize);
     if found.is_empty() {
         if limit == Some(Duration::ZERO) || cx.has_timed_out() {
             return DONE;

@@ -12,6 +12,8 @@ use crate::kernel::signals::{Info, SI_USER};
 use crate::memory::Address;
 use crate::vfs::description::Description;
 use crate::vfs::pidfd::PidFd;
+use crate::vfs::place::Place;
+use crate::vfs::proc::{ProcNode, Who};
 
 /// The process that a descriptor stands for. `EBADF` it stands for none; `ESRCH` the process has been waited for.
 fn process_behind(cx: &Cx<'_>, fd: i32) -> Result<i32> {
@@ -27,6 +29,16 @@ pub fn to_wait_for(cx: &Cx<'_>, fd: i32) -> Result<(i32, bool)> {
         other => other,
     })?;
     Ok((pid, cx.description(fd)?.is_nonblocking()))
+}
+
+/// The process that a signal through `fd` is for: a directory of /proc will do as well, which stands for whatever process has that number now.
+fn target_of(cx: &Cx<'_>, fd: i32) -> Result<i32> {
+    match cx.open_description(fd)?.file.place() {
+        Some(Place::Proc(ProcNode::Process(Who { pid, thread: None }))) => {
+            cx.kernel.process(*pid).map(|process| process.pid)
+        }
+        _ => process_behind(cx, fd),
+    }
 }
 
 pub fn pidfd_open(cx: &mut Cx<'_>, pid: i32, flags: Flags) -> SysResult {
@@ -56,7 +68,7 @@ pub fn pidfd_send_signal(
     flags: Flags,
 ) -> SysResult {
     flags.only(0)?;
-    let target = process_behind(cx, fd)?;
+    let target = target_of(cx, fd)?;
     let (own, who) = (cx.task()?.pid, cx.task()?.credentials.clone());
     let info = if info.is_null() {
         Info::from_sender(signal, SI_USER, own, who.uid)
