@@ -21,7 +21,8 @@ static pid_t disturb(void)
     pid_t child = fork();
     if (child)
         return child;
-    pause_ms(80);
+    // Long enough for the parent to wait by then, on a busy machine too.
+    pause_ms(250);
     kill(getppid(), SIGUSR1);
     pause_ms(80);
     write(p[1], "x", 1);
@@ -90,7 +91,7 @@ int main(void)
         fflush(stdout);
         child = fork();
         if (child == 0) {
-            pause_ms(60);
+            pause_ms(250);
             kill(getppid(), SIGUSR1);
             pause_ms(60);
             eventfd_write(counter, 5);

@@ -11,6 +11,7 @@ use super::{Control, Outgoing};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN};
 use crate::syscalls::Cx;
+use crate::vfs::file::{POLLPRI, READABLE};
 
 /// Most bytes of one message of a stream: longer writes are split.
 const STREAM_CHUNK: usize = 32 << 10;
@@ -80,7 +81,7 @@ impl UnixSocket {
         if done == 0 && out.data.remaining() > 0 {
             return Err(Errno::EAGAIN);
         }
-        peer.queue.wake();
+        peer.queue.wake_for(READABLE | POLLPRI);
         Ok(done)
     }
 
@@ -138,7 +139,7 @@ impl UnixSocket {
         }
         let message = self.message(cx, bytes, &out.control, &peer)?;
         peer.lock().messages.push_back(message);
-        peer.queue.wake();
+        peer.queue.wake_for(READABLE | POLLPRI);
         Ok(len)
     }
 
