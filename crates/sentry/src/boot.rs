@@ -24,8 +24,7 @@ use crate::vfs::file::File;
 use crate::vfs::place::Place;
 use crate::vfs::stream::HostStream;
 use crate::vfs::tty::Terminals;
-use crate::vfs::tty::devpts::PtsNode;
-use crate::vfs::tty::slave::Slave;
+use crate::vfs::tty::host::open_streams;
 use crate::vfs::walk::Walker;
 use crate::watcher;
 use crate::worker::{self, SharedKernel};
@@ -210,8 +209,8 @@ pub fn run(
     watcher.watch_signals(signals);
     started();
     watcher.run(&kernel);
-    let console = worker::lock(&kernel).terminals.console.clone();
-    if let Some(tty) = console {
+    let open = worker::lock(&kernel).terminals.with_output();
+    for tty in open {
         tty.close_host(LAST_OUTPUT);
     }
     let result = worker::lock(&kernel).result;
@@ -375,9 +374,7 @@ impl Kernel {
     fn own_terminal(&mut self) -> Option<Arc<Description>> {
         let stdin = rustix::stdio::stdin().try_clone_to_owned().ok()?;
         let tty = self.add_console(&stdin)?;
-        let place = Place::Pts(PtsNode::Slave(tty.number));
-        let slave = Slave::open(&tty, place, None).ok()?;
-        Some(Description::new(slave, libc::O_RDWR.cast_unsigned()))
+        open_streams(&tty).ok()
     }
 
     /// A descriptor of the host that becomes a program's.
@@ -503,10 +500,7 @@ impl Kernel {
             reporter.tell(control::Report::Started(inner));
             self.reporters.insert(inner, reporter);
         }
-        let console = self.terminals.console.clone();
-        if let Some(tty) = console.filter(|tty| inner == 1 && tty.lock().session == 0) {
-            self.give_terminal(inner, &tty);
-        }
+        self.give_started_terminal(inner, tid);
         self.spawn_next();
         true
     }

@@ -27,6 +27,8 @@ pub(super) struct Wanted {
     /// Each with its number in the program.
     pub(super) descriptors: Vec<(i32, OwnedFd)>,
     pub(super) limits: Limits,
+    /// The slave of a terminal of the host's, for 0 to 2.
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 /// Puts the program in the zygote's queue; `reporter` tells the rest.
@@ -45,6 +47,17 @@ pub(super) fn start(
         files
             .replace(number, description, false, MAX_NUMBER as u64)
             .map_err(|errno| error("descriptors", errno))?;
+    }
+    if let Some(slave) = wanted.terminal {
+        let owner = (wanted.program.uid, wanted.program.gid);
+        let description = kernel
+            .open_host_terminal(slave, owner)
+            .map_err(|errno| error("terminal", errno))?;
+        for number in 0..3 {
+            files
+                .replace(number, description.clone(), false, MAX_NUMBER as u64)
+                .map_err(|errno| error("terminal", errno))?;
+        }
     }
     make_directories(root, &wanted.program.cwd);
     kernel.start_program(wanted.program, root, files, wanted.limits, Some(reporter))
@@ -70,13 +83,13 @@ fn make_directories(root: &Place, path: &str) {
     }
 }
 
-/// A new terminal of the container's devpts: its master, and the slave as descriptors 0 to 2. The image does not choose what is opened (CVE-2025-52565).
+/// A new terminal of the container's devpts: its master and its slave. The image does not choose what is opened (CVE-2025-52565).
 pub(super) fn terminal(
     root: &Place,
     (columns, rows): (u16, u16),
-) -> Result<(OwnedFd, Vec<(i32, OwnedFd)>), BootError> {
+) -> Result<(OwnedFd, OwnedFd), BootError> {
     let master = multiplexer(root).map_err(|errno| error("/dev/pts/ptmx", errno))?;
-    let open = || -> rustix::io::Result<Vec<(i32, OwnedFd)>> {
+    let open = || -> rustix::io::Result<OwnedFd> {
         unlockpt(&master)?;
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = ioctl_tiocgptpeer(&master, flags)?;
@@ -89,11 +102,10 @@ pub(super) fn terminal(
             };
             tcsetwinsize(&master, size)?;
         }
-        let copy = || rustix::io::fcntl_dupfd_cloexec(&slave, 3);
-        Ok(vec![(0, copy()?), (1, copy()?), (2, copy()?)])
+        Ok(slave)
     };
-    let streams = open().map_err(|errno| error("terminal", errno.into()))?;
-    Ok((master, streams))
+    let slave = open().map_err(|errno| error("terminal", errno.into()))?;
+    Ok((master, slave))
 }
 
 fn multiplexer(root: &Place) -> crate::errno::Result<OwnedFd> {

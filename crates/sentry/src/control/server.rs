@@ -193,17 +193,17 @@ impl Server {
         if given.len() != numbers.len() {
             return Err(refused("descriptors are missing"));
         }
-        let mut descriptors: Vec<(i32, OwnedFd)> = numbers.iter().copied().zip(given).collect();
-        let mut master = None;
+        let descriptors: Vec<(i32, OwnedFd)> = numbers.iter().copied().zip(given).collect();
+        let (mut master, mut slave) = (None, None);
         if let Some(size) = terminal {
-            let (console, streams) = exec::terminal(&self.root, size)?;
-            descriptors.extend(streams);
-            master = Some(console);
+            let (console, stream) = exec::terminal(&self.root, size)?;
+            (master, slave) = (Some(console), Some(stream));
         }
         let wanted = exec::Wanted {
             program,
             descriptors,
             limits: self.limits.clone(),
+            terminal: slave,
         };
         let reporter = Reporter {
             client: key,

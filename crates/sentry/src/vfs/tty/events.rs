@@ -15,6 +15,8 @@ pub enum Event {
     /// To the foreground group.
     Signal(i32),
     HangUp,
+    /// Nobody has it open any more.
+    Closed,
 }
 
 static ANY: AtomicBool = AtomicBool::new(false);
@@ -41,6 +43,11 @@ pub fn settle(kernel: &mut Kernel) {
                     }
                 }
                 Event::HangUp => kernel.hang_up_session(&tty),
+                Event::Closed => {
+                    if tty.lingers() {
+                        kernel.terminals.lingering.push(tty);
+                    }
+                }
             }
         }
     }

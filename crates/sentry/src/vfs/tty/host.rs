@@ -1,31 +1,44 @@
-//! The host's side of the sandbox's own terminal: a pseudoterminal of which `init` made the slave this process's controlling terminal (`do --tty`).
+//! The host's side of a terminal that somebody outside sits before: the slave of a pseudoterminal of the host's. The sandbox's own is this process's
+//! controlling terminal (`init` made it that), so the host signals a new size and a hang-up. That of a further program (`exec --tty`) is nobody's on the
+//! host, and is asked for its size whenever something is typed.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno as HostErrno;
 use rustix::termios::{
     OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use super::Tty;
+use super::devpts::PtsNode;
+use super::slave::Slave;
 use super::state::{INCOMING_MAX, State};
 use crate::errno::Result;
 use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
+use crate::vfs::description::Description;
+use crate::vfs::place::Place;
 use crate::watcher::HasQueue;
 
 const SIGWINCH: i32 = 28;
+const CHUNK: usize = 4096;
 
 #[derive(Debug)]
 pub struct HostLine {
-    fd: OwnedFd,
+    /// None once it was closed.
+    fd: Mutex<Option<Arc<OwnedFd>>>,
     /// The host's settings before it became raw.
     before: Termios,
+    /// The sandbox's own is there as long as the sandbox; a further one is closed by the last that has it open: its reader waits for that.
+    is_console: bool,
 }
 
 impl HostLine {
     /// Makes the host's terminal carry bytes as they are. The description is this one's alone, so it can be non-blocking.
-    pub(super) fn new(fd: OwnedFd) -> Result<(Self, [u16; 4])> {
+    pub(super) fn new(fd: OwnedFd, is_console: bool) -> Result<(Self, [u16; 4])> {
         let before = tcgetattr(&fd)?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -33,34 +46,53 @@ impl HostLine {
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | rustix::fs::OFlags::NONBLOCK)?;
         let size = tcgetwinsize(&fd).map_or([0; 4], to_size);
-        Ok((Self { fd, before }, size))
+        let line = Self {
+            fd: Mutex::new(Some(Arc::new(fd))),
+            before,
+            is_console,
+        };
+        Ok((line, size))
+    }
+
+    fn fd(&self) -> Option<Arc<OwnedFd>> {
+        self.fd
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Prints what the host takes now; the rest when it tells that there is room.
     pub(super) fn drain(&self, state: &mut State) {
+        let Some(fd) = self.fd() else {
+            return state.output.clear();
+        };
         while !state.output.is_empty() {
-            match rustix::io::write(&self.fd, state.output.as_slices().0) {
+            match rustix::io::write(&fd, state.output.as_slices().0) {
                 Ok(count) if count > 0 => drop(state.output.drain(..count)),
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(_) | Err(rustix::io::Errno::AGAIN) => return,
+                Err(HostErrno::INTR) => {}
+                Ok(_) | Err(HostErrno::AGAIN) => return,
                 Err(_) => state.output.clear(),
             }
+        }
+        if state.has_lost_slaves && !self.is_console {
+            *self.fd.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 
     /// Takes what was typed, as far as there is room; false if the other side is gone.
     fn fetch(&self, state: &mut State) -> bool {
+        let Some(fd) = self.fd() else { return true };
+        let mut bytes = [0; CHUNK];
         loop {
-            let room = INCOMING_MAX.saturating_sub(state.incoming.len()).min(4096);
+            let room = INCOMING_MAX.saturating_sub(state.incoming.len()).min(CHUNK);
             if room == 0 {
                 return true;
             }
-            let mut bytes = [0; 4096];
-            match rustix::io::read(&self.fd, &mut bytes[..room]) {
+            match rustix::io::read(&fd, &mut bytes[..room]) {
                 Ok(0) => return false,
                 Ok(count) => state.receive(&bytes[..count]),
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN) => return true,
+                Err(HostErrno::INTR) => {}
+                Err(HostErrno::AGAIN) => return true,
                 Err(_) => return false,
             }
         }
@@ -72,39 +104,46 @@ fn to_size(size: Winsize) -> [u16; 4] {
 }
 
 impl Tty {
-    /// The host's terminal, for who watches it.
+    /// The host's terminal, while it is open.
     #[must_use]
-    pub fn host(&self) -> Option<impl AsFd + '_> {
-        self.host.as_ref().map(|line| line.fd.as_fd())
+    pub fn host(&self) -> Option<Arc<OwnedFd>> {
+        self.host.as_ref()?.fd()
+    }
+
+    /// Whether its other side was the host's, and is closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.host.is_some() && self.host().is_none()
+    }
+
+    /// Whether it is to be kept although nobody has it open: its reader has not taken all yet.
+    #[must_use]
+    pub fn lingers(&self) -> bool {
+        self.host.as_ref().is_some_and(|line| !line.is_console)
+            && self.host().is_some()
+            && self.lock().has_lost_slaves
     }
 
     /// Takes what the host has, which tells of it only once.
     pub(super) fn fetch(&self) {
-        if let Some(line) = &self.host {
-            let mut has_ended = false;
-            let mut state = self.lock();
-            if state.is_hung_up {
-                return;
-            }
-            let sizes = |state: &State| {
-                (
-                    state.incoming.len(),
-                    state.input.len(),
-                    state.complete,
-                    state.output.len(),
-                )
-            };
-            let before = sizes(&state);
-            has_ended |= !line.fetch(&mut state);
-            // Waking for nothing would have two readers wake each other for ever.
-            let is_same = before == sizes(&state) && state.signals.is_empty();
-            drop(state);
-            if !is_same {
-                self.change(|_| ());
-            }
-            if has_ended {
-                self.hang_up();
-            }
+        let Some(line) = &self.host else { return };
+        let sizes = |state: &State| {
+            let (incoming, output) = (state.incoming.len(), state.output.len());
+            (incoming, output, state.input.len(), state.complete)
+        };
+        let mut state = self.lock();
+        if state.is_hung_up {
+            return;
+        }
+        let before = sizes(&state);
+        let has_ended = !line.fetch(&mut state);
+        // Waking for nothing would have two readers wake each other for ever.
+        let is_same = before == sizes(&state) && state.signals.is_empty();
+        drop(state);
+        if !is_same {
+            self.change(|_| ());
+        }
+        if has_ended {
+            self.hang_up();
         }
     }
 
@@ -117,57 +156,58 @@ impl Tty {
 
     /// Learns the size that the host's terminal has; its programs are told if it is another.
     pub fn refresh_size(&self) {
-        if let Some(line) = &self.host
-            && let Ok(size) = tcgetwinsize(&line.fd)
+        if let Some(fd) = self.host()
+            && let Ok(size) = tcgetwinsize(&fd)
         {
-            self.set_size(to_size(size));
+            self.note_size(to_size(size));
         }
     }
 
-    pub(super) fn set_size(&self, size: [u16; 4]) {
+    fn note_size(&self, size: [u16; 4]) -> bool {
         if self.lock().size == size {
-            return;
+            return false;
         }
         self.change(|state| {
             state.size = size;
             state.signals.push(SIGWINCH);
         });
-        if let Some(line) = &self.host {
+        true
+    }
+
+    pub(super) fn set_size(&self, size: [u16; 4]) {
+        if self.note_size(size)
+            && let Some(fd) = self.host()
+        {
             let [ws_row, ws_col, ws_xpixel, ws_ypixel] = size;
-            let _ = tcsetwinsize(
-                &line.fd,
-                Winsize {
-                    ws_row,
-                    ws_col,
-                    ws_xpixel,
-                    ws_ypixel,
-                },
-            );
+            let size = Winsize {
+                ws_row,
+                ws_col,
+                ws_xpixel,
+                ws_ypixel,
+            };
+            let _ = tcsetwinsize(&fd, size);
         }
     }
 
     /// At the sandbox's end: the host's settings come back, after what is still to be printed.
-    pub fn close_host(&self, patience: std::time::Duration) {
+    pub fn close_host(&self, patience: Duration) {
         let Some(line) = &self.host else { return };
-        let until = std::time::Instant::now() + patience;
+        let Some(fd) = line.fd() else { return };
+        let until = Instant::now() + patience;
         let mut state = self.lock();
         loop {
             line.drain(&mut state);
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if state.output.is_empty() || left.is_zero() {
                 break;
             }
-            let mut polled = [rustix::event::PollFd::new(
-                &line.fd,
-                rustix::event::PollFlags::OUT,
-            )];
-            let wait = rustix::event::Timespec {
+            let wait = Timespec {
                 tv_sec: left.as_secs() as i64,
                 tv_nsec: i64::from(left.subsec_nanos()),
             };
-            let _ = rustix::event::poll(&mut polled, Some(&wait));
+            let _ = rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&wait));
         }
-        let _ = tcsetattr(&line.fd, OptionalActions::Now, &line.before);
+        let _ = tcsetattr(&fd, OptionalActions::Now, &line.before);
     }
 }
 
@@ -177,10 +217,20 @@ impl HasQueue for Tty {
     }
 
     fn on_event(&self, kernel: &mut Kernel) {
+        // Before what was typed after the change.
+        self.refresh_size();
         self.fetch();
         self.change(|_| ());
         super::events::settle(kernel);
+        kernel.terminals.lingering.retain(|tty| tty.lingers());
     }
+}
+
+/// One description, as the streams of a terminal's first program share it.
+pub fn open_streams(tty: &Arc<Tty>) -> Result<Arc<Description>> {
+    let place = Place::Pts(PtsNode::Slave(tty.number));
+    let slave = Slave::open(tty, place, None)?;
+    Ok(Description::new(slave, libc::O_RDWR.cast_unsigned()))
 }
 
 impl Kernel {
@@ -197,14 +247,47 @@ impl Kernel {
             .reopen(fd, flags)
             .ok()
             .or_else(|| fd.try_clone().ok())?;
-        let tty = self
-            .terminals
-            .add_console(copy, owner.st_uid, owner.st_gid)
-            .ok()?;
-        let watched: std::sync::Weak<Tty> = Arc::downgrade(&tty);
+        self.add_host_terminal(copy, true, (owner.st_uid, owner.st_gid))
+            .ok()
+    }
+
+    /// The terminal for a further program, open as its streams are to be.
+    pub fn open_host_terminal(
+        &mut self,
+        fd: OwnedFd,
+        owner: (u32, u32),
+    ) -> Result<Arc<Description>> {
+        open_streams(&self.add_host_terminal(fd, false, owner)?)
+    }
+
+    fn add_host_terminal(
+        &mut self,
+        fd: OwnedFd,
+        is_console: bool,
+        owner: (u32, u32),
+    ) -> Result<Arc<Tty>> {
+        let tty = self.terminals.add_host(fd, is_console, owner)?;
+        let watched: Weak<Tty> = Arc::downgrade(&tty);
         if let Some(host) = tty.host() {
-            let _ = self.watcher.watch_file(host, watched);
+            let _ = self.watcher.watch_file(&*host, watched);
         }
-        Some(tty)
+        Ok(tty)
+    }
+
+    /// A program that was started with a terminal leads its session.
+    pub fn give_started_terminal(&mut self, pid: i32, tid: i32) {
+        let stream = self
+            .tasks
+            .get(&tid)
+            .and_then(|task| task.files.lock().get(0).ok());
+        let slave = stream
+            .as_ref()
+            .and_then(|stream| stream.file.as_any().downcast_ref::<Slave>());
+        if let Some(tty) = slave.map(|slave| slave.tty.clone())
+            && tty.host.is_some()
+            && tty.lock().session == 0
+        {
+            self.give_terminal(pid, &tty);
+        }
     }
 }

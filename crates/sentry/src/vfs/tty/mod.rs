@@ -112,6 +112,8 @@ impl Tty {
 pub struct Terminals {
     pairs: BTreeMap<u32, Weak<Tty>>,
     pub console: Option<Arc<Tty>>,
+    /// Closed, but not all that was printed was taken yet.
+    pub lingering: Vec<Arc<Tty>>,
     /// st_dev of /dev/pts.
     pub device: u64,
 }
@@ -131,6 +133,7 @@ impl Terminals {
         Self {
             pairs: BTreeMap::new(),
             console: None,
+            lingering: Vec::new(),
             device,
         }
     }
@@ -160,11 +163,7 @@ impl Terminals {
 
     /// A new pair, locked, with the lowest free number. `ENOSPC`: there are too many.
     pub fn add(&mut self, uid: u32, gid: u32) -> Result<Arc<Tty>> {
-        let live: Vec<u32> = self.numbers();
-        self.pairs.retain(|number, _| live.contains(number));
-        let number = (0..MOST)
-            .find(|number| !live.contains(number))
-            .ok_or(Errno::ENOSPC)?;
+        let number = self.free_number()?;
         let attributes = devpts::slave_attributes(self.device, number, uid, gid);
         let state = State {
             is_locked: true,
@@ -175,17 +174,45 @@ impl Terminals {
         Ok(tty)
     }
 
-    /// The sandbox's own terminal: number 0, as its descriptor on the host is the first of its devpts.
-    pub fn add_console(&mut self, fd: OwnedFd, uid: u32, gid: u32) -> Result<Arc<Tty>> {
-        let (line, size) = host::HostLine::new(fd)?;
-        let attributes = devpts::slave_attributes(self.device, 0, uid, gid);
+    /// A terminal whose other side is the host's. The sandbox's own is number 0, as it is the first of the host's devpts.
+    pub fn add_host(
+        &mut self,
+        fd: OwnedFd,
+        is_console: bool,
+        (uid, gid): (u32, u32),
+    ) -> Result<Arc<Tty>> {
+        let (line, size) = host::HostLine::new(fd, is_console)?;
+        let number = self.free_number()?;
+        let attributes = devpts::slave_attributes(self.device, number, uid, gid);
         let state = State {
             size,
             ..State::default()
         };
-        let tty = Tty::new(0, attributes, state, Some(line));
-        self.console = Some(tty.clone());
+        let tty = Tty::new(number, attributes, state, Some(line));
+        if is_console {
+            self.console = Some(tty.clone());
+        } else {
+            self.pairs.insert(number, Arc::downgrade(&tty));
+        }
         Ok(tty)
+    }
+
+    /// Those whose last output the host may not have yet.
+    #[must_use]
+    pub fn with_output(&self) -> Vec<Arc<Tty>> {
+        self.lingering
+            .iter()
+            .chain(&self.console)
+            .cloned()
+            .collect()
+    }
+
+    fn free_number(&mut self) -> Result<u32> {
+        let live = self.numbers();
+        self.pairs.retain(|number, _| live.contains(number));
+        (0..MOST)
+            .find(|number| !live.contains(number))
+            .ok_or(Errno::ENOSPC)
     }
 }
 

@@ -32,7 +32,7 @@ impl Slave {
     /// `EIO`: its master is gone, or has not unlocked it.
     pub fn open(tty: &Arc<Tty>, place: Place, attributes: Option<Attributes>) -> Result<Arc<Self>> {
         let state = tty.lock();
-        if state.is_hung_up || state.is_locked {
+        if state.is_hung_up || state.is_locked || tty.is_closed() {
             return Err(Errno::EIO);
         }
         drop(state);
@@ -107,6 +107,9 @@ impl Drop for Slave {
                 state.is_exclusive = false;
             }
         });
+        if self.tty.lingers() {
+            self.tty.defer(super::events::Event::Closed);
+        }
     }
 }
 
