@@ -1,0 +1,9 @@
+//! What a guest reaches by ports and by memory outside its RAM.
+mod bus;
+mod legacy;
+pub mod virtio;
+
+pub(crate) use bus::{Bus, Output, lock};
+pub(crate) use legacy::boot_timer::BootTimer;
+pub(crate) use legacy::keyboard::Keyboard;
+pub(crate) use legacy::serial::SerialPort;

@@ -1,0 +1,256 @@
+//! A virtual CPU and its thread.
+use std::io::ErrorKind;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::Memory;
+use crate::devices::Output;
+use crate::devices::{Bus, lock};
+use crate::log::Level;
+use crate::machine::MachineError;
+
+/// What the loop wants of all virtual CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Run,
+    Pause,
+    End,
+}
+
+#[derive(Debug)]
+struct State {
+    wanted: Wanted,
+    /// How many threads wait at the gate.
+    nr_parked: usize,
+}
+
+/// Where virtual CPUs stop. Pausing and ending go through it.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Gate {
+    pub(crate) fn open() -> Gate {
+        Gate {
+            state: Mutex::new(State {
+                wanted: Wanted::Run,
+                nr_parked: 0,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    fn set(&self, wanted: Wanted) {
+        lock(&self.state).wanted = wanted;
+        self.changed.notify_all();
+    }
+
+    /// Waits here while paused. False: the thread shall end.
+    fn pass(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.nr_parked += 1;
+        while state.wanted == Wanted::Pause {
+            self.changed.notify_all();
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+        state.nr_parked -= 1;
+        state.wanted == Wanted::Run
+    }
+
+    fn has_orders(&self) -> bool {
+        lock(&self.state).wanted != Wanted::Run
+    }
+}
+
+/// The threads of a machine's virtual CPUs.
+#[derive(Debug)]
+pub(crate) struct Vcpus {
+    gate: Arc<Gate>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+extern "C" fn interrupted(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // Only there so that KVM_RUN returns with EINTR.
+}
+
+impl Vcpus {
+    /// Starts a thread per CPU. `ended` is written when the guest ends or resets, or a CPU fails.
+    pub(crate) fn start(
+        cpus: Vec<VcpuFd>,
+        bus: &Arc<Bus>,
+        memory: &Arc<Memory>,
+        ended: &EventFd,
+    ) -> Result<Vcpus, MachineError> {
+        register_signal_handler(SIGRTMIN(), interrupted).map_err(MachineError::kvm("sigaction"))?;
+        let mut vcpus = Vcpus {
+            gate: Arc::new(Gate::open()),
+            threads: Vec::new(),
+        };
+        for (index, fd) in cpus.into_iter().enumerate() {
+            let vcpu = Vcpu {
+                fd,
+                gate: Arc::clone(&vcpus.gate),
+                bus: Arc::clone(bus),
+                _memory: Arc::clone(memory),
+            };
+            let ended = ended.try_clone().map_err(MachineError::Thread)?;
+            let body = move || {
+                vcpu.run(index);
+                // Nobody reads it any more only when the monitor is ending already.
+                let _ = ended.write(1);
+            };
+            // A stack of 2 MiB is only address space; what is touched of it counts.
+            let thread = Builder::new().name(format!("vcpu{index}")).spawn(body);
+            vcpus.threads.push(thread.map_err(MachineError::Thread)?);
+        }
+        Ok(vcpus)
+    }
+
+    /// Returns when every CPU stands still.
+    pub(crate) fn pause(&self) {
+        self.gate.set(Wanted::Pause);
+        let mut state = lock(&self.gate.state);
+        while state.nr_parked
+            < self
+                .threads
+                .iter()
+                .filter(|thread| !thread.is_finished())
+                .count()
+        {
+            self.kick();
+            // A signal that comes between a thread's look at the gate and KVM_RUN is lost, so repeat it.
+            let waited = self
+                .gate
+                .changed
+                .wait_timeout(state, Duration::from_millis(1));
+            state = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        self.gate.set(Wanted::Run);
+    }
+
+    fn kick(&self) {
+        for thread in &self.threads {
+            // Only a thread that has ended cannot be signalled.
+            let _ = thread.kill(SIGRTMIN());
+        }
+    }
+}
+
+impl Drop for Vcpus {
+    fn drop(&mut self) {
+        self.gate.set(Wanted::End);
+        while self.threads.iter().any(|thread| !thread.is_finished()) {
+            self.kick();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        for thread in self.threads.drain(..) {
+            // A panic of a CPU's thread was reported by the panic handler.
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Vcpu {
+    fd: VcpuFd,
+    gate: Arc<Gate>,
+    bus: Arc<Bus>,
+    /// Keeps the memory mapped for as long as this CPU may touch it (see `raw.rs`).
+    _memory: Arc<Memory>,
+}
+
+/// Why a CPU's loop goes round again, or does not.
+enum Turn {
+    Next,
+    Look,
+    /// A write to make again: a device has work left.
+    Repeat(u64, Vec<u8>),
+    End(Level, String),
+}
+
+impl Vcpu {
+    fn run(mut self, index: usize) {
+        let mut repeat: Option<(u64, Vec<u8>)> = None;
+        loop {
+            let turn = match repeat.take() {
+                Some((address, data)) => memory_write(&self.bus, address, &data),
+                None => self.turn(),
+            };
+            match turn {
+                Turn::Next => {}
+                Turn::Look => {
+                    if !self.gate.pass() {
+                        return;
+                    }
+                }
+                Turn::Repeat(address, data) => {
+                    repeat = Some((address, data));
+                    // Lets whoever waits for the device have it.
+                    std::thread::yield_now();
+                    if self.gate.has_orders() && !self.gate.pass() {
+                        return;
+                    }
+                }
+                Turn::End(level, reason) => {
+                    self.bus.log.write(level, &format!("vcpu{index}: {reason}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Runs the guest until it needs something, and gives it that.
+    fn turn(&mut self) -> Turn {
+        match self.fd.run() {
+            Ok(VcpuExit::IoOut(port, data)) => match self.bus.port_write(port, data) {
+                Output::Reset => Turn::End(Level::Info, "the guest asked for a reset".to_owned()),
+                _ => Turn::Next,
+            },
+            Ok(VcpuExit::IoIn(port, data)) => {
+                self.bus.port_read(port, data);
+                Turn::Next
+            }
+            Ok(VcpuExit::MmioRead(address, data)) => {
+                self.bus.memory_read(address, data);
+                Turn::Next
+            }
+            Ok(VcpuExit::MmioWrite(address, data)) => memory_write(&self.bus, address, data),
+            Ok(VcpuExit::Intr) => Turn::Look,
+            Ok(VcpuExit::Shutdown) => Turn::End(Level::Info, "triple fault".to_owned()),
+            Ok(VcpuExit::Hlt) => Turn::End(Level::Info, "halt".to_owned()),
+            Ok(VcpuExit::SystemEvent(kind, _)) => {
+                Turn::End(Level::Info, format!("system event {kind}"))
+            }
+            Ok(VcpuExit::FailEntry(reason, _)) => Turn::End(
+                Level::Error,
+                format!("KVM cannot enter the guest: {reason:#x}"),
+            ),
+            Ok(other) => Turn::End(Level::Error, format!("unexpected exit {other:?}")),
+            Err(error) => match std::io::Error::from(error).kind() {
+                ErrorKind::Interrupted => Turn::Look,
+                // KVM_RUN of a CPU that waits for its start-up interrupt.
+                ErrorKind::WouldBlock => Turn::Look,
+                _ => Turn::End(Level::Error, format!("KVM_RUN: {error}")),
+            },
+        }
+    }
+}
+
+fn memory_write(bus: &Bus, address: u64, data: &[u8]) -> Turn {
+    match bus.memory_write(address, data) {
+        Output::Again => Turn::Repeat(address, data.to_vec()),
+        _ => Turn::Next,
+    }
+}
