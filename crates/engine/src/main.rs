@@ -25,7 +25,8 @@ fn main() -> ExitCode {
             ));
             ExitCode::SUCCESS
         }
-        [other, ..] if ["sentry", "vmm", "layers"].contains(other) => {
+        ["vmm", rest @ ..] => casemate_vmm::run(rest),
+        [other, ..] if ["sentry", "layers"].contains(other) => {
             fail(&format!("{other} is not in this version of the engine"))
         }
         _ => fail(USAGE),

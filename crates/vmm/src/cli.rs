@@ -61,14 +61,21 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--show-level" => options.shows_level = true,
             "--no-api" => has_api = false,
             "--help" | "-h" => return Ok(Command::Print(USAGE.to_owned())),
-            "--version" => return Ok(Command::Print(format!("casemate vmm {}", env!("CARGO_PKG_VERSION")))),
+            "--version" => {
+                return Ok(Command::Print(format!(
+                    "casemate vmm {}",
+                    env!("CARGO_PKG_VERSION")
+                )));
+            }
             other => return Err(format!("unknown option {other}\n{USAGE}")),
         }
     }
     if !has_api {
         options.api_socket = None;
         if options.config_file.is_none() {
-            return Err("--no-api needs --config-file: nothing else could start the machine".to_owned());
+            return Err(
+                "--no-api needs --config-file: nothing else could start the machine".to_owned(),
+            );
         }
     }
     Ok(Command::Run(options))

@@ -10,13 +10,42 @@
 #![deny(unsafe_code)]
 
 mod api;
+mod cli;
+mod config;
+mod controller;
 pub mod devices;
+mod event_loop;
 mod log;
 mod machine;
 mod raw;
 mod terminal;
 
+use std::process::ExitCode;
+
 pub use devices::virtio;
 
 /// Guest memory without dirty tracking.
 pub type Memory = vm_memory::GuestMemoryMmap<()>;
+
+/// Runs a monitor as `words` (the arguments behind `vmm`) say, until its guest ends.
+#[expect(clippy::print_stderr, reason = "the command's own messages")]
+pub fn run(words: &[&str]) -> ExitCode {
+    let options = match cli::parse(words) {
+        Ok(cli::Command::Run(options)) => options,
+        Ok(cli::Command::Print(text)) => {
+            eprintln!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("casemate-engine vmm: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match event_loop::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("casemate-engine vmm: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}

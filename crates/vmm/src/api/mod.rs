@@ -1,1 +1,49 @@
+//! Firecracker's REST API on a Unix socket.
+pub(crate) mod http;
+pub(crate) mod model;
+pub(crate) mod routes;
+pub(crate) mod server;
 pub(crate) mod socket;
+
+use serde_json::Value;
+
+/// Why a request was refused; sent as `{"fault_message": ...}` with status 400.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Fault(pub(crate) String);
+
+impl Fault {
+    pub(crate) fn new(message: impl Into<String>) -> Fault {
+        Fault(message.into())
+    }
+
+    /// For what the API has and this version of the monitor does not.
+    pub(crate) fn missing(what: &str) -> Fault {
+        Fault(format!(
+            "{what} is not supported by this version of the monitor."
+        ))
+    }
+}
+
+impl From<crate::machine::MachineError> for Fault {
+    fn from(error: crate::machine::MachineError) -> Fault {
+        Fault(format!("Cannot start the microVM: {error}"))
+    }
+}
+
+/// A request that went well.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Reply {
+    /// 204.
+    Done,
+    /// 200 with a body.
+    Json(Value),
+}
+
+impl Reply {
+    pub(crate) fn json(value: &impl serde::Serialize) -> Result<Reply, Fault> {
+        serde_json::to_value(value)
+            .map(Reply::Json)
+            .map_err(|error| Fault(error.to_string()))
+    }
+}

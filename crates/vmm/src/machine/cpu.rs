@@ -13,18 +13,23 @@ pub(crate) fn supported(kvm: &Kvm) -> Result<CpuId, MachineError> {
         .map_err(MachineError::kvm("KVM_GET_SUPPORTED_CPUID"))
 }
 
-/// Sets processor `index` of `count` up; the first one starts at `entry`, the others wait for INIT and SIPI.
+/// All processors of a machine.
+#[derive(Debug)]
+pub(crate) struct Processors {
+    pub(crate) count: u8,
+    pub(crate) has_smt: bool,
+    pub(crate) supported: CpuId,
+}
+
+/// Sets processor `index` up; the first one starts at `entry`, the others wait for INIT and SIPI.
 pub(crate) fn configure(
     vcpu: &VcpuFd,
     index: u8,
-    count: u8,
-    supported: &CpuId,
+    processors: &Processors,
     memory: &Memory,
     entry: Entry,
 ) -> Result<(), MachineError> {
-    let mut identification = supported.clone();
-    identify(&mut identification, index, count);
-    vcpu.set_cpuid2(&identification)
+    vcpu.set_cpuid2(&processors.identify(index))
         .map_err(MachineError::kvm("KVM_SET_CPUID2"))?;
     set_msrs(vcpu)?;
     set_local_apic(vcpu)?;
@@ -69,29 +74,34 @@ fn first_registers(entry: Entry) -> kvm_regs {
     }
 }
 
-/// Tells each processor its own number, and all of them how many there are (Intel SDM volume 2, CPUID).
-fn identify(cpuid: &mut CpuId, index: u8, count: u8) {
-    const HYPERVISOR: u32 = 1 << 31;
-    const DEADLINE_TIMER: u32 = 1 << 24;
-    let own = u32::from(index);
-    let bits = u8::BITS - count.saturating_sub(1).leading_zeros();
-    for entry in cpuid.as_mut_slice() {
-        match entry.function {
-            1 => {
-                entry.ebx = entry.ebx & 0xffff | u32::from(count) << 16 | own << 24;
-                entry.ecx |= HYPERVISOR | DEADLINE_TIMER;
-            }
-            // Extended topology: one thread per core, all cores in one package.
-            0xb | 0x1f => {
-                entry.edx = own;
-                match entry.index {
-                    0 => (entry.eax, entry.ebx, entry.ecx) = (0, 1, 1 << 8),
-                    1 => (entry.eax, entry.ebx, entry.ecx) = (bits, u32::from(count), 2 << 8 | 1),
-                    other => (entry.eax, entry.ebx, entry.ecx) = (0, 0, other),
+impl Processors {
+    /// Tells a processor its own number, and how many there are (Intel SDM volume 2, CPUID).
+    fn identify(&self, index: u8) -> CpuId {
+        const HYPERVISOR: u32 = 1 << 31;
+        const DEADLINE_TIMER: u32 = 1 << 24;
+        let (own, count) = (u32::from(index), u32::from(self.count));
+        let threads = if self.has_smt { 2 } else { 1 };
+        let bits = |number: u32| u32::BITS - (number - 1).leading_zeros();
+        let mut cpuid = self.supported.clone();
+        for entry in cpuid.as_mut_slice() {
+            match (entry.function, entry.index) {
+                (1, _) => {
+                    entry.ebx = entry.ebx & 0xffff | count << 16 | own << 24;
+                    entry.ecx |= HYPERVISOR | DEADLINE_TIMER;
                 }
+                // Extended topology: threads of a core, then all of the one package.
+                (0xb | 0x1f, level) => {
+                    entry.edx = own;
+                    (entry.eax, entry.ebx, entry.ecx) = match level {
+                        0 => (bits(threads), threads, 1 << 8),
+                        1 => (bits(count), count, 2 << 8 | 1),
+                        other => (0, 0, other),
+                    };
+                }
+                _ => {}
             }
-            _ => {}
         }
+        cpuid
     }
 }
 

@@ -3,6 +3,7 @@ pub(crate) mod boot;
 mod cpu;
 pub(crate) mod layout;
 mod prepared;
+mod signal;
 mod vcpu;
 
 use std::io::{self, Write};
@@ -18,6 +19,7 @@ use crate::log::Log;
 use crate::raw::MappedVm;
 use crate::virtio::{Device, Interrupt, Slot, Transport};
 pub(crate) use prepared::Preparation;
+pub(crate) use signal::Signal;
 use vcpu::Vcpus;
 
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +69,8 @@ impl MachineError {
 /// What a machine is made of.
 pub(crate) struct Plan<'a> {
     pub(crate) nr_cpus: u8,
+    /// Whether two processors share a core.
+    pub(crate) has_smt: bool,
     pub(crate) memory_mib: u64,
     pub(crate) source: boot::Source<'a>,
     pub(crate) devices: Vec<Box<dyn Device>>,
@@ -81,9 +85,9 @@ pub(crate) struct Machine {
     pub(crate) bus: Arc<Bus>,
     _vm: MappedVm,
     /// Written when the guest has ended.
-    pub(crate) ended: EventFd,
+    pub(crate) ended: Signal,
     /// Written when the guest's serial port has room again.
-    pub(crate) input_emptied: EventFd,
+    pub(crate) input_emptied: Signal,
 }
 
 impl Machine {
@@ -100,10 +104,10 @@ impl Machine {
                 source,
             }
         })?;
-        let input_emptied = event()?;
+        let input_emptied = Signal::new().map_err(MachineError::Thread)?;
         let serial = SerialPort::new(
             line(vm.vm(), layout::SERIAL_IRQ)?,
-            clone(&input_emptied)?,
+            input_emptied.clone(),
             plan.output,
         );
         let keyboard = Keyboard::new(line(vm.vm(), layout::KEYBOARD_IRQ)?);
@@ -121,8 +125,13 @@ impl Machine {
                     .map_err(MachineError::kvm("KVM_CREATE_VCPU"))?,
             );
         }
+        let processors = cpu::Processors {
+            count: plan.nr_cpus,
+            has_smt: plan.has_smt,
+            supported: prepared.cpuid,
+        };
         for (index, cpu) in (0..plan.nr_cpus).zip(&cpus) {
-            cpu::configure(cpu, index, plan.nr_cpus, &prepared.cpuid, &memory, entry)?;
+            cpu::configure(cpu, index, &processors, &memory, entry)?;
         }
         let bus = Arc::new(Bus {
             serial: Mutex::new(serial),
@@ -131,7 +140,7 @@ impl Machine {
             virtio,
             log: plan.log,
         });
-        let ended = event()?;
+        let ended = Signal::new().map_err(MachineError::Thread)?;
         let vcpus = Vcpus::start(cpus, &bus, &memory, &ended)?;
         Ok(Machine {
             vcpus,
@@ -185,8 +194,4 @@ fn line(vm: &VmFd, irq: u32) -> Result<EventFd, MachineError> {
 
 fn event() -> Result<EventFd, MachineError> {
     EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(MachineError::Thread)
-}
-
-fn clone(event: &EventFd) -> Result<EventFd, MachineError> {
-    event.try_clone().map_err(MachineError::Thread)
 }

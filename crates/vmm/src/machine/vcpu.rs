@@ -5,14 +5,13 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
 
 use crate::Memory;
 use crate::devices::Output;
 use crate::devices::{Bus, lock};
 use crate::log::Level;
-use crate::machine::MachineError;
+use crate::machine::{MachineError, Signal};
 
 /// What the loop wants of all virtual CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +88,7 @@ impl Vcpus {
         cpus: Vec<VcpuFd>,
         bus: &Arc<Bus>,
         memory: &Arc<Memory>,
-        ended: &EventFd,
+        ended: &Signal,
     ) -> Result<Vcpus, MachineError> {
         register_signal_handler(SIGRTMIN(), interrupted).map_err(MachineError::kvm("sigaction"))?;
         let mut vcpus = Vcpus {
@@ -103,11 +102,10 @@ impl Vcpus {
                 bus: Arc::clone(bus),
                 _memory: Arc::clone(memory),
             };
-            let ended = ended.try_clone().map_err(MachineError::Thread)?;
+            let ended = ended.clone();
             let body = move || {
                 vcpu.run(index);
-                // Nobody reads it any more only when the monitor is ending already.
-                let _ = ended.write(1);
+                ended.send();
             };
             // A stack of 2 MiB is only address space; what is touched of it counts.
             let thread = Builder::new().name(format!("vcpu{index}")).spawn(body);

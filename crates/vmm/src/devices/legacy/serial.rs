@@ -6,6 +6,8 @@ use vm_superio::serial::SerialEvents;
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::machine::Signal;
+
 /// Signals the port's interrupt line.
 #[derive(Debug)]
 struct Line(EventFd);
@@ -20,14 +22,14 @@ impl Trigger for Line {
 
 /// Tells the loop that the guest has read all input, so that it may hand over more.
 #[derive(Debug)]
-struct Emptied(EventFd);
+struct Emptied(Signal);
 
 impl SerialEvents for Emptied {
     fn buffer_read(&self) {}
     fn out_byte(&self) {}
     fn tx_lost_byte(&self) {}
     fn in_buffer_empty(&self) {
-        let _ = self.0.write(1);
+        self.0.send();
     }
 }
 
@@ -36,7 +38,7 @@ pub(crate) struct SerialPort(Serial<Line, Emptied, Box<dyn Write + Send>>);
 impl SerialPort {
     pub(crate) fn new(
         interrupt: EventFd,
-        emptied: EventFd,
+        emptied: Signal,
         output: Box<dyn Write + Send>,
     ) -> SerialPort {
         SerialPort(Serial::with_events(

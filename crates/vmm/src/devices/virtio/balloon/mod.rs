@@ -29,6 +29,7 @@ pub struct Balloon {
     /// The buffer in which the driver waits to be asked for statistics.
     waiting: Option<Chain>,
     statistics: Statistics,
+    asks: bool,
 }
 
 impl Balloon {
@@ -41,6 +42,7 @@ impl Balloon {
             has_statistics,
             waiting: None,
             statistics: Statistics::default(),
+            asks: false,
         }
     }
 
@@ -89,15 +91,9 @@ impl Balloon {
         Ok(worked)
     }
 
-    /// Asks the driver for new statistics.
-    pub fn ask(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
-        match (self.waiting.take(), queues.get_mut(STATISTICS)) {
-            (Some(chain), Some(queue)) => Ok(Worked {
-                interrupt: chain.finish(queue, memory, 0)?,
-                more: false,
-            }),
-            _ => Ok(Worked::default()),
-        }
+    /// Asks the driver for new statistics, the next time the device is ready.
+    pub fn ask(&mut self) {
+        self.asks = true;
     }
 }
 
@@ -163,6 +159,23 @@ impl Device for Balloon {
             (STATISTICS, Some(queue)) => self.take_statistics(queue, memory),
             _ => Ok(Worked::default()),
         }
+    }
+
+    /// Gives the statistics buffer back, which is the question for new ones (§5.5.6.3).
+    fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
+        let queue = queues
+            .get_mut(STATISTICS)
+            .filter(|_| std::mem::take(&mut self.asks));
+        let Some(queue) = queue else {
+            return Ok(Worked::default());
+        };
+        let Some(chain) = self.waiting.take() else {
+            return Ok(Worked::default());
+        };
+        Ok(Worked {
+            interrupt: chain.finish(queue, memory, 0)?,
+            more: false,
+        })
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {

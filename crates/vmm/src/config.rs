@@ -1,0 +1,24 @@
+//! The whole configuration of a machine: what `--config-file` holds and `GET /vm/config` answers.
+use serde::{Deserialize, Serialize};
+
+use crate::api::model::{
+    Balloon, BootSource, Drive, Entropy, Logger, MachineConfig, Metrics, MmdsConfig,
+    NetworkInterface, Serial, Vsock,
+};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(crate) struct VmConfig {
+    pub(crate) balloon: Option<Balloon>,
+    pub(crate) drives: Vec<Drive>,
+    pub(crate) boot_source: Option<BootSource>,
+    pub(crate) entropy: Option<Entropy>,
+    pub(crate) logger: Option<Logger>,
+    pub(crate) machine_config: Option<MachineConfig>,
+    pub(crate) metrics: Option<Metrics>,
+    pub(crate) mmds_config: Option<MmdsConfig>,
+    pub(crate) network_interfaces: Vec<NetworkInterface>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) serial: Option<Serial>,
+    pub(crate) vsock: Option<Vsock>,
+}

@@ -1,0 +1,69 @@
+//! /boot-source.
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use super::{BootFiles, Controller};
+use crate::api::model::BootSource;
+use crate::api::{Fault, Reply};
+
+/// Firecracker's default for guests that are not told anything.
+const DEFAULT_ARGS: &str = "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce";
+
+impl Controller {
+    pub(crate) fn put_boot_source(&mut self, source: BootSource) -> Result<Reply, Fault> {
+        let kernel = open(&source.kernel_image_path)
+            .map_err(|error| Fault(format!("The kernel file cannot be opened: {error}")))?;
+        let initrd = source.initrd_path.as_deref().map(open).transpose().map_err(|error| {
+            Fault(format!("The initrd file cannot be opened due to invalid path or invalid permissions. {error}"))
+        })?;
+        if source
+            .boot_args
+            .as_deref()
+            .is_some_and(|args| args.contains('\0'))
+        {
+            return Err(Fault::new(
+                "The kernel command line is invalid: it contains a zero byte.",
+            ));
+        }
+        self.boot_files = Some(BootFiles { kernel, initrd });
+        self.config.boot_source = Some(source);
+        Ok(Reply::Done)
+    }
+
+    /// The command line without the devices: the user's words and the root drive.
+    pub(super) fn boot_args(&self) -> String {
+        let source = self.config.boot_source.as_ref();
+        let mut args = source
+            .and_then(|source| source.boot_args.as_deref())
+            .unwrap_or(DEFAULT_ARGS)
+            .to_owned();
+        if let Some(root) = self.config.drives.iter().find(|drive| drive.is_root_device) {
+            // The root drive is the first device, so the guest's vda.
+            let device = match &root.partuuid {
+                Some(partuuid) => format!("PARTUUID={partuuid}"),
+                None => "/dev/vda".to_owned(),
+            };
+            let mode = if root.is_read_only.unwrap_or(false) {
+                "ro"
+            } else {
+                "rw"
+            };
+            let words = format!(" root={device} {mode}");
+            // What stands behind ` -- ` belongs to init.
+            let at = args.find(" -- ").unwrap_or(args.len());
+            args.insert_str(at, &words);
+        }
+        args
+    }
+}
+
+/// Only regular files: a FIFO would block, a directory cannot be read.
+fn open(path: &Path) -> io::Result<File> {
+    let metadata = std::fs::metadata(path)?;
+    if metadata.is_file() {
+        File::open(path)
+    } else {
+        Err(io::Error::other("not a regular file"))
+    }
+}

@@ -1,0 +1,107 @@
+//! /drives/{drive_id}.
+use super::{Controller, Placed, check_id};
+use crate::api::model::{CacheType, Drive, DriveUpdate, IoEngine};
+use crate::api::{Fault, Reply};
+use crate::devices::lock;
+use crate::virtio::Device;
+use crate::virtio::block::{Block, Disk};
+
+impl Controller {
+    pub(crate) fn put_drive(&mut self, id: &str, drive: Drive) -> Result<Reply, Fault> {
+        check_id(id, &drive.drive_id)?;
+        if drive.socket.is_some() {
+            return Err(Fault::missing("A vhost-user drive"));
+        }
+        if drive.io_engine == IoEngine::Async {
+            return Err(Fault::missing("The io_engine Async"));
+        }
+        if drive
+            .rate_limiter
+            .as_ref()
+            .is_some_and(|limiter| limiter.limits())
+        {
+            return Err(Fault::missing("A rate limiter"));
+        }
+        let (Some(path), Some(is_read_only)) = (&drive.path_on_host, drive.is_read_only) else {
+            return Err(Fault::new(
+                "Unable to create the block device: path_on_host and is_read_only are required for a virtio-block device.",
+            ));
+        };
+        let is_other = |other: &Drive| other.drive_id != id;
+        if drive.is_root_device
+            && self
+                .config
+                .drives
+                .iter()
+                .any(|other| other.is_root_device && is_other(other))
+        {
+            return Err(Fault::new("A root block device already exists!"));
+        }
+        let disk = Disk::open(path, is_read_only).map_err(|error| Fault(error.to_string()))?;
+        self.disks.insert(id.to_owned(), disk);
+        let drives = &mut self.config.drives;
+        match drives.iter_mut().find(|other| other.drive_id == id) {
+            Some(earlier) => *earlier = drive,
+            None => drives.push(drive),
+        }
+        // The root drive is the first device on the bus. Stable: the others stay in the order they came in.
+        drives.sort_by_key(|drive| !drive.is_root_device);
+        Ok(Reply::Done)
+    }
+
+    /// The disks become devices.
+    pub(super) fn take_drives(&mut self) -> Vec<(Placed, Box<dyn Device>)> {
+        let mut devices: Vec<(Placed, Box<dyn Device>)> = Vec::new();
+        for drive in &self.config.drives {
+            if let Some(disk) = self.disks.remove(&drive.drive_id) {
+                let block = Block::new(disk, drive.cache_type == CacheType::Writeback);
+                devices.push((Placed::Drive(drive.drive_id.clone()), Box::new(block)));
+            }
+        }
+        devices
+    }
+
+    /// Puts another file behind a running drive: how a guest gets new media.
+    pub(crate) fn patch_drive(&mut self, id: &str, update: &DriveUpdate) -> Result<Reply, Fault> {
+        check_id(id, &update.drive_id)?;
+        if update
+            .rate_limiter
+            .as_ref()
+            .is_some_and(|limiter| limiter.limits())
+        {
+            return Err(Fault::missing("A rate limiter"));
+        }
+        let place = self
+            .placed
+            .iter()
+            .position(|placed| *placed == Placed::Drive(id.to_owned()));
+        let drive = self
+            .config
+            .drives
+            .iter_mut()
+            .find(|drive| drive.drive_id == id);
+        let (Some(place), Some(drive)) = (place, drive) else {
+            return Err(Fault(format!(
+                "Unable to patch the block device: no drive has the id {id}."
+            )));
+        };
+        let Some(path) = &update.path_on_host else {
+            return Ok(Reply::Done);
+        };
+        let disk = Disk::open(path, drive.is_read_only.unwrap_or(false))
+            .map_err(|error| Fault(error.to_string()))?;
+        drive.path_on_host = Some(path.clone());
+        if let Some(transport) = self
+            .machine
+            .as_ref()
+            .and_then(|machine| machine.bus.virtio.get(place))
+        {
+            lock(transport).reconfigure(|device| {
+                if let Some(block) = device.as_any().downcast_mut::<Block>() {
+                    block.replace(disk);
+                }
+            });
+        }
+        Ok(Reply::Done)
+    }
+}

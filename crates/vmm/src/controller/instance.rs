@@ -1,0 +1,167 @@
+//! /, /version, /vm, /vm/config and /actions: the machine as a whole.
+use std::io::stdout;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::{Controller, Placed};
+use crate::api::model::{Action, ActionType, VmState, VmUpdate};
+use crate::api::{Fault, Reply};
+use crate::devices::lock;
+use crate::machine::{Machine, Plan, Preparation, boot};
+use crate::virtio::Device;
+use crate::virtio::balloon::Balloon;
+use crate::virtio::entropy::Entropy;
+
+/// The version of Firecracker's API whose bodies and rules are served.
+const API_VERSION: &str = "1.16.0";
+
+impl Controller {
+    pub(crate) fn describe(&self) -> Result<Reply, Fault> {
+        let state = match (self.has_started(), self.is_paused) {
+            (false, _) => "Not started",
+            (true, false) => "Running",
+            (true, true) => "Paused",
+        };
+        Ok(Reply::Json(json!({
+            "id": self.id,
+            "state": state,
+            "vmm_version": env!("CARGO_PKG_VERSION"),
+            "app_name": "casemate",
+        })))
+    }
+
+    pub(crate) fn version(&self) -> Result<Reply, Fault> {
+        Ok(Reply::Json(json!({ "firecracker_version": API_VERSION })))
+    }
+
+    pub(crate) fn full_config(&self) -> Result<Reply, Fault> {
+        let mut config = self.config.clone();
+        config.machine_config.get_or_insert_default();
+        Reply::json(&config)
+    }
+
+    pub(crate) fn act(&mut self, action: Action) -> Result<Reply, Fault> {
+        match (action.action_type, &self.machine) {
+            (ActionType::InstanceStart, None) => self.start(),
+            (ActionType::InstanceStart, Some(_)) => Err(Fault::new(
+                "The requested operation is not supported after starting the microVM.",
+            )),
+            (ActionType::FlushMetrics, Some(_)) => self.flush_metrics(),
+            (ActionType::SendCtrlAltDel, Some(machine)) => {
+                // A keyboard that is off or full loses keys, as a real one does.
+                let _ = lock(&machine.bus.keyboard).press_ctrl_alt_del();
+                Ok(Reply::Done)
+            }
+            _ => Err(Fault::new(
+                "The requested operation is not supported before starting the microVM.",
+            )),
+        }
+    }
+
+    pub(crate) fn change_state(&mut self, update: VmUpdate) -> Result<Reply, Fault> {
+        let Some(machine) = &self.machine else {
+            return Err(Fault::new("The microVM is not running."));
+        };
+        match update.state {
+            VmState::Paused => machine.pause(),
+            VmState::Resumed => machine.resume(),
+        }
+        self.is_paused = update.state == VmState::Paused;
+        Ok(Reply::Done)
+    }
+
+    /// InstanceStart. After a failure the configuration is as before and the request may be repeated, with the disks opened anew.
+    pub(super) fn start(&mut self) -> Result<Reply, Fault> {
+        if !self.config.network_interfaces.is_empty() {
+            return Err(Fault::missing("A network device"));
+        }
+        if self.boot_files.is_none() {
+            return Err(Fault::new(
+                "Cannot start microvm without kernel configuration.",
+            ));
+        }
+        let started = self.build();
+        match started {
+            Ok(machine) => self.machine = Some(machine),
+            Err(fault) => {
+                self.reopen();
+                return Err(fault);
+            }
+        }
+        let interval = self
+            .config
+            .balloon
+            .as_ref()
+            .map_or(0, |balloon| balloon.stats_polling_interval_s);
+        self.next_statistics = (interval > 0).then(Instant::now);
+        self.info("the machine runs");
+        Ok(Reply::Done)
+    }
+
+    fn build(&mut self) -> Result<Machine, Fault> {
+        let command_line = self.boot_args();
+        let (placed, devices) = self.take_devices().into_iter().unzip();
+        let config = self.machine_config();
+        let preparation = match self.preparation.take() {
+            Some(preparation) => preparation,
+            None => Preparation::begin()?,
+        };
+        let output = self
+            .serial_output
+            .take()
+            .unwrap_or_else(|| Box::new(stdout()));
+        let files = self.boot_files.as_ref();
+        let files = files
+            .ok_or_else(|| Fault::new("Cannot start microvm without kernel configuration."))?;
+        let plan = Plan {
+            nr_cpus: config.vcpu_count,
+            has_smt: config.smt,
+            memory_mib: config.mem_size_mib,
+            source: boot::Source {
+                kernel: &files.kernel,
+                initrd: files.initrd.as_ref(),
+                command_line: &command_line,
+            },
+            devices,
+            boot_timer: self.boot_timer.take(),
+            output,
+            log: Arc::clone(&self.log),
+        };
+        let machine = Machine::start(preparation, plan)?;
+        self.placed = placed;
+        Ok(machine)
+    }
+
+    /// Every device, in the order of the bus: disks first, so that the root is vda.
+    fn take_devices(&mut self) -> Vec<(Placed, Box<dyn Device>)> {
+        let mut devices = self.take_drives();
+        if let Some(vsock) = self.vsock.take() {
+            devices.push((Placed::Other, Box::new(vsock)));
+        }
+        if self.config.entropy.is_some() {
+            devices.push((Placed::Other, Box::new(Entropy)));
+        }
+        if let Some(config) = &self.config.balloon {
+            let has_statistics = config.stats_polling_interval_s > 0;
+            let balloon = Balloon::new(config.amount_mib, config.deflate_on_oom, has_statistics);
+            devices.push((Placed::Balloon, Box::new(balloon)));
+        }
+        devices
+    }
+
+    /// Opens again what a failed start took. What cannot be opened any more is left out of the configuration.
+    fn reopen(&mut self) {
+        self.boot_timer = None;
+        for drive in std::mem::take(&mut self.config.drives) {
+            let _ = self.put_drive(&drive.drive_id.clone(), drive);
+        }
+        if let Some(vsock) = self.config.vsock.take() {
+            let _ = self.put_vsock(vsock);
+        }
+        if let Some(serial) = self.config.serial.take() {
+            let _ = self.put_serial(serial);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! /machine-config and /cpu-config.
+use serde_json::Value;
+
+use super::Controller;
+use crate::api::model::{HugePages, MachineConfig, MachineUpdate};
+use crate::api::{Fault, Reply};
+
+const MAX_CPUS: u8 = 32;
+/// 1 TiB: beyond it a page table of the host alone takes gigabytes.
+const MAX_MIB: u64 = 1 << 20;
+/// Tables, kernel and command line lie in the first two MiB; less boots nothing.
+const MIN_MIB: u64 = 2;
+
+impl Controller {
+    pub(crate) fn machine(&self) -> Result<Reply, Fault> {
+        Reply::json(&self.machine_config())
+    }
+
+    pub(super) fn machine_config(&self) -> MachineConfig {
+        self.config.machine_config.clone().unwrap_or_default()
+    }
+
+    pub(crate) fn put_machine(&mut self, config: MachineConfig) -> Result<Reply, Fault> {
+        check(&config)?;
+        if self
+            .config
+            .balloon
+            .as_ref()
+            .is_some_and(|balloon| u64::from(balloon.amount_mib) > config.mem_size_mib)
+        {
+            return Err(Fault::new(
+                "The memory size (MiB) is smaller than the previously installed balloon device.",
+            ));
+        }
+        self.config.machine_config = Some(config);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn patch_machine(&mut self, update: MachineUpdate) -> Result<Reply, Fault> {
+        if update == MachineUpdate::default() {
+            return Err(Fault::new("Empty PATCH request."));
+        }
+        let before = self.machine_config();
+        self.put_machine(MachineConfig {
+            vcpu_count: update.vcpu_count.unwrap_or(before.vcpu_count),
+            mem_size_mib: update.mem_size_mib.unwrap_or(before.mem_size_mib),
+            smt: update.smt.unwrap_or(before.smt),
+            cpu_template: update.cpu_template.or(before.cpu_template),
+            track_dirty_pages: update.track_dirty_pages.unwrap_or(before.track_dirty_pages),
+            huge_pages: update.huge_pages.unwrap_or(before.huge_pages),
+        })
+    }
+
+    /// An empty template changes nothing; others are honestly refused.
+    pub(crate) fn put_cpu_config(&mut self, config: &Value) -> Result<Reply, Fault> {
+        match config.as_object() {
+            Some(fields) if fields.is_empty() => Ok(Reply::Done),
+            _ => Err(Fault::missing("A CPU template")),
+        }
+    }
+}
+
+fn check(config: &MachineConfig) -> Result<(), Fault> {
+    let count = config.vcpu_count;
+    if count == 0 || count > MAX_CPUS || (config.smt && count > 1 && !count.is_multiple_of(2)) {
+        return Err(Fault::new(
+            "The vCPU number is invalid! The vCPU number can only be 1 or an even number when SMT is enabled.",
+        ));
+    }
+    if !(MIN_MIB..=MAX_MIB).contains(&config.mem_size_mib) {
+        return Err(Fault::new("The memory size (MiB) is invalid."));
+    }
+    if config
+        .cpu_template
+        .as_deref()
+        .is_some_and(|template| template != "None")
+    {
+        return Err(Fault::missing("A CPU template"));
+    }
+    if config.huge_pages != HugePages::None {
+        return Err(Fault::missing("Guest memory of huge pages"));
+    }
+    if config.track_dirty_pages {
+        return Err(Fault::missing("Dirty page tracking"));
+    }
+    Ok(())
+}

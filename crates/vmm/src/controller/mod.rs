@@ -1,0 +1,175 @@
+//! The machine's configuration and life, as the API sees them. One file per noun.
+mod balloon;
+mod boot_source;
+mod drives;
+mod instance;
+mod logger;
+mod machine_config;
+mod mmds;
+mod network;
+mod small_devices;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::api::Fault;
+use crate::cli::Options;
+use crate::config::VmConfig;
+use crate::devices::BootTimer;
+use crate::log::{Level, Log};
+use crate::machine::{Machine, Preparation};
+use crate::virtio::block::Disk;
+use crate::virtio::vsock::Vsock;
+
+/// What a device of the running machine is, by its place on the bus.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Placed {
+    Drive(String),
+    Balloon,
+    Other,
+}
+
+#[derive(Debug)]
+struct BootFiles {
+    kernel: File,
+    initrd: Option<File>,
+}
+
+pub(crate) struct Controller {
+    id: String,
+    config: VmConfig,
+    boot_files: Option<BootFiles>,
+    /// Opened when they are configured, so that a wrong path is answered there.
+    disks: BTreeMap<String, Disk>,
+    vsock: Option<Vsock>,
+    serial_output: Option<Box<dyn Write + Send>>,
+    metrics: Option<File>,
+    mmds: Option<Value>,
+    boot_timer: Option<BootTimer>,
+    max_mmds: usize,
+    preparation: Option<Preparation>,
+    machine: Option<Machine>,
+    placed: Vec<Placed>,
+    is_paused: bool,
+    next_statistics: Option<Instant>,
+    pub(crate) log: Arc<Log>,
+    pub(crate) requests: Counts,
+}
+
+/// For the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) answered: u64,
+    pub(crate) refused: u64,
+}
+
+impl Controller {
+    pub(crate) fn new(options: &Options, preparation: Preparation, log: Arc<Log>) -> Controller {
+        Controller {
+            id: options.id.clone(),
+            config: VmConfig::default(),
+            boot_files: None,
+            disks: BTreeMap::new(),
+            vsock: None,
+            serial_output: None,
+            metrics: None,
+            mmds: None,
+            boot_timer: options.has_boot_timer.then(BootTimer::start),
+            max_mmds: options.max_body,
+            preparation: Some(preparation),
+            machine: None,
+            placed: Vec::new(),
+            is_paused: false,
+            next_statistics: None,
+            log,
+            requests: Counts::default(),
+        }
+    }
+
+    pub(crate) fn has_started(&self) -> bool {
+        self.machine.is_some()
+    }
+
+    pub(crate) fn running(&self) -> Option<&Machine> {
+        self.machine.as_ref()
+    }
+
+    /// Configures a machine by a whole file's content and starts it, by the same checks as single requests.
+    pub(crate) fn start_from(&mut self, config: VmConfig) -> Result<(), Fault> {
+        config
+            .logger
+            .map(|logger| self.put_logger(logger))
+            .transpose()?;
+        config
+            .metrics
+            .map(|metrics| self.put_metrics(metrics))
+            .transpose()?;
+        config
+            .machine_config
+            .map(|machine| self.put_machine(machine))
+            .transpose()?;
+        config
+            .boot_source
+            .map(|source| self.put_boot_source(source))
+            .transpose()?;
+        for drive in config.drives {
+            self.put_drive(&drive.drive_id.clone(), drive)?;
+        }
+        for network in config.network_interfaces {
+            self.put_network(&network.iface_id.clone(), network)?;
+        }
+        config
+            .mmds_config
+            .map(|mmds| self.put_mmds_config(mmds))
+            .transpose()?;
+        config
+            .vsock
+            .map(|vsock| self.put_vsock(vsock))
+            .transpose()?;
+        config
+            .entropy
+            .map(|entropy| self.put_entropy(entropy))
+            .transpose()?;
+        config
+            .balloon
+            .map(|balloon| self.put_balloon(balloon))
+            .transpose()?;
+        config
+            .serial
+            .map(|serial| self.put_serial(serial))
+            .transpose()?;
+        self.start()?;
+        Ok(())
+    }
+
+    /// When [`Controller::tick`] wants to be called.
+    pub(crate) fn next_tick(&self) -> Option<Duration> {
+        self.next_statistics
+            .map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn info(&self, message: &str) {
+        self.log.write(Level::Info, message);
+    }
+}
+
+/// The two ids of a request must be the same and well formed.
+fn check_id(path: &str, body: &str) -> Result<(), Fault> {
+    if path != body {
+        return Err(Fault(format!(
+            "The id from the path [{path}] does not match the id from the body [{body}]!"
+        )));
+    }
+    if crate::api::model::valid_id(path) {
+        Ok(())
+    } else {
+        Err(Fault::new(
+            "API Resource IDs can only contain alphanumeric characters and underscores.",
+        ))
+    }
+}

@@ -1,0 +1,61 @@
+//! /vsock, /entropy and /serial.
+use super::Controller;
+use crate::api::model::{Entropy, Serial, Vsock};
+use crate::api::{Fault, Reply};
+use crate::virtio::vsock;
+
+impl Controller {
+    pub(crate) fn put_vsock(&mut self, config: Vsock) -> Result<Reply, Fault> {
+        if config.guest_cid < 3 {
+            return Err(Fault::new(
+                "The guest CID is invalid: 0, 1 and 2 are reserved.",
+            ));
+        }
+        // An earlier device's socket may have the same path.
+        self.vsock = None;
+        self.config.vsock = None;
+        let device =
+            vsock::Vsock::new(config.guest_cid.into(), &config.uds_path).map_err(|error| {
+                Fault(format!(
+                    "Cannot create backend for vsock device: {}: {error}",
+                    config.uds_path.display()
+                ))
+            })?;
+        self.vsock = Some(device);
+        self.config.vsock = Some(config);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn put_entropy(&mut self, config: Entropy) -> Result<Reply, Fault> {
+        if config
+            .rate_limiter
+            .as_ref()
+            .is_some_and(|limiter| limiter.limits())
+        {
+            return Err(Fault::missing("A rate limiter"));
+        }
+        self.config.entropy = Some(config);
+        Ok(Reply::Done)
+    }
+
+    /// The guest's serial output goes to a file or FIFO in the place of standard output.
+    pub(crate) fn put_serial(&mut self, config: Serial) -> Result<Reply, Fault> {
+        if config.rate_limiter.is_some() {
+            return Err(Fault::missing("A rate limiter"));
+        }
+        self.serial_output = match &config.serial_out_path {
+            Some(path) => {
+                let file = crate::log::open(path).map_err(|error| {
+                    Fault(format!(
+                        "Cannot open the serial output {}: {error}",
+                        path.display()
+                    ))
+                })?;
+                Some(Box::new(file))
+            }
+            None => None,
+        };
+        self.config.serial = Some(config);
+        Ok(Reply::Done)
+    }
+}

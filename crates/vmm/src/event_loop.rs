@@ -1,0 +1,281 @@
+//! The monitor's main thread: waits for the API, the guest's end, host sockets of devices and standard input.
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+
+use crate::api::server::Server;
+use crate::api::{Fault, routes, socket};
+use crate::cli::Options;
+use crate::config::VmConfig;
+use crate::controller::Controller;
+use crate::devices::lock;
+use crate::log::{self, Level, Log, Settings};
+use crate::machine::{Machine, Preparation};
+use crate::terminal::RawTerminal;
+
+// What an event is about. Devices and connections have their number added.
+const LISTENER: u64 = 0;
+const GUEST_ENDED: u64 = 1;
+const INPUT: u64 = 2;
+const INPUT_EMPTIED: u64 = 3;
+const DEVICES: u64 = 1 << 32;
+const CONNECTIONS: u64 = 1 << 33;
+
+/// Runs a monitor until its guest ends.
+pub(crate) fn run(options: &Options) -> Result<(), Fault> {
+    let log = Arc::new(open_log(options)?);
+    let preparation = Preparation::begin()?;
+    let socket = options
+        .api_socket
+        .as_deref()
+        .map(SocketFile::listen)
+        .transpose()?;
+    let server = match &socket {
+        Some(socket) => Some(
+            Server::new(socket.listener()?, options.max_body)
+                .map_err(|error| failed("api socket", &error))?,
+        ),
+        None => None,
+    };
+    let controller = Controller::new(options, preparation, log);
+    let mut events = Loop::new(server, controller)?;
+    if let Some(path) = &options.metadata {
+        events.controller.put_mmds(read_json(path)?)?;
+    }
+    if let Some(path) = &options.config_file {
+        let config: VmConfig = read_json(path)?;
+        events.controller.start_from(config)?;
+    }
+    events.run()
+}
+
+fn failed(what: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault(format!("{what}: {error}"))
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &std::path::Path) -> Result<T, Fault> {
+    let shown = path.display().to_string();
+    let text = std::fs::read(path).map_err(|error| failed(&shown, &error))?;
+    serde_json::from_slice(&text).map_err(|error| failed(&shown, &error))
+}
+
+fn open_log(options: &Options) -> Result<Log, Fault> {
+    let level = match &options.level {
+        Some(word) => {
+            Level::parse(word).ok_or_else(|| Fault(format!("--level {word}: no such level")))?
+        }
+        None => Level::Info,
+    };
+    let open = |path: &std::path::PathBuf| {
+        log::open(path).map_err(|error| failed(&path.display().to_string(), &error))
+    };
+    let file = options.log_path.as_ref().map(open).transpose()?;
+    // Without a file only what is wrong is told: standard error is often the terminal the guest writes to.
+    let level = if file.is_none() && options.level.is_none() {
+        Level::Warn
+    } else {
+        level
+    };
+    Ok(Log::new(Settings {
+        id: options.id.clone(),
+        level,
+        shows_level: options.shows_level,
+        file,
+    }))
+}
+
+/// The API socket, removed at the end. After SIGKILL it stays; the next monitor replaces it, because nobody answers on it.
+struct SocketFile {
+    path: std::path::PathBuf,
+    listener: std::os::unix::net::UnixListener,
+}
+
+impl SocketFile {
+    fn listen(path: &std::path::Path) -> Result<SocketFile, Fault> {
+        let listener =
+            socket::listen(path).map_err(|error| failed(&path.display().to_string(), &error))?;
+        Ok(SocketFile {
+            path: path.to_owned(),
+            listener,
+        })
+    }
+
+    fn listener(&self) -> Result<std::os::unix::net::UnixListener, Fault> {
+        self.listener
+            .try_clone()
+            .map_err(|error| failed("api socket", &error))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+struct Loop {
+    epoll: std::os::fd::OwnedFd,
+    server: Option<Server>,
+    controller: Controller,
+    watches_machine: bool,
+    /// Input that the guest had no room for.
+    pending: Vec<u8>,
+    terminal: Option<RawTerminal>,
+}
+
+impl Loop {
+    fn new(server: Option<Server>, controller: Controller) -> Result<Loop, Fault> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| failed("epoll", &error))?;
+        let events = Loop {
+            epoll,
+            server,
+            controller,
+            watches_machine: false,
+            pending: Vec::new(),
+            terminal: None,
+        };
+        if let Some(server) = &events.server {
+            events.watch(server.listener(), LISTENER, EventFlags::IN)?;
+        }
+        Ok(events)
+    }
+
+    fn watch(&self, fd: impl AsFd, data: u64, flags: EventFlags) -> Result<(), Fault> {
+        epoll::add(&self.epoll, fd, EventData::new_u64(data), flags)
+            .map_err(|error| failed("epoll", &error))
+    }
+
+    fn run(mut self) -> Result<(), Fault> {
+        loop {
+            self.watch_machine()?;
+            for event in self.wait()? {
+                if event == GUEST_ENDED {
+                    return Ok(());
+                }
+                self.handle(event)?;
+            }
+            self.controller.tick();
+        }
+    }
+
+    fn wait(&self) -> Result<Vec<u64>, Fault> {
+        let timeout = self.controller.next_tick().map(|rest| Timespec {
+            tv_sec: i64::try_from(rest.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: rest.subsec_nanos().into(),
+        });
+        let mut found = Vec::with_capacity(32);
+        match epoll::wait(&self.epoll, spare_capacity(&mut found), timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed("epoll", &error)),
+        }
+        Ok(found.iter().map(|event| event.data.u64()).collect())
+    }
+
+    /// Once the machine has started: its end, its devices' sockets, and standard input for its serial port.
+    fn watch_machine(&mut self) -> Result<(), Fault> {
+        let Some(machine) = self.controller.running().filter(|_| !self.watches_machine) else {
+            return Ok(());
+        };
+        self.watch(&machine.ended, GUEST_ENDED, EventFlags::IN)?;
+        self.watch(&machine.input_emptied, INPUT_EMPTIED, EventFlags::IN)?;
+        for (number, transport) in (0..).zip(&machine.bus.virtio) {
+            let mut transport = lock(transport);
+            if let Some(fd) = transport.device().event_fd() {
+                self.watch(fd, DEVICES + number, EventFlags::IN | EventFlags::ET)?;
+            }
+        }
+        // A regular file or /dev/null cannot be watched, and has nothing to say.
+        let _ = self.watch(std::io::stdin(), INPUT, EventFlags::IN | EventFlags::ET);
+        self.terminal = Some(RawTerminal::enter());
+        self.watches_machine = true;
+        Ok(())
+    }
+
+    fn handle(&mut self, event: u64) -> Result<(), Fault> {
+        match event {
+            LISTENER => self.accept()?,
+            INPUT | INPUT_EMPTIED => self.feed(event),
+            CONNECTIONS.. => {
+                if let Some(server) = &mut self.server {
+                    let controller = &mut self.controller;
+                    server.handle(event - CONNECTIONS, &mut |request| {
+                        let result = routes::serve(controller, request);
+                        match &result {
+                            Ok(_) => controller.requests.answered += 1,
+                            Err(_) => controller.requests.refused += 1,
+                        }
+                        result
+                    });
+                }
+            }
+            _ => {
+                let number = usize::try_from(event - DEVICES).unwrap_or(usize::MAX);
+                let machine: Option<&Machine> = self.controller.running();
+                if let Some(transport) = machine.and_then(|machine| machine.bus.virtio.get(number))
+                {
+                    lock(transport).ready();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), Fault> {
+        let Some((id, stream)) = self.server.as_mut().and_then(Server::accept) else {
+            return Ok(());
+        };
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(
+            &self.epoll,
+            stream,
+            EventData::new_u64(CONNECTIONS + id),
+            flags,
+        )
+        .map_err(|error| failed("epoll", &error))
+    }
+
+    /// Hands standard input to the guest, as much as its port takes; the rest waits until the guest has read that.
+    fn feed(&mut self, event: u64) {
+        let Some(machine) = self.controller.running() else {
+            return;
+        };
+        if event == INPUT_EMPTIED {
+            machine.input_emptied.clear();
+        }
+        loop {
+            let taken = lock(&machine.bus.serial).receive(&self.pending);
+            self.pending.drain(..taken);
+            if !self.pending.is_empty() {
+                return;
+            }
+            let mut chunk = [0; 64];
+            match read_input(&mut chunk) {
+                Some(read) if read > 0 => {
+                    self.pending.extend(chunk.get(..read).unwrap_or_default())
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Reads standard input if it has something; it is never put into non-blocking mode, which its other users would share.
+fn read_input(chunk: &mut [u8]) -> Option<usize> {
+    let stdin = std::io::stdin();
+    let mut poll = [rustix::event::PollFd::new(
+        &stdin,
+        rustix::event::PollFlags::IN,
+    )];
+    let none = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    if rustix::event::poll(&mut poll, Some(&none)).ok()? == 0 {
+        return None;
+    }
+    std::io::stdin().lock().read(chunk).ok()
+}
