@@ -1,0 +1,47 @@
+"""Guests and monitors. Every test needs /dev/kvm, and skips without it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from microvm.monitor import Monitor, build_guest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.access("/dev/kvm", os.R_OK | os.W_OK):
+        return
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.skip(reason="no /dev/kvm that can be opened"))
+
+
+@pytest.fixture(scope="session")
+def guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_guest("start", tmp_path_factory.mktemp("guest") / "guest.elf")
+
+
+@pytest.fixture(scope="session")
+def pvh_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_guest("pvh", tmp_path_factory.mktemp("guest") / "pvh.elf")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
+    monitors: list[Monitor] = []
+
+    def begin(*options: str) -> Monitor:
+        monitors.append(Monitor(tmp_path, *options))
+        return monitors[-1]
+
+    yield begin
+    for monitor in monitors:
+        monitor.close()
+
+
+@pytest.fixture
+def monitor(start: Callable[..., Monitor]) -> Monitor:
+    return start()

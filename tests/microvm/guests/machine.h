@@ -1,0 +1,27 @@
+/* Ports, printing, and the commands of the test guest. */
+#ifndef MACHINE_H
+#define MACHINE_H
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long u64;
+
+static inline void out8(u16 port, u8 value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory"); }
+static inline u8 in8(u16 port) { u8 value; __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory"); return value; }
+
+void print(const char *text);
+void print_bytes(const volatile u8 *bytes, u32 count);
+void print_hex(const volatile u8 *bytes, u32 count);
+void print_number(u64 value);
+
+/* Word `index` of the command line's `name=a,b,...` as a number, or 0. */
+u64 number_option(const char *command_line, const char *name);
+
+void test_block(void);
+void test_block_hostile(void);
+void test_block_speed(u64 count);
+void test_entropy(void);
+void test_vsock_echo(void);
+void test_vsock_connect(void);
+void test_balloon(void);
+#endif

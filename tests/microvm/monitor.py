@@ -1,0 +1,122 @@
+"""A monitor under test: its process, its API over the Unix socket, and what its guest prints."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+GUESTS = Path(__file__).parent / "guests"
+ROOT = Path(__file__).parents[2]
+FLAGS = """-O2 -m64 -mcmodel=kernel -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector -mno-red-zone
+-fno-asynchronous-unwind-tables -mgeneral-regs-only -fcf-protection=none -Wall -Wextra -Werror -Wl,--build-id=none,-z,max-page-size=4096"""
+
+
+def engine() -> Path:
+    """The engine: $CASEMATE_ENGINE, or the newest build of this tree."""
+    if given := os.environ.get("CASEMATE_ENGINE"):
+        return Path(given)
+    built = [*ROOT.glob("target/*/*/casemate-engine"), *ROOT.glob("src/casemate/_bin/casemate-engine")]
+    return max(built, key=lambda path: path.stat().st_mtime)
+
+
+def build_guest(entry: str, target: Path) -> Path:
+    """Builds the test guest with the entry `start` (64-bit) or `pvh`."""
+    compiler = shutil.which("gcc") or "cc"
+    sources = [GUESTS / f"{entry}.S", *sorted(GUESTS.glob("*.c"))]
+    symbol = "_start" if entry == "start" else "pvh_start"
+    words = [compiler, *FLAGS.split(), f"-Wl,-T,{GUESTS / 'guest.ld'}", f"-Wl,-e,{symbol}", "-o", str(target)]
+    subprocess.run([*words, *map(str, sources)], check=True)
+    return target
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Monitor:
+    """Starts on construction; `close` kills what is left."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.socket = folder / "api.socket"
+        words = [str(engine()), "vmm", "--api-sock", str(self.socket), *options]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.printed = b""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                self.connection = UnixConnection(self.socket)
+                self.connection.connect()
+                return
+            except OSError:
+                assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+
+    def request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        text = None if body is None else json.dumps(body)
+        self.connection.request(method, path, text, {"Content-Type": "application/json"} if text else {})
+        response = self.connection.getresponse()
+        content = response.read()
+        return response.status, json.loads(content) if content else None
+
+    def ok(self, method: str, path: str, body: Any = None) -> Any:
+        status, content = self.request(method, path, body)
+        assert status in (200, 204), content
+        return content
+
+    def fault(self, method: str, path: str, body: Any = None) -> str:
+        status, content = self.request(method, path, body)
+        assert (status, list(content)) == (400, ["fault_message"])
+        return str(content["fault_message"])
+
+    def boot(self, guest: Path, arguments: str, memory_mib: int = 128) -> None:
+        self.ok("PUT", "/boot-source", {"kernel_image_path": str(guest), "boot_args": arguments})
+        self.ok("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": memory_mib})
+        self.ok("PUT", "/actions", {"action_type": "InstanceStart"})
+
+    def read_until(self, text: str, timeout_s: float = 20) -> str:
+        """Everything printed up to and with `text`."""
+        wanted = text.encode()
+        deadline = time.monotonic() + timeout_s
+        assert self.process.stdout
+        while wanted not in self.printed:
+            rest = deadline - time.monotonic()
+            assert rest > 0, self.printed
+            if select.select([self.process.stdout], [], [], rest)[0]:
+                more = os.read(self.process.stdout.fileno(), 65536)
+                assert more, (self.printed, self.process.stderr.read() if self.process.stderr else "")
+                self.printed += more
+        head, _, self.printed = self.printed.partition(wanted)
+        return (head + wanted).decode()
+
+    def type(self, text: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(text.encode())
+        self.process.stdin.flush()
+
+    def finish(self, timeout_s: float = 20) -> str:
+        """Waits for the guest's end; what it still printed."""
+        output, errors = self.process.communicate(timeout=timeout_s)
+        assert self.process.returncode == 0, errors
+        return (self.printed + output).decode()
+
+    def close(self) -> None:
+        self.connection.close()
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate(timeout=10)

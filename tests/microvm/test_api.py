@@ -1,0 +1,165 @@
+"""The API: bodies, states, refusals, and input that no client sends."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from microvm.monitor import Monitor
+
+
+def test_description_and_version(start: Callable[..., Monitor]) -> None:
+    monitor = start("--id", "my-vm")
+    answer = monitor.ok("GET", "/")
+    assert (answer["id"], answer["state"], answer["app_name"]) == ("my-vm", "Not started", "casemate")
+    assert monitor.ok("GET", "/version") == {"firecracker_version": "1.16.0"}
+
+
+def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
+    assert monitor.ok("GET", "/machine-config")["mem_size_mib"] == 128
+    monitor.ok("PUT", "/machine-config", {"vcpu_count": 2, "mem_size_mib": 256})
+    monitor.ok("PATCH", "/machine-config", {"mem_size_mib": 512})
+    answer = monitor.ok("GET", "/machine-config")
+    assert (answer["vcpu_count"], answer["mem_size_mib"], answer["smt"], answer["huge_pages"]) == (2, 512, False, "None")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "text"),
+    [
+        ("PUT", "/machine-config", {"vcpu_count": 0, "mem_size_mib": 128}, "vCPU number is invalid"),
+        ("PUT", "/machine-config", {"vcpu_count": 33, "mem_size_mib": 128}, "vCPU number is invalid"),
+        ("PUT", "/machine-config", {"vcpu_count": 3, "mem_size_mib": 128, "smt": True}, "vCPU number is invalid"),
+        ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 0}, "memory size (MiB) is invalid"),
+        ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 1 << 60}, "memory size (MiB) is invalid"),
+        ("PUT", "/machine-config", {"vcpu_count": 1}, "missing field `mem_size_mib`"),
+        ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 1, "mem": 2}, "unknown field `mem`"),
+        ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": "T2"}, "CPU template is not supported"),
+        ("PATCH", "/machine-config", {}, "Empty PATCH request."),
+        ("PUT", "/boot-source", {"kernel_image_path": "/no/such/kernel"}, "kernel file cannot be opened: No such file"),
+        ("PUT", "/drives/a", {"drive_id": "b", "is_root_device": False}, "does not match the id from the body"),
+        ("PUT", "/drives/a-b", {"drive_id": "a-b", "is_root_device": False}, "alphanumeric"),
+        ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/no/such"}, "No such file"),
+        ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/dev/null"}, "neither"),
+        ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/", "io_engine": "Async"}, "io_engine"),
+        ("PUT", "/vsock", {"guest_cid": 2, "uds_path": "v"}, "CID is invalid"),
+        ("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/no/such/folder/v"}, "vsock device"),
+        ("PUT", "/network-interfaces/e", {"iface_id": "e", "host_dev_name": "t", "guest_mac": "1:2"}, "Invalid MAC address"),
+        ("PUT", "/balloon", {"amount_mib": 129, "deflate_on_oom": False}, "too large"),
+        ("GET", "/balloon", None, "No balloon"),
+        ("PUT", "/logger", {"level": "Loud"}, "Invalid log level"),
+        ("PUT", "/mmds/config", {"network_interfaces": ["eth9"]}, "does not correspond"),
+        ("PATCH", "/mmds", {"a": 1}, "not initialized"),
+        ("PUT", "/snapshot/load", {"snapshot_path": "x"}, "not supported by this version"),
+        ("PUT", "/actions", {"action_type": "Explode"}, "unknown variant `Explode`"),
+        ("PUT", "/actions", {"action_type": "InstanceStart"}, "Cannot start microvm without kernel configuration."),
+        ("PUT", "/actions", {"action_type": "FlushMetrics"}, "not supported before starting"),
+        ("PATCH", "/vm", {"state": "Paused"}, "not supported before starting"),
+        ("PATCH", "/drives/a", {"drive_id": "a"}, "not supported before starting"),
+        ("GET", "/nothing", None, "Invalid request method and/or path: GET /nothing."),
+        ("DELETE", "/vm", {}, "Invalid request method and/or path: DELETE /vm."),
+    ],
+)
+def test_refusals_name_what_is_wrong(monitor: Monitor, method: str, path: str, body: Any, text: str) -> None:
+    assert text in monitor.fault(method, path, body)
+
+
+def test_only_before_start(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    monitor.ok("PUT", "/metrics", {"metrics_path": str(tmp_path / "metrics")})
+    monitor.ok("PUT", "/logger", {"log_path": str(tmp_path / "log"), "level": "info", "show_level": True})
+    monitor.boot(guest, "test=count")
+    assert monitor.ok("GET", "/")["state"] == "Running"
+    after = "not supported after starting the microVM."
+    assert after in monitor.fault("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128})
+    assert after in monitor.fault("PUT", "/boot-source", {"kernel_image_path": str(guest)})
+    assert after in monitor.fault("PUT", "/actions", {"action_type": "InstanceStart"})
+    monitor.ok("PUT", "/actions", {"action_type": "FlushMetrics"})
+    assert json.loads((tmp_path / "metrics").read_text())["api_server"]["refused"] == 3
+    assert ":Info] the machine runs" in (tmp_path / "log").read_text()
+
+
+def test_failed_start_can_be_repeated(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(b"\x7fELF" + bytes(100))
+    monitor.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": str(tmp_path / "vsock")})
+    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(tmp_path / "kernel")})
+    assert "kernel" in monitor.fault("PUT", "/actions", {"action_type": "InstanceStart"})
+    monitor.boot(guest, "test=hello")
+    assert monitor.finish() == "hello\n"
+
+
+def test_network_interface_is_kept_but_not_started(monitor: Monitor, guest: Path) -> None:
+    monitor.ok("PUT", "/network-interfaces/eth0", {"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": "06:00:00:00:00:01"})
+    assert monitor.ok("GET", "/vm/config")["network-interfaces"][0]["host_dev_name"] == "tap0"
+    monitor.ok("PUT", "/mmds/config", {"network_interfaces": ["eth0"], "version": "V2"})
+    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(guest)})
+    assert "network device is not supported" in monitor.fault("PUT", "/actions", {"action_type": "InstanceStart"})
+
+
+def test_mmds_put_patch_get(monitor: Monitor) -> None:
+    assert monitor.ok("GET", "/mmds") == {}
+    monitor.ok("PUT", "/mmds", {"a": {"b": 1, "c": 2}})
+    monitor.ok("PATCH", "/mmds", {"a": {"b": None, "d": 3}})
+    assert monitor.ok("GET", "/mmds") == {"a": {"c": 2, "d": 3}}
+
+
+def test_drive_is_replaced_while_it_runs(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    for name, size in [("one", 4096), ("two", 8192)]:
+        (tmp_path / name).write_bytes(bytes(size))
+    body = {"drive_id": "d", "is_root_device": True, "is_read_only": False, "path_on_host": str(tmp_path / "one")}
+    monitor.ok("PUT", "/drives/d", body)
+    monitor.boot(guest, "test=count")
+    monitor.ok("PATCH", "/drives/d", {"drive_id": "d", "path_on_host": str(tmp_path / "two")})
+    assert monitor.ok("GET", "/vm/config")["drives"][0]["path_on_host"] == str(tmp_path / "two")
+    assert "No such file" in monitor.fault("PATCH", "/drives/d", {"drive_id": "d", "path_on_host": "/no/such"})
+    assert "no drive" in monitor.fault("PATCH", "/drives/e", {"drive_id": "e"})
+
+
+def exchange(monitor: Monitor, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.settimeout(5)
+        stream.connect(str(monitor.socket))
+        stream.sendall(data)
+        stream.shutdown(socket.SHUT_WR)
+        answer = b""
+        while more := stream.recv(65536):
+            answer += more
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"\x00\x01\x02\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 33 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX: " + b"y" * 9000 + b"\r\n\r\n", 431),
+        (b"PUT /mmds HTTP/1.1\r\nContent-Length: 60000\r\n\r\n", 413),
+        (b"PUT /mmds HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n", 413),
+        (b"PUT /mmds HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"PUT /mmds HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (b"PUT /mmds HTTP/1.1\r\nContent-Length: 20000\r\n\r\n" + b"[" * 20000, 400),
+        (b"PUT /mmds HTTP/1.1\r\nContent-Length: 2\r\n\r\n\xff\xfe", 400),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 200),
+        (b"PUT /mmds HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n{}", 204),
+    ],
+)
+def test_hostile_http_is_answered_and_the_api_lives_on(monitor: Monitor, data: bytes, status: int) -> None:
+    assert exchange(monitor, data).startswith(b"HTTP/1.1 %d " % status)
+    monitor.ok("GET", "/")
+
+
+def test_requests_in_a_row_are_answered_in_a_row(monitor: Monitor) -> None:
+    answer = exchange(monitor, b"GET /version HTTP/1.1\r\n\r\n" * 3)
+    assert answer.count(b"HTTP/1.1 200 OK") == 3
+
+
+def test_many_silent_clients_do_not_lock_the_api(monitor: Monitor) -> None:
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(40)]
+    for stream in silent:
+        stream.connect(str(monitor.socket))
+    assert exchange(monitor, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 200")
+    for stream in silent:
+        stream.close()

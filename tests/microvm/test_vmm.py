@@ -1,0 +1,228 @@
+"""Guests of ours on the monitor: what they print, read, write and get when they misbehave."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from microvm.monitor import Monitor, UnixConnection, engine
+
+Start = Callable[..., Monitor]
+
+
+def test_64_bit_elf_prints_and_its_reset_ends_the_monitor(monitor: Monitor, guest: Path) -> None:
+    monitor.boot(guest, "test=hello")
+    assert monitor.finish() == "hello\n"
+    assert not monitor.socket.exists()
+
+
+def test_pvh_elf_gets_its_command_line(monitor: Monitor, pvh_guest: Path, tmp_path: Path) -> None:
+    monitor.ok("PUT", "/entropy", {})
+    monitor.boot(pvh_guest, "test=commandline")
+    assert monitor.finish() == "test=commandline virtio_mmio.device=4K@0xc0001000:5"
+
+
+def test_memory_above_4_gib_is_possible(monitor: Monitor, guest: Path) -> None:
+    monitor.boot(guest, "test=hello", memory_mib=4096)
+    assert monitor.finish() == "hello\n"
+
+
+def test_configuration_file_without_api(guest: Path, tmp_path: Path) -> None:
+    import subprocess
+
+    config = {"boot-source": {"kernel_image_path": str(guest), "boot_args": "test=hello"}, "machine-config": {"vcpu_count": 2, "mem_size_mib": 64}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = [str(engine()), "vmm", "--no-api", "--config-file", str(tmp_path / "config.json"), "--boot-timer", "--log-path", str(tmp_path / "log")]
+    assert subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=True).stdout == b"hello\n"
+    assert "Guest-boot-time" in (tmp_path / "log").read_text()
+
+
+def drive(path: Path, **more: object) -> dict[str, object]:
+    return {"drive_id": "data", "path_on_host": str(path), "is_root_device": False, "is_read_only": False, **more}
+
+
+def test_block_reads_writes_flushes_and_refuses(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"first sector 123" + bytes(8 * 512 - 16))
+    monitor.ok("PUT", "/drives/data", drive(disk, cache_type="Writeback"))
+    monitor.boot(guest, "test=block")
+    lines = monitor.finish().splitlines()
+    assert lines[:6] == ["capacity 8", "read 0", "first sector 123", "write 0", "flush 0", "id 0"]
+    assert lines[7:] == ["behind the end 1", "half a sector 1", "no such request 2"]
+    pattern = bytes(ord("A") + i % 26 for i in range(1024))
+    assert disk.read_bytes() == b"first sector 123" + bytes(1024 - 16) + pattern + bytes(4 * 512)
+
+
+def test_read_only_block_is_not_written(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    monitor.ok("PUT", "/drives/data", drive(disk, is_read_only=True))
+    monitor.boot(guest, "test=block")
+    lines = monitor.finish().splitlines()
+    assert "write 1" in lines
+    # The API's default, "Unsafe", offers no flush.
+    assert "flush 2" in lines
+    assert disk.read_bytes() == bytes(4096)
+
+
+def test_broken_chains_stop_the_device_and_a_reset_repairs_it(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    monitor.ok("PUT", "/drives/data", drive(tmp_path / "disk"))
+    monitor.boot(guest, "test=block-hostile")
+    names = ["loop", "outside", "device window", "order", "far index", "no such descriptor"]
+    assert monitor.finish().splitlines() == [*(f"{name} 1" for name in names), "read after all that 0"]
+
+
+def test_entropy_fills_buffers(monitor: Monitor, guest: Path) -> None:
+    monitor.ok("PUT", "/entropy", {})
+    monitor.boot(guest, "test=entropy")
+    length, digits = monitor.finish().split()
+    assert length == "64"
+    assert len(digits) == 128
+    assert len(set(bytes.fromhex(digits))) > 8
+
+
+def connect(path: Path, port: int) -> tuple[socket.socket, bytes]:
+    stream = socket.socket(socket.AF_UNIX)
+    stream.settimeout(20)
+    stream.connect(str(path))
+    stream.sendall(f"CONNECT {port}\n".encode())
+    line = b""
+    while not line.endswith(b"\n") and (byte := stream.recv(1)):
+        line += byte
+    return stream, line
+
+
+def test_vsock_host_connects_to_the_guest(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vsock"
+    monitor.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": str(path)})
+    monitor.boot(guest, "test=vsock-echo")
+    monitor.read_until("ready\n")
+    stream, line = connect(path, 52)
+    assert line.startswith(b"OK ")
+    # More than the guest's buffers and both credits hold.
+    sent = os.urandom(300_000)
+    received = b""
+    position = 0
+    while len(received) < len(sent):
+        position += stream.send(sent[position : position + 4096]) if position < len(sent) else 0
+        received += stream.recv(65536)
+    assert received == sent
+    stream.shutdown(socket.SHUT_WR)
+    assert stream.recv(1) == b""
+    stream.close()
+    other, line = connect(path, 53)
+    assert line == b""
+    other.close()
+
+
+def test_vsock_guest_connects_to_the_host(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "vsock_700"))
+        listener.listen()
+        listener.settimeout(20)
+        monitor.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": str(tmp_path / "vsock")})
+        monitor.boot(guest, "test=vsock-connect")
+        stream, _ = listener.accept()
+        with stream:
+            assert stream.recv(5) == b"guest"
+            stream.sendall(b"host")
+            assert monitor.finish() == "ready\nrefused\naccepted\nhost\n"
+    assert not (tmp_path / "vsock").exists()
+
+
+def memory_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def test_balloon_gives_memory_back(monitor: Monitor, guest: Path) -> None:
+    monitor.ok("PUT", "/balloon", {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1})
+    monitor.boot(guest, "test=balloon")
+    before = memory_kib(monitor.process.pid)
+    monitor.ok("PATCH", "/balloon", {"amount_mib": 16})
+    monitor.read_until("inflated 4096\n", timeout_s=60)
+    # The guest touched each of the 16 MiB before it gave them away.
+    assert memory_kib(monitor.process.pid) - before < 2048
+    statistics = monitor.ok("GET", "/balloon/statistics")
+    assert statistics["target_pages"] == 4096
+    assert statistics["actual_mib"] == 16
+    assert "larg" in monitor.fault("PATCH", "/balloon", {"amount_mib": 4096})
+
+
+def test_serial_input_reaches_the_guest(monitor: Monitor, guest: Path) -> None:
+    monitor.boot(guest, "test=serial")
+    monitor.read_until("ready\n")
+    # Longer than the port's buffer of 64 bytes.
+    monitor.type("abcdefghij" * 20 + "!")
+    assert monitor.finish() == "ABCDEFGHIJ" * 20
+
+
+def test_ctrl_alt_del(monitor: Monitor, guest: Path) -> None:
+    monitor.boot(guest, "test=keys")
+    monitor.read_until("ready\n")
+    monitor.ok("PUT", "/actions", {"action_type": "SendCtrlAltDel"})
+    assert monitor.finish() == "1411e071"
+
+
+def test_pause_stands_still_and_resume_goes_on(monitor: Monitor, guest: Path) -> None:
+    monitor.boot(guest, "test=count")
+    monitor.read_until("10\n")
+    monitor.ok("PATCH", "/vm", {"state": "Paused"})
+    assert monitor.ok("GET", "/")["state"] == "Paused"
+    assert monitor.process.stdout
+    os.set_blocking(monitor.process.stdout.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        while os.read(monitor.process.stdout.fileno(), 65536):
+            pass
+    time.sleep(0.1)
+    with pytest.raises(BlockingIOError):
+        os.read(monitor.process.stdout.fileno(), 1)
+    os.set_blocking(monitor.process.stdout.fileno(), True)
+    monitor.ok("PATCH", "/vm", {"state": "Resumed"})
+    assert monitor.ok("GET", "/")["state"] == "Running"
+    monitor.read_until("\n")
+
+
+def test_kill_leaves_no_process_and_the_next_monitor_takes_the_sockets(start: Start, guest: Path, tmp_path: Path) -> None:
+    first = start()
+    first.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": str(tmp_path / "vsock")})
+    first.boot(guest, "test=count")
+    first.read_until("1\n")
+    first.process.send_signal(signal.SIGKILL)
+    first.process.wait(timeout=10)
+    assert not Path(f"/proc/{first.process.pid}").exists()
+    second = start()
+    second.ok("PUT", "/vsock", {"guest_cid": 3, "uds_path": str(tmp_path / "vsock")})
+    second.boot(guest, "test=hello")
+    assert second.finish() == "hello\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
+
+
+def test_a_living_monitors_socket_is_not_taken(monitor: Monitor) -> None:
+    import subprocess
+
+    words = [str(engine()), "vmm", "--api-sock", str(monitor.socket)]
+    second = subprocess.run(words, capture_output=True, timeout=10, check=False)
+    assert second.returncode == 1
+    assert b"in use" in second.stderr
+    assert UnixConnection(monitor.socket)
+    monitor.ok("GET", "/")
+
+
+def test_closed_output_does_not_end_the_guest(monitor: Monitor, guest: Path) -> None:
+    monitor.boot(guest, "test=count")
+    monitor.read_until("1\n")
+    assert monitor.process.stdout
+    monitor.process.stdout.close()
+    time.sleep(0.05)
+    assert monitor.ok("GET", "/")["state"] == "Running"
+    monitor.process.stdout = None
