@@ -63,6 +63,7 @@ class Monitor:
                 self.connection.connect()
                 return
             except OSError:
+                self.connection.close()
                 assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
                 assert time.monotonic() < deadline
                 time.sleep(0.002)

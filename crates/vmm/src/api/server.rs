@@ -1,6 +1,7 @@
 //! The connections of the API socket, none of which can make the loop wait.
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use crate::api::http::{self, Parsed, Request};
@@ -10,6 +11,7 @@ use crate::api::{Fault, Reply};
 const MAX_CONNECTIONS: usize = 16;
 /// Answers that a client does not read. MMDS is the largest answer, and it is limited.
 const MAX_UNREAD: usize = 1 << 20;
+const MAX_DISCARDED: usize = 1 << 20;
 
 #[derive(Debug)]
 struct Connection {
@@ -18,6 +20,9 @@ struct Connection {
     output: Vec<u8>,
     said_continue: bool,
     closes: bool,
+    /// The client sends no more.
+    ended: bool,
+    discarded: usize,
     /// When it last sent something, on a clock that counts events.
     last_heard: u64,
 }
@@ -67,6 +72,8 @@ impl Server {
             output: Vec::new(),
             said_continue: false,
             closes: false,
+            ended: false,
+            discarded: 0,
             last_heard: self.clock,
         };
         let id = self.clock;
@@ -89,11 +96,17 @@ impl Server {
 impl Connection {
     /// False when the connection is over.
     fn turn(&mut self, max_body: usize, serve: &mut Serve<'_>) -> bool {
-        let mut ended = false;
         let mut chunk = [0; 4096];
-        while !self.closes && !ended && self.output.len() < MAX_UNREAD {
+        while !self.ended && self.output.len() < MAX_UNREAD {
             match self.stream.read(&mut chunk) {
-                Ok(0) => ended = true,
+                Ok(0) => self.ended = true,
+                // Closing a socket with unread input throws the answer away too (RFC 9112 §9.6), so the rest is read, up to a limit.
+                Ok(read) if self.closes => {
+                    self.discarded += read;
+                    if self.discarded > MAX_DISCARDED {
+                        return false;
+                    }
+                }
                 Ok(read) => {
                     self.input.extend(chunk.get(..read).unwrap_or_default());
                     self.serve(max_body, serve);
@@ -103,7 +116,14 @@ impl Connection {
                 Err(_) => return false,
             }
         }
-        self.flush() && !ended && !(self.closes && self.output.is_empty())
+        if !self.flush() {
+            return false;
+        }
+        if self.closes && self.output.is_empty() {
+            // A client that is gone needs no end of file.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        !(self.ended && self.output.is_empty())
     }
 
     /// Serves every whole request of the input.
