@@ -28,7 +28,7 @@ const CONNECTIONS: u64 = 1 << 33;
 /// Runs a monitor until its guest ends.
 pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     let log = Arc::new(open_log(options)?);
-    let preparation = Preparation::begin()?;
+    // The socket first: its user waits for it, and not for KVM.
     let socket = options
         .api_socket
         .as_deref()
@@ -41,7 +41,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
         ),
         None => None,
     };
-    let controller = Controller::new(options, preparation, log);
+    let controller = Controller::new(options, Preparation::begin()?, log);
     let mut events = Loop::new(server, controller)?;
     if let Some(path) = &options.metadata {
         events.controller.put_mmds(read_json(path)?)?;

@@ -1,5 +1,7 @@
 //! Drivers that do what no driver does: random chains, rings and register writes. No device may panic, hang, touch memory outside of
 //! the guest, or take more than a bounded number of steps. No KVM is needed.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::io::Write;
 use std::sync::Arc;
 
