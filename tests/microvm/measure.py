@@ -84,7 +84,7 @@ def main() -> None:
         results = [one(folder, guest) for _ in range(runs)]
     for name in results[0]:
         values = [result[name] for result in results]
-        print(f"{name:32} minimum {min(values):6.2f}  median {statistics.median(values):6.2f}")  # noqa: T201
+        print(f"{name:32} minimum {min(values):6.2f}  median {statistics.median(values):6.2f}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import Any
 GUESTS = Path(__file__).parent / "guests"
 ROOT = Path(__file__).parents[2]
 FLAGS = """-O2 -m64 -mcmodel=kernel -ffreestanding -nostdlib -static -fno-pie -no-pie -fno-stack-protector -mno-red-zone
--fno-asynchronous-unwind-tables -mgeneral-regs-only -fcf-protection=none -Wall -Wextra -Werror -Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack,--no-warn-rwx-segments"""
+-fno-asynchronous-unwind-tables -mgeneral-regs-only -fcf-protection=none -Wall -Wextra -Werror
+-Wl,--build-id=none,-z,max-page-size=4096,-z,noexecstack,--no-warn-rwx-segments"""
 
 
 def engine() -> Path:

@@ -78,6 +78,15 @@ pub(crate) struct Vcpus {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// Tells of a CPU's end even if its thread panics: a machine must not go on with one processor less.
+struct SendAtEnd(Signal);
+
+impl Drop for SendAtEnd {
+    fn drop(&mut self) {
+        self.0.send();
+    }
+}
+
 extern "C" fn interrupted(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // Only there so that KVM_RUN returns with EINTR.
 }
@@ -104,8 +113,8 @@ impl Vcpus {
             };
             let ended = ended.clone();
             let body = move || {
+                let _ended = SendAtEnd(ended);
                 vcpu.run(index);
-                ended.send();
             };
             // A stack of 2 MiB is only address space; what is touched of it counts.
             let thread = Builder::new().name(format!("vcpu{index}")).spawn(body);

@@ -326,8 +326,8 @@ impl Transport {
 
     /// Changes the device and tells the driver to read its configuration again.
     pub(crate) fn reconfigure<T>(&mut self, change: impl FnOnce(&mut dyn Device) -> T) -> T {
-        let result = change(&mut *self.device);
         self.generation = self.generation.wrapping_add(1);
+        let result = change(&mut *self.device);
         if self.is_live() {
             self.interrupt.raise(CONFIG_CHANGED);
         }
@@ -342,10 +342,10 @@ impl Transport {
 
 /// Half of 64 feature bits; other pages do not exist.
 fn page(features: u64, page: u32) -> u32 {
-    let [low, high] = [features & u64::from(u32::MAX), features >> 32];
-    match page {
-        0 => u32::try_from(low).unwrap_or(0),
-        1 => u32::try_from(high).unwrap_or(0),
-        _ => 0,
-    }
+    let half = if page < 2 {
+        features >> (32 * page) & u64::from(u32::MAX)
+    } else {
+        0
+    };
+    u32::try_from(half).unwrap_or(0)
 }
