@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import socket
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -28,13 +29,28 @@ def engine() -> Path:
     return max(built, key=lambda path: path.stat().st_mtime)
 
 
-def build_guest(entry: str, target: Path) -> Path:
-    """Builds the test guest with the entry `start` (64-bit) or `pvh`."""
+def build_guest(entry: str, target: Path, base: str = "0x100000") -> Path:
+    """Builds the test guest with the entry `start` (64-bit) or `pvh`, to run at `base`."""
+    script = target.with_suffix(".ld")
+    script.write_text((GUESTS / "guest.ld").read_text().replace("0x100000", base))
     compiler = shutil.which("gcc") or "cc"
     sources = [GUESTS / f"{entry}.S", *sorted(GUESTS.glob("*.c"))]
     symbol = "_start" if entry == "start" else "pvh_start"
-    words = [compiler, *FLAGS.split(), f"-Wl,-T,{GUESTS / 'guest.ld'}", f"-Wl,-e,{symbol}", "-o", str(target)]
+    words = [compiler, *FLAGS.split(), f"-Wl,-T,{script}", f"-Wl,-e,{symbol}", "-o", str(target)]
     subprocess.run([*words, *map(str, sources)], check=True)
+    return target
+
+
+def build_bzimage(target: Path) -> Path:
+    """The test guest in the form of a bzImage: one real-mode sector that is never run, then the kernel, entered at 0x200."""
+    elf = build_guest("start", target.with_suffix(".elf"), "0x100200")
+    subprocess.run(["objcopy", "-O", "binary", str(elf), str(target)], check=True)
+    setup = bytearray(1024)
+    # boot.rst: setup_sects, boot_flag, magic, version 2.15, LOADED_HIGH, code32_start, XLF_KERNEL_64.
+    fields = [(0x1F1, "B", 1), (0x1FE, "H", 0xAA55), (0x202, "I", 0x53726448), (0x206, "H", 0x20F), (0x211, "B", 1), (0x214, "I", 0x100000), (0x236, "H", 1)]
+    for offset, form, value in fields:
+        struct.pack_into(f"<{form}", setup, offset, value)
+    target.write_bytes(bytes(setup) + bytes(0x200) + target.read_bytes())
     return target
 
 

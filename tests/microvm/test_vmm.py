@@ -7,13 +7,14 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from microvm.monitor import Monitor, engine
+from microvm.monitor import Monitor, build_bzimage, engine
 
 Start = Callable[..., Monitor]
 
@@ -30,14 +31,40 @@ def test_pvh_elf_gets_its_command_line(monitor: Monitor, pvh_guest: Path, tmp_pa
     assert monitor.finish() == "test=commandline virtio_mmio.device=4K@0xc0001000:5"
 
 
+def test_bzimage_is_entered_at_its_64_bit_entry(monitor: Monitor, tmp_path: Path) -> None:
+    monitor.boot(build_bzimage(tmp_path / "bzImage"), "test=hello")
+    assert monitor.finish() == "hello\n"
+
+
+@pytest.mark.parametrize("kind", ["guest", "pvh_guest"])
+def test_initramfs_reaches_the_guest(monitor: Monitor, kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    (tmp_path / "initrd").write_bytes(b"the initramfs" * 1000)
+    kernel = request.getfixturevalue(kind)
+    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(kernel), "initrd_path": str(tmp_path / "initrd"), "boot_args": "test=initrd"})
+    monitor.ok("PUT", "/actions", {"action_type": "InstanceStart"})
+    assert monitor.finish() == "the initramfs" * 1000
+
+
+def test_initramfs_larger_than_the_memory_is_refused(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    with (tmp_path / "initrd").open("wb") as file:
+        file.truncate(1 << 30)
+    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(guest), "initrd_path": str(tmp_path / "initrd")})
+    assert "does not fit" in monitor.fault("PUT", "/actions", {"action_type": "InstanceStart"})
+
+
+@pytest.mark.parametrize("kind", ["guest", "pvh_guest"])
+def test_acpi_tables_have_right_sums(monitor: Monitor, kind: str, request: pytest.FixtureRequest) -> None:
+    monitor.ok("PUT", "/entropy", {})
+    monitor.boot(request.getfixturevalue(kind), "test=acpi")
+    assert monitor.finish().splitlines() == ["RSD PTR  good", "XSDT good", "FACP good", "DSDT good", "APIC good"]
+
+
 def test_memory_above_4_gib_is_possible(monitor: Monitor, guest: Path) -> None:
     monitor.boot(guest, "test=hello", memory_mib=4096)
     assert monitor.finish() == "hello\n"
 
 
 def test_configuration_file_without_api(guest: Path, tmp_path: Path) -> None:
-    import subprocess
-
     config = {"boot-source": {"kernel_image_path": str(guest), "boot_args": "test=hello"}, "machine-config": {"vcpu_count": 2, "mem_size_mib": 64}}
     (tmp_path / "config.json").write_text(json.dumps(config))
     words = [str(engine()), "vmm", "--no-api", "--config-file", str(tmp_path / "config.json"), "--boot-timer", "--log-path", str(tmp_path / "log")]
@@ -208,8 +235,6 @@ def test_kill_leaves_no_process_and_the_next_monitor_takes_the_sockets(start: St
 
 
 def test_a_living_monitors_socket_is_not_taken(monitor: Monitor) -> None:
-    import subprocess
-
     words = [str(engine()), "vmm", "--api-sock", str(monitor.socket)]
     second = subprocess.run(words, capture_output=True, timeout=10, check=False)
     assert second.returncode == 1

@@ -76,10 +76,37 @@ static void touch(u64 mib) {
     for (;;) in8(0x64);
 }
 
-void guest_main(const char *command_line) {
+static u8 sum(const u8 *table, u32 length) {
+    u8 total = 0;
+    while (length--) total += *table++;
+    return total;
+}
+
+static void say_table(const u8 *table) {
+    u32 length = *(const u32 *)(table + 4);
+    print_bytes(table, 4);
+    print(sum(table, length) ? " bad sum\n" : " good\n");
+}
+
+/* Follows the ACPI tables from the RSDP (ACPI 6.5 5.2.5) to the DSDT. */
+static void walk_acpi(const u8 *rsdp) {
+    print_bytes(rsdp, 8);
+    print(sum(rsdp, 20) || sum(rsdp, 36) ? " bad sum\n" : " good\n");
+    const u8 *xsdt = (const u8 *)*(const u64 *)(rsdp + 24);
+    say_table(xsdt);
+    for (u32 at = 36; at < *(const u32 *)(xsdt + 4); at += 8) {
+        const u8 *table = (const u8 *)*(const u64 *)(xsdt + at);
+        say_table(table);
+        if (table[0] == 'F') say_table((const u8 *)*(const u64 *)(table + 140));
+    }
+}
+
+void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, const u8 *rsdp) {
     *BOOT_TIMER = 123;
     if (find(command_line, "test=hello")) print("hello\n");
     else if (find(command_line, "test=commandline")) print(command_line);
+    else if (find(command_line, "test=initrd")) print_bytes(initrd, initrd_size);
+    else if (find(command_line, "test=acpi")) walk_acpi(rsdp);
     else if (find(command_line, "test=block-hostile")) test_block_hostile();
     else if (find(command_line, "test=block-speed")) test_block_speed(number_option(command_line, "count="));
     else if (find(command_line, "test=block")) test_block();

@@ -31,6 +31,15 @@ long_mode:
     mov $stack_top, %rsp
     mov start_info, %eax
     mov 24(%rax), %rdi      /* cmdline_paddr */
+    mov 32(%rax), %rcx      /* rsdp_paddr */
+    xor %esi, %esi
+    xor %edx, %edx
+    cmpl $0, 12(%rax)       /* nr_modules */
+    je 2f
+    mov 16(%rax), %rax      /* modlist_paddr */
+    mov 0(%rax), %rsi
+    mov 8(%rax), %rdx
+2:
     call guest_main
 1:  hlt
     jmp 1b

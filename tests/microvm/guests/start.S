@@ -6,6 +6,10 @@ _start:
     xor %ebp, %ebp
     /* boot_params.hdr.cmd_line_ptr */
     mov 0x228(%rsi), %edi
+    /* hdr.ramdisk_image, hdr.ramdisk_size, acpi_rsdp_addr */
+    mov 0x21c(%rsi), %edx
+    mov 0x070(%rsi), %rcx
+    mov 0x218(%rsi), %esi
     call guest_main
 1:  hlt
     jmp 1b
