@@ -1,4 +1,4 @@
-//! The memory-mapped transport: registers, status, queues. Every section is of virtio 1.2.
+//! The memory-mapped transport: registers, status, queues. Sections are of virtio 1.2.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,9 +11,6 @@ use crate::Memory;
 /// "virt" (§4.2.2).
 const MAGIC: u32 = 0x7472_6976;
 const VERSION: u32 = 2;
-/// Not assigned; drivers show it.
-const VENDOR: u32 = 0;
-
 // Registers of §4.2.2.
 const DEVICE_FEATURES: u64 = 0x010;
 const DEVICE_FEATURES_SELECT: u64 = 0x014;
@@ -141,7 +138,6 @@ impl Transport {
             0x000 => MAGIC,
             0x004 => VERSION,
             0x008 => self.device.kind(),
-            0x00c => VENDOR,
             DEVICE_FEATURES => page(self.features(), self.device_features_page),
             QUEUE_SIZE_MAX => queue.map_or(0, |queue| u32::from(queue.max_size())),
             QUEUE_READY => queue.map_or(0, |queue| u32::from(queue.ready())),
@@ -334,7 +330,7 @@ impl Transport {
         result
     }
 
-    /// Looks at the device without telling the driver.
+    /// The device, without telling the driver.
     pub(crate) fn device(&mut self) -> &mut dyn Device {
         &mut *self.device
     }
