@@ -133,9 +133,17 @@ pub const ALLOWED: &[Allowed] = &[
         "clock_gettime",
         "deadlines; clocks of processes",
     ),
-    call(
+    checked(
         libc::SYS_timerfd_create,
         "timerfd_create",
+        When::OneOf {
+            argument: 0,
+            values: &[
+                libc::CLOCK_REALTIME.cast_unsigned(),
+                libc::CLOCK_MONOTONIC.cast_unsigned(),
+                libc::CLOCK_BOOTTIME.cast_unsigned(),
+            ],
+        },
         "programs' timers",
     ),
     call(
@@ -143,9 +151,13 @@ pub const ALLOWED: &[Allowed] = &[
         "timerfd_gettime",
         "programs' timers",
     ),
-    call(
+    checked(
         libc::SYS_memfd_create,
         "memfd_create",
+        When::Without {
+            argument: 1,
+            bits: libc::MFD_HUGETLB,
+        },
         "programs' memory files",
     ),
     call(

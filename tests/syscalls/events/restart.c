@@ -30,14 +30,21 @@ static pid_t disturb(void)
     _exit(3);
 }
 
+static void drain(void)
+{
+    char buf[4096];
+    fcntl(p[0], F_SETFL, O_NONBLOCK);
+    while (read(p[0], buf, sizeof buf) > 0) {}
+    fcntl(p[0], F_SETFL, 0);
+}
+
 static void done(pid_t child)
 {
     int status;
+    // A full pipe would keep the child from its end.
+    drain();
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-    char buf[8];
-    fcntl(p[0], F_SETFL, O_NONBLOCK);
-    while (read(p[0], buf, 8) > 0) {}
-    fcntl(p[0], F_SETFL, 0);
+    drain();
 }
 
 int main(void)
