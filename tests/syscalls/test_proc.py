@@ -22,16 +22,12 @@ def test_program_says_in_the_sentry_what_it_says_on_the_host(same: Callable[...,
 
 
 def _inside(*command: str) -> str:
-    done = subprocess.run(
-        [_CASEMATE, "do", "--isolation", "sentry", "--", *command], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run([_CASEMATE, "do", "--isolation", "sentry", "--", *command], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "command", ["ps aux", "top -b -n1", "free", "uptime", "nproc", "lscpu", "mount", "df", "pgrep bash"]
-)
+@pytest.mark.parametrize("command", ["ps aux", "top -b -n1", "free", "uptime", "nproc", "lscpu", "mount", "df", "pgrep bash"])
 def test_tool_works(command: str) -> None:
     assert _inside("bash", "-c", f"{command}; exit $?")
 

@@ -195,7 +195,7 @@ def test_given_terminal_can_be_asked_and_not_changed() -> None:
         "try: os.tcgetpgrp(0)\n"
         "except OSError as error: print(error.strerror)\n"
     )
-    sandbox = Sandbox("sh", "-c", "sleep 0.5; exec /usr/bin/python3 -c \"$0\"", program, tty=False)
+    sandbox = Sandbox("sh", "-c", 'sleep 0.5; exec /usr/bin/python3 -c "$0"', program, tty=False)
     seen = sandbox.expect(b"ioctl for device")
     assert b"True os.terminal_size(columns=80, lines=24)\r\nInput/output error\r\n" in seen
     assert sandbox.end() == 0
@@ -205,4 +205,3 @@ def test_everything_printed_arrives() -> None:
     sandbox = Sandbox("seq", "30000")
     seen = sandbox.expect(b"\n30000\r\n")
     assert seen.count(b"\r\n") == 30000
-

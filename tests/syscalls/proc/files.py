@@ -44,7 +44,10 @@ print(re.match(rb"[0-9a-f]+-[0-9a-f]+ r", read("/proc/self/maps")) is not None, 
 print(read("/proc/self/limits").splitlines()[0])
 print(read("/proc/self/net/unix").splitlines()[0], read("/proc/net/tcp").splitlines()[0].strip()[:20])
 print(read("/proc/sys/kernel/ostype"), read("/proc/sys/kernel/overflowuid"), len(read("/proc/sys/kernel/random/uuid")), read("/proc/sys/kernel/cap_last_cap"))
-print(read("/proc/sys/kernel/random/boot_id") == read("/proc/sys/kernel/random/boot_id"), read("/proc/sys/kernel/random/uuid") != read("/proc/sys/kernel/random/uuid"))
+print(
+    read("/proc/sys/kernel/random/boot_id") == read("/proc/sys/kernel/random/boot_id"),
+    read("/proc/sys/kernel/random/uuid") != read("/proc/sys/kernel/random/uuid"),
+)
 print(read("/proc/sys/kernel/hostname").strip().decode() == os.uname().nodename, read("/proc/sys/kernel/osrelease").strip().decode() == os.uname().release)
 
 attempt("enoent", lambda: os.stat("/proc/nothing"))
@@ -80,5 +83,7 @@ os.waitpid(child, 0)
 attempt("after it", lambda: read(f"/proc/{child}/stat"))
 online = read("/sys/devices/system/cpu/online").decode().strip()
 print(online.startswith("0"), os.path.isdir("/sys/devices/system/node/node0"), os.cpu_count() == len(os.sched_getaffinity(0)))
-print(stat.filemode(os.stat("/sys").st_mode), stat.filemode(os.stat("/sys/devices/system/cpu/online").st_mode), os.stat("/sys/devices/system/cpu/online").st_size)
+print(
+    stat.filemode(os.stat("/sys").st_mode), stat.filemode(os.stat("/sys/devices/system/cpu/online").st_mode), os.stat("/sys/devices/system/cpu/online").st_size
+)
 attempt("sys enoent", lambda: os.stat("/sys/devices/nothing"))
