@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -317,3 +320,54 @@ def test_surface_of_both_walls(sentry: Bundle) -> None:
         "getsockopt",
         "setsockopt",
     }
+
+
+class Screen:
+    """What a terminal shows, read on as far as something is expected."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.unread = b""
+
+    def expect(self, wanted: bytes) -> bytes:
+        while wanted not in self.unread:
+            ready, _, _ = select.select([self.fd], [], [], DEADLINE_S)
+            assert ready, (wanted, self.unread)
+            self.unread += os.read(self.fd, 4096)
+        seen, _, self.unread = self.unread.partition(wanted)
+        return seen + wanted
+
+    def rest(self) -> bytes:
+        while True:
+            try:
+                piece = os.read(self.fd, 65536)
+            except OSError:
+                return self.unread
+            if not piece:
+                return self.unread
+            self.unread += piece
+
+
+def test_exec_has_a_terminal_of_its_own(sentry: Bundle) -> None:
+    start(sentry, "exec sleep 100")
+    pid, fd = pty.fork()
+    if pid == 0:
+        command = [sentry.runtime, "--root", str(sentry.state), "exec", "--tty", "--env", "PS1=P> ", sentry.id, "sh", "-i"]
+        os.execv(command[0], command)
+    screen = Screen(fd)
+    termios.tcsetwinsize(fd, (33, 44))
+    screen.expect(b"P> ")
+    os.write(fd, b"stty size; test -t 0 && ls -l /proc/self/fd/0\r")
+    assert b"33 44" in screen.expect(b"/dev/pts/0\r\n")
+    screen.expect(b"P> ")
+    os.write(fd, b"sh -c 'echo sta''rted; exec sleep 100'\r")
+    screen.expect(b"started\r\n")
+    os.write(fd, b"\x03")
+    screen.expect(b"P> ")
+    termios.tcsetwinsize(fd, (20, 30))
+    os.write(fd, b"stty size\r")
+    screen.expect(b"20 30")
+    screen.expect(b"P> ")
+    os.write(fd, b"seq=0; while [ $seq -lt 5000 ]; do echo line; seq=$((seq + 1)); done; exit 7\r")
+    assert screen.rest().count(b"\nline\r") == 5000
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -27,6 +27,7 @@ class Sandbox:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.execv(CASEMATE, [str(CASEMATE), "do", *options, "--", *command])
+        self.unread = b""
         self.resize(24, 80)
 
     def resize(self, rows: int, columns: int) -> None:
@@ -36,14 +37,14 @@ class Sandbox:
         os.write(self.fd, text)
 
     def expect(self, wanted: bytes) -> bytes:
-        """Read until `wanted` was printed."""
-        seen = b""
+        """Read until `wanted` was printed, and leave what follows for the next time."""
         until = time.monotonic() + SECONDS
-        while wanted not in seen:
+        while wanted not in self.unread:
             ready, _, _ = select.select([self.fd], [], [], max(0, until - time.monotonic()))
-            assert ready, (wanted, seen)
-            seen += os.read(self.fd, 4096)
-        return seen
+            assert ready, (wanted, self.unread)
+            self.unread += os.read(self.fd, 4096)
+        seen, _, self.unread = self.unread.partition(wanted)
+        return seen + wanted
 
     def sentry(self) -> int:
         """The process that the host sees as the sandbox's first."""
@@ -112,10 +113,11 @@ def test_jobs_stop_and_go_on(shell: Sandbox) -> None:
     shell.expect(b"Stopped")
     shell.expect(b"P> ")
     shell.type(b"bg\r")
-    shell.expect(b"P> ")
+    shell.expect(b"cat &\r\n")
     shell.type(b"jobs -l\r")
     shell.expect(b"Stopped (tty input)")
     shell.type(b"fg\r")
+    shell.expect(b"fg\r\n")
     shell.expect(b"cat\r\n")
     shell.type(b"two\r")
     shell.expect(b"two\r\ntwo\r\n")
@@ -128,8 +130,9 @@ def test_jobs_stop_and_go_on(shell: Sandbox) -> None:
 def test_size_changes(shell: Sandbox) -> None:
     shell.type(b"stty size; trap 'stty size' WINCH; echo trapp''ed\r")
     assert b"24 80" in shell.expect(b"trapped")
+    shell.expect(b"P> ")
     shell.resize(33, 44)
-    shell.type(b"\r")
+    shell.type(b"true\r")
     shell.expect(b"33 44")
 
 
@@ -165,9 +168,9 @@ def test_program_under_a_further_terminal() -> None:
     sandbox.expect(b"P> ")
     sandbox.type(b"tty\r")
     sandbox.expect(b"/dev/pts/1")
-    sandbox.type(b"sleep 100\r")
-    sandbox.expect(b"sleep 100\r\n")
-    time.sleep(0.3)
+    sandbox.expect(b"P> ")
+    sandbox.type(b"bash -c 'echo sta''rted; exec sleep 100'\r")
+    sandbox.expect(b"started\r\n")
     sandbox.type(b"\x03")
     sandbox.expect(b"P> ")
     sandbox.type(b"exit 4\r")
