@@ -53,7 +53,7 @@ def same_in_sentry(compiled: Callable[[str], Path]) -> Callable[[str], None]:
 
 @pytest.fixture
 def same(tmp_path: Path) -> Callable[..., str]:
-    """Compares a program (C is compiled first; Python and shell run as they are) on the host and in the sentry; `extra` are its arguments. Its output comes back."""
+    """Compares a program (C is compiled first) on the host and in the sentry; `extra` are its arguments. Its output comes back."""
 
     def compare(source: Path, *extra: str) -> str:
         command = _prepared(source, tmp_path)

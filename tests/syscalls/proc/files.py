@@ -64,7 +64,7 @@ first = os.read(fd, 20)
 print(os.lseek(fd, 5, os.SEEK_SET), os.read(fd, 15) == first[5:], os.pread(fd, 20, 0) == first)
 with open("/proc/self/comm", "w") as file:
     file.write("renamed\n")
-print(read("/proc/self/comm"), read("/proc/self/task/%d/comm" % os.getpid()))
+print(read("/proc/self/comm"), read(f"/proc/self/task/{os.getpid()}/comm"))
 with open("/proc/self/oom_score_adj", "w") as file:
     file.write("500")
 print(read("/proc/self/oom_score_adj"))

@@ -17,7 +17,7 @@ os.chdir(tempfile.mkdtemp())
 open("f", "wb").write(os.urandom(1) * 3000000)
 srv = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Q)
 threading.Thread(target=srv.serve_forever, daemon=True).start()
-for i in range(3):
+for _i in range(3):
     print(len(urllib.request.urlopen(f"http://127.0.0.1:{srv.server_port}/f").read()))
 srv.shutdown()
 
