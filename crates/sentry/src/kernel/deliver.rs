@@ -21,6 +21,8 @@ const RAX: u64 = 144;
 const RIP: u64 = 168;
 const MASK: u64 = 296;
 const SYSCALL_INSTRUCTION: u64 = 2;
+/// Looks at a thread that is about to sleep: far more than it needs.
+const MOST_LOOKS: u32 = 100_000;
 
 /// What the asking thread does next.
 #[derive(Debug, PartialEq, Eq)]
@@ -212,13 +214,22 @@ impl Kernel {
                 file
             }
         };
-        let mut bytes = [0; 256];
-        let count = rustix::io::pread(&*file, &mut bytes, 0)?;
-        let text = std::str::from_utf8(&bytes[..count]).map_err(|_| Errno::EFAULT)?;
-        let mut words = text.split_whitespace().rev();
-        let pointer = words.nth(1).and_then(|word| word.strip_prefix("0x"));
-        pointer
-            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
-            .ok_or(Errno::EFAULT)
+        // The thread has asked, but may not have left its processor yet: until then the host says "running".
+        for _ in 0..MOST_LOOKS {
+            let mut bytes = [0; 256];
+            let count = rustix::io::pread(&*file, &mut bytes, 0)?;
+            if let Some(pointer) = last_but_one(&bytes[..count]) {
+                return Ok(pointer);
+            }
+            std::thread::yield_now();
+        }
+        Err(Errno::EFAULT)
     }
+}
+
+/// The last but one word of the line, in hexadecimal.
+fn last_but_one(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line).ok()?;
+    let digits = text.split_whitespace().rev().nth(1)?.strip_prefix("0x")?;
+    u64::from_str_radix(digits, 16).ok()
 }
