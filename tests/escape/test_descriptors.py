@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 from collections.abc import Iterator
@@ -19,9 +20,10 @@ NUMBERS = range(3, 41)
 def open_root() -> Iterator[int]:
     """The host's root, open in the caller and inheritable, as a careless engine would leave it."""
     fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
-    high = 20
-    os.dup2(fd, high, inheritable=True)
+    # The first free one from 20 on: never over another object's.
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD, 20)
     os.close(fd)
+    assert high in NUMBERS
     yield high
     os.close(high)
 
