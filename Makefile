@@ -8,7 +8,7 @@ ENGINE := target/x86_64-unknown-linux-gnu/engine
 PACKAGES := runc busybox-static iproute2 procps uidmap util-linux
 PEERS := crun bubblewrap podman containerd docker.io
 
-.PHONY: setup build wheel demo test check unit rust system compat conformance bench bench-sentry clean peers
+.PHONY: setup build wheel demo gen test check unit rust system compat conformance bench bench-sentry clean peers
 
 setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build
 
@@ -39,6 +39,10 @@ wheel: setup
 
 demo: setup
 	$(BIN)/python demo/demo.py
+
+# What is written from the source: its tests fail while it is stale.
+gen:
+	packaging/syscalls-page
 
 check: setup
 	$(BIN)/ruff check src tests packaging
