@@ -72,7 +72,8 @@ def results(text: str) -> dict[str, str]:
     """Each test of a verbose run and how it ended. Output of the test itself may stand between its name and its result."""
     found: dict[str, str] = {}
     marks = list(_LINE.finditer(text))
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    # The shorter of the two ends it: there may be no test at all.
+    for mark, following in zip(marks, [*marks[1:], None], strict=False):
         rest = text[mark.end() : following.start() if following else len(text)]
         verdict = re.search(r"\b(ok|FAIL|ERROR|skipped|expected failure)\b", rest)
         found[f"{mark[2]}.{mark[1]}"] = verdict[1] if verdict else "unfinished"
