@@ -70,18 +70,7 @@ pub fn reap() -> io::Result<Option<Ended>> {
 /// # Errors
 /// As signalfd(2).
 pub fn child_events() -> io::Result<OwnedFd> {
-    // SAFETY: an all-zero sigset is the empty set on Linux.
-    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is valid; SIGCHLD is a signal.
-    unsafe { libc::sigaddset(&raw mut set, libc::SIGCHLD) };
-    // SAFETY: `set` is valid; the old set is not wanted.
-    check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
-    // SAFETY: `set` is valid; -1 makes a new descriptor.
-    let raw = check(unsafe {
-        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-    })?;
-    // SAFETY: the descriptor is new and ours.
-    Ok(unsafe { OwnedFd::from_raw_fd(raw) })
+    signal_events(&[libc::SIGCHLD])
 }
 
 /// A descriptor that every signal that can be caught arrives at, as a `signalfd_siginfo`. Blocks their delivery.
@@ -89,10 +78,22 @@ pub fn child_events() -> io::Result<OwnedFd> {
 /// # Errors
 /// As signalfd(2).
 pub fn all_signals() -> io::Result<OwnedFd> {
+    let all: Vec<i32> = (1..=64).collect();
+    signal_events(&all)
+}
+
+/// A descriptor that these signals arrive at, as a `signalfd_siginfo`. Blocks their delivery in this thread and those that it will start: a blocked signal is
+/// kept even for the first process of a pid namespace, which is otherwise sent none that it has no handler for. Numbers that are no signals are passed over.
+///
+/// # Errors
+/// As signalfd(2).
+pub fn signal_events(signals: &[i32]) -> io::Result<OwnedFd> {
     // SAFETY: an all-zero sigset is the empty set on Linux.
     let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is valid.
-    unsafe { libc::sigfillset(&raw mut set) };
+    for signal in signals {
+        // SAFETY: `set` is valid; sigaddset refuses numbers that are no signals.
+        unsafe { libc::sigaddset(&raw mut set, *signal) };
+    }
     // SAFETY: `set` is valid; the old set is not wanted.
     check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
     // SAFETY: `set` is valid; -1 makes a new descriptor.

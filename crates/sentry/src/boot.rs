@@ -9,11 +9,7 @@ use std::time::{Duration, Instant};
 use crate::control;
 use crate::errno::Errno;
 use crate::kernel::credentials::Credentials;
-use crate::kernel::settings::{ProcessSettings, Settings};
-use crate::kernel::signals::{Actions, Pending, SIGCHLD, Set};
-use crate::kernel::task::{Limits, Process, Shared, StopReport, Task, Usage};
-use crate::kernel::timers::Alarm;
-use crate::kernel::wake::WaitQueue;
+use crate::kernel::task::{Limits, Process, Shared, Task};
 use crate::kernel::{Kernel, Spawn, SpawnTask, exec, offload};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::context::FsContext;
@@ -462,7 +458,7 @@ impl Kernel {
         let Some(Spawn { image, task }) = self.spawning.take() else {
             return false;
         };
-        let process = new_process(inner, tid, &task);
+        let process = Process::new(inner, tid, task.limits.clone(), task.credentials.uid);
         for number in NATIVE_LIMITS {
             let (soft, hard) = task.limits.0[number as usize];
             // Never above what the zygote has: `init` raised that.
@@ -473,26 +469,14 @@ impl Kernel {
         self.tasks.insert(
             tid,
             Task {
-                host_tid: tid,
-                tid: inner,
-                pid: inner,
                 name: image.command_name(),
-                credentials,
-                files: Shared::new(task.files),
-                fs: Shared::new(task.fs),
-                mask: Set::default(),
-                saved_mask: None,
-                pending: Pending::default(),
-                blocked: None,
-                waits: 0,
-                is_kicked: false,
-                interrupted: None,
-                carried: None,
-                embryo: None,
                 image: Some(image),
-                parent_death_signal: 0,
-                registers: None,
-                settings: Settings::default(),
+                ..Task::new(
+                    (tid, inner, inner),
+                    credentials,
+                    Shared::new(task.files),
+                    Shared::new(task.fs),
+                )
             },
         );
         self.add_process(process);
@@ -503,45 +487,6 @@ impl Kernel {
         self.give_started_terminal(inner, tid);
         self.spawn_next();
         true
-    }
-}
-
-fn new_process(pid: i32, host_pid: i32, task: &SpawnTask) -> Process {
-    Process {
-        pid,
-        host_pid,
-        parent: 0,
-        group: pid,
-        session: pid,
-        threads: vec![host_pid],
-        ended_threads: Vec::new(),
-        actions: Shared::new(Actions::default()),
-        pending: Pending::default(),
-        signal_queue: Arc::new(WaitQueue::default()),
-        child_queue: Arc::new(WaitQueue::default()),
-        continue_queue: Arc::new(WaitQueue::default()),
-        exit_signal: SIGCHLD,
-        status: None,
-        is_stopped: false,
-        stop_report: StopReport::None,
-        executable: Vec::new(),
-        arguments: Vec::new(),
-        environment: Vec::new(),
-        has_executed: true,
-        is_subreaper: false,
-        limits: task.limits.clone(),
-        usage: Usage::default(),
-        children_usage: Usage::default(),
-        pidfd: None,
-        end: Arc::default(),
-        started: Instant::now(),
-        terminal: None,
-        hung_up_group: 0,
-        uid: task.credentials.uid,
-        timers: BTreeMap::new(),
-        alarm: Alarm::default(),
-        dumpable: true,
-        settings: ProcessSettings::default(),
     }
 }
 

@@ -1,5 +1,8 @@
 //! A program's memory as system calls see it: typed reads and writes, strings, vectors. What the program made up is EFAULT, never more.
 
+use std::io;
+use std::ops::Range;
+
 use casemate_platform::memory;
 
 use crate::errno::{Errno, Result};
@@ -264,21 +267,10 @@ impl Buffer {
             self.remaining -= count;
             return Ok(count);
         }
-        let mut done = 0;
-        while let Some((at, len)) = self.front(bytes.len() - done) {
-            match memory::write(self.memory.tid, at.0, &bytes[done..done + len]) {
-                Ok(count) => {
-                    self.advance(count);
-                    done += count;
-                    if count < len {
-                        break;
-                    }
-                }
-                Err(_) if done == 0 => return Err(Errno::EFAULT),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
+        let tid = self.memory.tid;
+        self.transfer(bytes.len(), |at, part| {
+            memory::write(tid, at.0, &bytes[part])
+        })
     }
 
     /// Copies from the program, at most `into.len()` bytes; returns how many. `EFAULT` if not a single one could be.
@@ -291,9 +283,21 @@ impl Buffer {
             self.remaining -= count;
             return Ok(count);
         }
+        let tid = self.memory.tid;
+        self.transfer(into.len(), |at, part| {
+            memory::read(tid, at.0, &mut into[part])
+        })
+    }
+
+    /// Has `copy` move up to `total` bytes, stretch by stretch: to or from an address, the part of them that is its turn.
+    fn transfer(
+        &mut self,
+        total: usize,
+        mut copy: impl FnMut(Address, Range<usize>) -> io::Result<usize>,
+    ) -> Result<usize> {
         let mut done = 0;
-        while let Some((at, len)) = self.front(into.len() - done) {
-            match memory::read(self.memory.tid, at.0, &mut into[done..done + len]) {
+        while let Some((at, len)) = self.front(total - done) {
+            match copy(at, done..done + len) {
                 Ok(count) => {
                     self.advance(count);
                     done += count;

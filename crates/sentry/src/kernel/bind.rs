@@ -2,13 +2,9 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::Kernel;
-use super::signals::{Pending, SIGCHLD};
-use super::task::{Embryo, Process, StopReport, Task, Usage};
-use super::timers::Alarm;
-use super::wake::WaitQueue;
+use super::task::{Embryo, Process, Task};
 use crate::memory::{Address, Memory};
 
 /// What the host says of a thread.
@@ -184,26 +180,15 @@ impl Kernel {
         let creator_pid = creator_task.pid;
         let is_thread = embryo.flags & CLONE_THREAD != 0;
         let task = Task {
-            host_tid: tid,
-            tid: ids.inner_tid,
-            pid: ids.inner_pid,
             name: creator_task.name.clone(),
-            credentials: creator_task.credentials.clone(),
-            files: embryo.files.clone(),
-            fs: embryo.fs.clone(),
             mask: embryo.mask,
-            saved_mask: None,
-            pending: Pending::default(),
-            blocked: None,
-            waits: 0,
-            is_kicked: false,
-            interrupted: None,
-            carried: None,
-            embryo: None,
-            image: None,
-            parent_death_signal: 0,
-            registers: None,
             settings: creator_task.settings.inherited(),
+            ..Task::new(
+                (tid, ids.inner_tid, ids.inner_pid),
+                creator_task.credentials.clone(),
+                embryo.files.clone(),
+                embryo.fs.clone(),
+            )
         };
         self.tids.insert(ids.inner_tid, tid);
         self.tasks.insert(tid, task);
@@ -244,40 +229,19 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
         (embryo.flags & 0xFF) as i32
     };
     Process {
-        pid: ids.inner_pid,
-        host_pid: tid,
         parent,
         group: creator.group,
         session: creator.session,
-        threads: vec![tid],
-        ended_threads: Vec::new(),
         actions: embryo.actions.clone(),
-        pending: Pending::default(),
-        signal_queue: Arc::new(WaitQueue::default()),
-        child_queue: Arc::new(WaitQueue::default()),
-        continue_queue: Arc::new(WaitQueue::default()),
         exit_signal,
-        status: None,
-        is_stopped: false,
-        stop_report: StopReport::None,
         executable: creator.executable.clone(),
         arguments: creator.arguments.clone(),
         environment: creator.environment.clone(),
         has_executed: false,
-        is_subreaper: false,
-        limits: creator.limits.clone(),
-        usage: Usage::default(),
-        children_usage: Usage::default(),
-        pidfd: None,
-        end: Arc::default(),
-        started: Instant::now(),
         terminal: creator.terminal.clone(),
-        hung_up_group: 0,
-        uid: creator.uid,
-        timers: std::collections::BTreeMap::new(),
-        alarm: Alarm::default(),
         dumpable: creator.dumpable,
         settings: creator.settings.clone(),
+        ..Process::new(ids.inner_pid, tid, creator.limits.clone(), creator.uid)
     }
 }
 
@@ -292,5 +256,3 @@ fn list(directory: &str) -> Vec<i32> {
 
 pub const CLONE_THREAD: u64 = 0x1_0000;
 pub const CLONE_PARENT: u64 = 0x8000;
-/// What a child sends its parent at its end unless clone said otherwise.
-pub const DEFAULT_EXIT_SIGNAL: i32 = SIGCHLD;

@@ -1,5 +1,6 @@
 //! Threads and processes, as data. What the host's kernel keeps for them (registers, memory, futexes) is not here.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -8,7 +9,8 @@ use casemate_platform::notify::Call;
 
 use super::credentials::Credentials;
 use super::exec::Image;
-use super::signals::{Actions, Info, Pending, Set};
+use super::settings::{ProcessSettings, Settings};
+use super::signals::{Actions, Info, Pending, SIGCHLD, Set};
 use super::wake::WaitQueue;
 use crate::vfs::context::FsContext;
 use crate::vfs::fd_table::FdTable;
@@ -115,7 +117,7 @@ pub struct Task {
     pub parent_death_signal: i32,
     /// `/proc/TID/syscall` on the host, which tells the stack pointer of a thread in a call.
     pub registers: Option<Arc<OwnedFd>>,
-    pub settings: super::settings::Settings,
+    pub settings: Settings,
 }
 
 /// How a child's change of state is told by wait(2).
@@ -177,7 +179,7 @@ pub struct Process {
     pub timers: super::timers::Timers,
     pub alarm: super::timers::Alarm,
     pub dumpable: bool,
-    pub settings: super::settings::ProcessSettings,
+    pub settings: ProcessSettings,
 }
 
 /// Resource limits, soft and hard, by number. getrlimit(2).
@@ -200,5 +202,82 @@ impl Task {
 
     pub fn take_signal(&mut self, shared: &mut Pending, wanted: Set) -> Option<Info> {
         self.pending.take(wanted).or_else(|| shared.take(wanted))
+    }
+}
+
+impl Process {
+    /// A process that was started from outside: a session of its own, of which it is the first, with nothing pending and no child.
+    #[must_use]
+    pub fn new(pid: i32, host_pid: i32, limits: Limits, uid: u32) -> Self {
+        Self {
+            pid,
+            host_pid,
+            parent: 0,
+            group: pid,
+            session: pid,
+            threads: vec![host_pid],
+            ended_threads: Vec::new(),
+            actions: Shared::new(Actions::default()),
+            pending: Pending::default(),
+            signal_queue: Arc::new(WaitQueue::default()),
+            child_queue: Arc::new(WaitQueue::default()),
+            continue_queue: Arc::new(WaitQueue::default()),
+            exit_signal: SIGCHLD,
+            status: None,
+            is_stopped: false,
+            stop_report: StopReport::None,
+            executable: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            has_executed: true,
+            is_subreaper: false,
+            limits,
+            usage: Usage::default(),
+            children_usage: Usage::default(),
+            pidfd: None,
+            end: Arc::default(),
+            started: Instant::now(),
+            terminal: None,
+            hung_up_group: 0,
+            uid,
+            timers: BTreeMap::new(),
+            alarm: super::timers::Alarm::default(),
+            dumpable: true,
+            settings: ProcessSettings::default(),
+        }
+    }
+}
+
+impl Task {
+    /// A thread that runs, with nothing blocked, pending or under way. Its numbers: native, in the sandbox, and its process's in the sandbox.
+    #[must_use]
+    pub fn new(
+        (host_tid, tid, pid): (i32, i32, i32),
+        credentials: Arc<Credentials>,
+        files: Shared<FdTable>,
+        fs: Shared<FsContext>,
+    ) -> Self {
+        Self {
+            host_tid,
+            tid,
+            pid,
+            name: Vec::new(),
+            credentials,
+            files,
+            fs,
+            mask: Set::default(),
+            saved_mask: None,
+            pending: Pending::default(),
+            blocked: None,
+            waits: 0,
+            is_kicked: false,
+            interrupted: None,
+            carried: None,
+            embryo: None,
+            image: None,
+            parent_death_signal: 0,
+            registers: None,
+            settings: Settings::default(),
+        }
     }
 }

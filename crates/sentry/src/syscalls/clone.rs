@@ -2,6 +2,7 @@
 
 use super::{Cx, Outcome, SysResult};
 use crate::errno::Errno;
+use crate::kernel::bind::{CLONE_PARENT, CLONE_THREAD};
 use crate::kernel::task::Embryo;
 use crate::memory::Address;
 
@@ -11,8 +12,6 @@ const CLONE_FS: u64 = 0x200;
 const CLONE_FILES: u64 = 0x400;
 const CLONE_SIGHAND: u64 = 0x800;
 const CLONE_VFORK: u64 = 0x4000;
-const CLONE_PARENT: u64 = 0x8000;
-const CLONE_THREAD: u64 = 0x1_0000;
 const CLONE_SYSVSEM: u64 = 0x4_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;

@@ -12,51 +12,19 @@ use crate::vfs::description::Description;
 const SIGPIPE: i32 = 13;
 
 pub fn read(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize) -> SysResult {
-    transfer_in(
-        cx,
-        fd,
-        vec![Stretch {
-            address: buf,
-            len: count,
-        }],
-        None,
-    )
+    transfer_in(cx, fd, one(buf, count), None)
 }
 
 pub fn write(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize) -> SysResult {
-    transfer_out(
-        cx,
-        fd,
-        vec![Stretch {
-            address: buf,
-            len: count,
-        }],
-        None,
-    )
+    transfer_out(cx, fd, one(buf, count), None)
 }
 
 pub fn pread64(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize, offset: i64) -> SysResult {
-    transfer_in(
-        cx,
-        fd,
-        vec![Stretch {
-            address: buf,
-            len: count,
-        }],
-        Some(position(offset)?),
-    )
+    transfer_in(cx, fd, one(buf, count), Some(position(offset)?))
 }
 
 pub fn pwrite64(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize, offset: i64) -> SysResult {
-    transfer_out(
-        cx,
-        fd,
-        vec![Stretch {
-            address: buf,
-            len: count,
-        }],
-        Some(position(offset)?),
-    )
+    transfer_out(cx, fd, one(buf, count), Some(position(offset)?))
 }
 
 pub fn readv(cx: &mut Cx<'_>, fd: i32, iov: Address, count: u64) -> SysResult {
@@ -82,6 +50,10 @@ pub fn pwritev(cx: &mut Cx<'_>, fd: i32, iov: Address, count: u64, offset: i64) 
 pub fn lseek(cx: &mut Cx<'_>, fd: i32, offset: i64, whence: i32) -> SysResult {
     let description = cx.open_description(fd)?;
     value(description.file.seek(&description, offset, whence)?)
+}
+
+fn one(address: Address, len: usize) -> Vec<Stretch> {
+    vec![Stretch { address, len }]
 }
 
 fn position(offset: i64) -> Result<u64> {
@@ -178,10 +150,7 @@ pub fn write_from(
         match file.write(description, buffer, at) {
             Ok(count) => {
                 done += count as u64;
-                if buffer.remaining() == 0 {
-                    return value(done);
-                }
-                if count == 0 {
+                if count == 0 || buffer.remaining() == 0 {
                     return value(done);
                 }
             }

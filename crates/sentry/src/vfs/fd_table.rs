@@ -15,8 +15,6 @@ struct Slot {
 #[derive(Debug, Clone, Default)]
 pub struct FdTable {
     slots: Vec<Option<Slot>>,
-    /// What the host's table of the process holds at a number, since it was mapped from there: the description's address.
-    given: std::collections::BTreeMap<i32, usize>,
 }
 
 impl FdTable {
@@ -109,9 +107,8 @@ impl FdTable {
         Ok(())
     }
 
-    /// At execve: closes what is marked so, and forgets what the host's table held (those descriptors are close-on-exec too).
+    /// At execve: closes what is marked so.
     pub fn exec(&mut self) -> Vec<Arc<Description>> {
-        self.given.clear();
         let mut closed = Vec::new();
         for slot in &mut self.slots {
             if slot.as_ref().is_some_and(|slot| slot.close_on_exec) {
@@ -138,11 +135,5 @@ impl FdTable {
             .flatten()
             .map(|slot| slot.description)
             .collect()
-    }
-
-    /// Remembers that the host's table holds this description at `fd`; false if it did already.
-    pub fn note_given(&mut self, fd: i32, description: &Arc<Description>) -> bool {
-        let address = Arc::as_ptr(description).addr();
-        self.given.insert(fd, address) != Some(address)
     }
 }
