@@ -79,11 +79,22 @@ class Launch:
         self.handlers = handlers
 
 
+class PodSandbox:
+    """The running sandbox that a further container of its pod joins. control_path: the socket that it listens on.   pid: its first process, on the host."""
+
+    __slots__ = ("control_path", "pid")
+
+    def __init__(self, control_path: str, pid: int) -> None:
+        self.control_path = control_path
+        self.pid = pid
+
+
 class Isolation:
     """A wall. Stateless: what a later process needs stands in the container's state."""
 
     name = ""
     has_control = False  # a running container listens on the store's CONTROL_SOCKET
+    serves_pods = False  # containers of one pod share a sandbox (oci/pods.py): there is a `join`
 
     def probe(self) -> Verdict:
         """Whether this host can run it. Cheap: called at each create."""
@@ -94,6 +105,10 @@ class Isolation:
 
         Raises EngineError (an operation failed; nothing is left running), HostError.
         """
+        raise NotImplementedError
+
+    def join(self, launch: Launch, sandbox: PodSandbox) -> int:
+        """As `create`, for a further container of a pod, in the sandbox of its first. Only where `serves_pods`."""
         raise NotImplementedError
 
     def start(self, channel_path: str, handlers: Handlers) -> None:

@@ -10,16 +10,17 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from casemate import jsonlite
-from casemate.errors import CasemateError, SpecError
+from casemate.errors import CasemateError, ContainerNotFound, HostError, SpecError, UsageError
 from casemate.host import process
 from casemate.host.cgroup import open_manager
 from casemate.host.facts import host_facts
 from casemate.isolation import registry
-from casemate.isolation.base import Handlers, Launch
+from casemate.isolation.base import Handlers, Launch, PodSandbox
+from casemate.oci import pods
 from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_create
 from casemate.runtime import store
-from casemate.runtime.container import CREATING, Container, now_rfc3339
+from casemate.runtime.container import CREATING, RUNNING, Container, now_rfc3339
 from casemate.runtime.delete import destroy
 from casemate.runtime.hooks import run_hooks
 from casemate.runtime.seccomp_agent import send_listener
@@ -88,11 +89,18 @@ def create(request: CreateRequest) -> Container:
 
 
 def choose_isolation(request: CreateRequest) -> str:
-    """`--isolation`, else the annotation, else the configuration file, else the default."""
+    """`--isolation`, else the annotation, else that of the pod's sandbox, else the configuration file, else the default."""
     annotations = request.spec.get("annotations")
     annotated = annotations.get(ISOLATION_ANNOTATION) if isinstance(annotations, dict) else None
     if request.isolation or annotated:
         return request.isolation or str(annotated)
+    place = pods.place_in_pod(request.spec)
+    if place.sandbox_id:
+        try:
+            with Container.open(request.state_root, store.check_id(place.sandbox_id)) as sandbox:
+                return sandbox.record.isolation
+        except (ContainerNotFound, UsageError):
+            pass  # a pod of isolations that share nothing
     from casemate.configuration import configured
 
     return str(configured("isolation") or registry.DEFAULT)
@@ -150,6 +158,15 @@ class _Creation:
         record.rootfs = rootfs_path(request.spec, request.bundle)
         record.has_pid_namespace = "pid" in self.namespaces
         record.has_mount_namespace = "mount" in self.namespaces
+        sandbox = self._open_sandbox()
+        try:
+            self._build(sandbox)
+        finally:
+            if sandbox:
+                sandbox.close()
+
+    def _build(self, sandbox: Container | None) -> None:
+        request, record = self.request, self.container.record
         self.entry.write(store.CONFIG_FILE, jsonlite.dumps(request.spec).encode())
         manager = self._cgroup()
         listener = self._listen()
@@ -165,11 +182,32 @@ class _Creation:
                 seccomp_listener=lambda fd: send_listener(self.container, request.spec, fd),
             )
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
-            registry.get(record.isolation).create(launch)
+            isolation = registry.get(record.isolation)
+            if sandbox:
+                isolation.join(launch, PodSandbox(sandbox.entry.socket_path(store.CONTROL_SOCKET), sandbox.record.pid))
+            else:
+                isolation.create(launch)
         finally:
             listener.close()
             for fd in self.descriptors:
                 os.close(fd)
+
+    def _open_sandbox(self) -> Container | None:
+        """The pod's first container, if this one joins its sandbox: its isolation serves pods. Raises HostError."""
+        request, record = self.request, self.container.record
+        if not registry.get(record.isolation).serves_pods:
+            return None
+        place = pods.place_in_pod(request.spec)
+        if place.kind != pods.CONTAINER:
+            return None
+        sandbox = open_sandbox(request.state_root, place.need_sandbox_id(os.path.join(request.bundle, store.CONFIG_FILE)))
+        record.sandbox = sandbox.id
+        try:
+            need_sandbox(sandbox, record.isolation)
+        except BaseException:
+            sandbox.close()
+            raise
+        return sandbox
 
     def _cgroup(self) -> Manager:
         request, record = self.request, self.container.record
@@ -255,6 +293,24 @@ class _Creation:
             os.close(fd)
             raise SpecError(file=store.CONFIG_FILE, json_path="process.terminal", value=True, expected="false, or a console socket")
         self.request.console(fd)
+
+
+def open_sandbox(state_root: str, sandbox_id: str) -> Container:
+    """A pod's first container. Raises HostError if there is none."""
+    try:
+        return Container.open(state_root, store.check_id(sandbox_id))
+    except ContainerNotFound:
+        raise HostError(f"no container {sandbox_id!r} below {state_root}, whose sandbox is to be joined", "create and start the pod's sandbox first") from None
+
+
+def need_sandbox(sandbox: Container, isolation: str) -> None:
+    """Raises HostError if it cannot be joined with this isolation, now."""
+    record = sandbox.record
+    if record.isolation != isolation:
+        raise HostError(f"the pod's sandbox {sandbox.id!r} has the isolation {record.isolation!r}", f"use it for this container, too, not {isolation!r}")
+    status = sandbox.status()
+    if status != RUNNING:
+        raise HostError(f"the pod's sandbox {sandbox.id!r} is {status}", "create and start it first")
 
 
 def open_cgroup(manager: Manager, descriptors: list[int]) -> dict[str, object] | None:

@@ -67,7 +67,7 @@ class Record:
     __slots__ = (
         "annotations", "bundle", "cgroup", "created", "has_mount_namespace",
         "has_pid_namespace", "id", "isolation", "name", "oci_version",
-        "owner_uid", "pid", "resctrl", "rootfs", "scratch", "start_time", "subuid",
+        "owner_uid", "pid", "resctrl", "rootfs", "sandbox", "scratch", "start_time", "subuid",
     )  # fmt: skip
 
     def __init__(self, container_id: str) -> None:
@@ -88,6 +88,7 @@ class Record:
         self.scratch: list[str] = []  # directories of ours to remove with the container
         self.subuid: list[int] = []  # the range of host ids lent to it: [first, count]
         self.name = ""
+        self.sandbox = ""  # the id of the pod's first container, whose sandbox this one shares (oci/pods.py)
 
     def to_json(self) -> str:
         return jsonlite.dumps({slot: getattr(self, slot) for slot in self.__slots__}, indent=1)
