@@ -200,10 +200,21 @@ fn disk() -> Disk {
     disk
 }
 
-fn run(device: Box<dyn Device>, steps: &[Step]) -> Bench {
+/// Half of the steps, then a snapshot that is loaded into `copy` on the same memory, which takes the other half.
+fn run(device: Box<dyn Device>, copy: Box<dyn Device>, steps: &[Step]) -> Bench {
     let mut bench = Bench::new(device);
     bench.set_up();
-    steps.iter().for_each(|step| bench.take(step));
+    let (before, after) = steps.split_at(steps.len() / 2);
+    before.iter().for_each(|step| bench.take(step));
+    let state = bench.transport.save();
+    let line = EventFd::new(EFD_NONBLOCK).unwrap();
+    let mut transport =
+        Transport::new(copy, Arc::clone(&bench.memory), Interrupt::new(line)).unwrap();
+    transport.restore(&state).unwrap();
+    assert_eq!(transport.save(), state);
+    bench.transport = transport;
+    bench.transport.wake();
+    after.iter().for_each(|step| bench.take(step));
     // Whatever happened: a reset makes it a device again.
     bench.set_up();
     assert_eq!(bench.get(0x70) & !NEEDS_RESET, LIVE);
@@ -215,23 +226,26 @@ proptest! {
 
     #[test]
     fn entropy_survives(steps in prop::collection::vec(step(), 1..80)) {
-        run(Box::new(Entropy), &steps);
+        run(Box::new(Entropy), Box::new(Entropy), &steps);
     }
 
     #[test]
     fn block_survives(steps in prop::collection::vec(step(), 1..80)) {
-        run(Box::new(Block::new(disk(), true)), &steps);
+        let new = || Box::new(Block::new(disk(), true));
+        run(new(), new(), &steps);
     }
 
     #[test]
     fn balloon_survives(steps in prop::collection::vec(step(), 1..80)) {
-        run(Box::new(Balloon::new(4, true, true)), &steps);
+        let new = || Box::new(Balloon::new(4, true, true));
+        run(new(), new(), &steps);
     }
 
     #[test]
     fn vsock_survives(steps in prop::collection::vec(step(), 1..80)) {
         let folder = std::env::temp_dir().join(format!("casemate-vsock-{}", std::process::id()));
-        run(Box::new(Vsock::new(3, &folder).unwrap()), &steps);
+        let copy = folder.with_extension("copy");
+        run(Box::new(Vsock::new(3, &folder).unwrap()), Box::new(Vsock::new(3, &copy).unwrap()), &steps);
     }
 }
 

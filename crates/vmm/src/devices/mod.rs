@@ -1,6 +1,7 @@
 //! What a guest reaches by ports and by memory outside its RAM.
 mod bus;
 mod legacy;
+pub mod state;
 pub mod virtio;
 
 pub(crate) use bus::{Bus, Output, lock};

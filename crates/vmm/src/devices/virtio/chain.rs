@@ -1,4 +1,5 @@
 //! One request of a driver: a chain of descriptors, read once and checked.
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileSlice};
 
@@ -42,7 +43,52 @@ pub struct Chain {
     writable: Vec<Piece>,
 }
 
+/// A chain that a device holds on to: its head, and (address, length) of its pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainState {
+    head: u16,
+    readable: Vec<(u64, u64)>,
+    writable: Vec<(u64, u64)>,
+}
+
 impl Chain {
+    #[must_use]
+    pub fn save(&self) -> ChainState {
+        let pairs = |pieces: &[Piece]| {
+            pieces
+                .iter()
+                .map(|piece| (piece.address.0, piece.length as u64))
+                .collect()
+        };
+        ChainState {
+            head: self.head,
+            readable: pairs(&self.readable),
+            writable: pairs(&self.writable),
+        }
+    }
+
+    /// The chain of `state`, checked as one of a driver is.
+    pub fn restore(state: &ChainState, memory: &Memory) -> Result<Chain, Broken> {
+        let mut total = 0_usize;
+        let mut check = |pairs: &[(u64, u64)]| -> Result<Vec<Piece>, Broken> {
+            let mut pieces = Vec::new();
+            for (address, length) in pairs {
+                let length = usize::try_from(*length).map_err(|_| Broken::TooLarge)?;
+                total = total
+                    .checked_add(length)
+                    .filter(|total| *total <= MAX_BYTES)
+                    .ok_or(Broken::TooLarge)?;
+                push(&mut pieces, memory, GuestAddress(*address), length)?;
+            }
+            Ok(pieces)
+        };
+        Ok(Chain {
+            head: state.head,
+            readable: check(&state.readable)?,
+            writable: check(&state.writable)?,
+        })
+    }
+
     /// Takes the next chain off `queue`, if there is one.
     pub fn next(queue: &mut Queue, memory: &Memory) -> Result<Option<Chain>, Broken> {
         let mut chains = queue.iter(memory).map_err(|_| Broken::AvailableRing)?;

@@ -18,17 +18,20 @@ pub mod chain;
 mod drain;
 pub mod entropy;
 mod transport;
+mod transport_state;
 pub mod vsock;
 
 use std::os::fd::BorrowedFd;
 
 use virtio_queue::Queue;
 
-pub use chain::{Broken, Chain};
+pub use chain::{Broken, Chain, ChainState};
 pub use drain::{Worked, drain};
 pub use transport::{Interrupt, Transport};
+pub use transport_state::TransportState;
 
 use crate::Memory;
+use crate::devices::state::{DeviceState, StateError};
 
 /// Where the guest finds a device.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +75,18 @@ pub trait Device: Send + std::fmt::Debug {
     /// Handles what comes from outside. Called after `activate` too.
     fn ready(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Worked, Broken> {
         Ok(Worked::default())
+    }
+    /// What a copy of this device in another monitor needs to go on where this one stands. What stands in the configuration is not part
+    /// of it: the copy was made from that. The driver's queues and registers are the transport's.
+    fn save(&self) -> DeviceState {
+        DeviceState::new(self.kind(), 0, &())
+    }
+    /// Takes over what `save` gave, on a fresh device, after `activate` if the driver was that far.
+    ///
+    /// # Errors
+    /// If the state is not one that `save` gives: it may come from anybody's file.
+    fn restore(&mut self, state: &DeviceState, _memory: &Memory) -> Result<(), StateError> {
+        state.read(self.kind(), 0)
     }
     /// For changes that only one kind of device knows, such as another disk.
     fn as_any(&mut self) -> &mut dyn std::any::Any;

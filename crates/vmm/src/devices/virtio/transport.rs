@@ -33,19 +33,19 @@ const CONFIG: u64 = 0x100;
 // Status bits of §2.1.
 const ACKNOWLEDGE: u32 = 1;
 const DRIVER: u32 = 2;
-const DRIVER_OK: u32 = 4;
-const FEATURES_OK: u32 = 8;
+pub(super) const DRIVER_OK: u32 = 4;
+pub(super) const FEATURES_OK: u32 = 8;
 const NEEDS_RESET: u32 = 64;
 const FAILED: u32 = 128;
 
-const USED_BUFFER: u32 = 1;
+pub(super) const USED_BUFFER: u32 = 1;
 const CONFIG_CHANGED: u32 = 2;
 
 /// A device's interrupt line and why it was raised (§4.2.2 InterruptStatus).
 #[derive(Debug)]
 pub struct Interrupt {
     line: EventFd,
-    status: u32,
+    pub(super) status: u32,
 }
 
 impl Interrupt {
@@ -54,7 +54,7 @@ impl Interrupt {
         Interrupt { line, status: 0 }
     }
 
-    fn raise(&mut self, reason: u32) {
+    pub(super) fn raise(&mut self, reason: u32) {
         self.status |= reason;
         // An eventfd of ours can only fail when 2^64 - 2 interrupts wait.
         let _ = self.line.write(1);
@@ -64,16 +64,16 @@ impl Interrupt {
 /// A device as its driver sees it.
 #[derive(Debug)]
 pub struct Transport {
-    device: Box<dyn Device>,
-    memory: Arc<Memory>,
-    interrupt: Interrupt,
-    queues: Vec<Queue>,
-    status: u32,
-    device_features_page: u32,
-    driver_features_page: u32,
-    driver_features: u64,
-    selected: usize,
-    generation: u32,
+    pub(super) device: Box<dyn Device>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) interrupt: Interrupt,
+    pub(super) queues: Vec<Queue>,
+    pub(super) status: u32,
+    pub(super) device_features_page: u32,
+    pub(super) driver_features_page: u32,
+    pub(super) driver_features: u64,
+    pub(super) selected: usize,
+    pub(super) generation: u32,
     /// Why the device stopped, for the log.
     pub(crate) broken: Option<Broken>,
 }
@@ -176,7 +176,7 @@ impl Transport {
         false
     }
 
-    fn features(&self) -> u64 {
+    pub(super) fn features(&self) -> u64 {
         self.device.features() | VERSION_1 | EVENT_IDX
     }
 
@@ -274,11 +274,11 @@ impl Transport {
         self.interrupt.status = 0;
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.status & (DRIVER_OK | NEEDS_RESET | FAILED) == DRIVER_OK
     }
 
-    fn notify(&mut self, index: u32) -> bool {
+    pub(super) fn notify(&mut self, index: u32) -> bool {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         if !self.is_live() || !self.queues.get(index).is_some_and(Queue::ready) {
             return false;

@@ -5,7 +5,8 @@ pub use statistics::Statistics;
 use virtio_queue::Queue;
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-use super::{Broken, Chain, Device, Worked, drain};
+use super::{Broken, Chain, ChainState, Device, Worked, drain};
+use crate::devices::state::{DeviceState, StateError};
 use crate::{Memory, raw};
 
 const INFLATE: usize = 0;
@@ -15,6 +16,9 @@ const STATISTICS: usize = 2;
 /// VIRTIO_BALLOON_F_STATS_VQ, VIRTIO_BALLOON_F_DEFLATE_ON_OOM (§5.5.3).
 const HAS_STATISTICS: u64 = 1 << 1;
 const DEFLATE_ON_OOM: u64 = 1 << 2;
+
+/// Version of its state: target, actual, the chain that waits for statistics.
+const STATE: u16 = 1;
 
 /// Balloon pages are 4 KiB, whatever the host's are.
 const PAGE_SHIFT: u32 = 12;
@@ -176,6 +180,26 @@ impl Device for Balloon {
             interrupt: chain.finish(queue, memory, 0)?,
             more: false,
         })
+    }
+
+    fn save(&self) -> DeviceState {
+        let waiting = self.waiting.as_ref().map(Chain::save);
+        DeviceState::new(
+            self.kind(),
+            STATE,
+            &(self.target_pages, self.actual_pages, waiting),
+        )
+    }
+
+    fn restore(&mut self, state: &DeviceState, memory: &Memory) -> Result<(), StateError> {
+        let (target, actual, waiting): (u32, u32, Option<ChainState>) =
+            state.read(self.kind(), STATE)?;
+        self.target_pages = target;
+        self.actual_pages = actual;
+        self.waiting = waiting
+            .map(|chain| Chain::restore(&chain, memory))
+            .transpose()?;
+        Ok(())
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {

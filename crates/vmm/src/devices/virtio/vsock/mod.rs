@@ -11,16 +11,22 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 
 use self::host::Host;
 use self::packet::{HEADER, Header};
 use self::streams::Streams;
-use super::{Broken, Chain, Device, Worked};
+use super::{Broken, Chain, ChainState, Device, Worked};
 use crate::Memory;
+use crate::devices::state::{DeviceState, StateError};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
+const EVENTS: usize = 2;
+/// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (§5.10.6.7).
+const TRANSPORT_RESET: u32 = 0;
+/// Version of its state: the buffer that it holds.
+const STATE: u16 = 1;
 /// The driver's data is copied; Linux sends at most 64 KiB at once (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE).
 const MAX_DATA: usize = 64 << 10;
 
@@ -30,6 +36,8 @@ pub struct Vsock {
     streams: Streams,
     /// A buffer of the driver taken off its queue for which there was no packet yet.
     held: Option<Chain>,
+    /// The guest has to hear that its streams are gone and its address may be another one.
+    owes_reset: bool,
 }
 
 impl Vsock {
@@ -42,6 +50,7 @@ impl Vsock {
             guest_cid,
             streams: Streams::new(guest_cid, Host::listen(path)?),
             held: None,
+            owes_reset: false,
         })
     }
 
@@ -67,6 +76,22 @@ impl Vsock {
             }
         }
         Ok(worked)
+    }
+
+    /// Tells the driver that nothing of its streams is left (§5.10.6.7), as soon as it has a buffer for that.
+    fn tell_reset(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
+        let Some(queue) = queues.get_mut(EVENTS).filter(|queue| queue.ready()) else {
+            return Ok(Worked::default());
+        };
+        let Some(chain) = Chain::next(queue, memory)? else {
+            return Ok(Worked::default());
+        };
+        self.owes_reset = false;
+        let written = chain.write(memory, 0, &TRANSPORT_RESET.to_le_bytes())?;
+        Ok(Worked {
+            interrupt: chain.finish(queue, memory, written)?,
+            more: false,
+        })
     }
 
     /// Puts packets for the guest into its buffers, as long as there are both.
@@ -163,6 +188,7 @@ impl Device for Vsock {
 
     fn reset(&mut self) {
         self.held = None;
+        self.owes_reset = false;
         self.streams.close_all();
     }
 
@@ -174,6 +200,7 @@ impl Device for Vsock {
     ) -> Result<Worked, Broken> {
         match index {
             RECEIVE | TRANSMIT => self.exchange(queues, memory),
+            EVENTS if self.owes_reset => self.tell_reset(queues, memory),
             // Events go to the guest; it only provides buffers.
             _ => Ok(Worked::default()),
         }
@@ -185,7 +212,26 @@ impl Device for Vsock {
 
     fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
         self.streams.poll();
-        self.exchange(queues, memory)
+        let told = if self.owes_reset {
+            self.tell_reset(queues, memory)?
+        } else {
+            Worked::default()
+        };
+        Ok(told.and(self.exchange(queues, memory)?))
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::new(self.kind(), STATE, &self.held.as_ref().map(Chain::save))
+    }
+
+    /// Streams end with the monitor that had their sockets: the copy's guest hears of it, the original's goes on with them.
+    fn restore(&mut self, state: &DeviceState, memory: &Memory) -> Result<(), StateError> {
+        let held: Option<ChainState> = state.read(self.kind(), STATE)?;
+        self.held = held
+            .map(|chain| Chain::restore(&chain, memory))
+            .transpose()?;
+        self.owes_reset = true;
+        Ok(())
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {
