@@ -193,6 +193,24 @@ def test_preserved_descriptors_reach_the_program(sentry: Bundle) -> None:
         os.close(writer)
 
 
+def test_a_file_as_standard_input_has_its_position(sentry: Bundle) -> None:
+    given = sentry.directory / "given"
+    given.write_text("0123456789")
+    sentry.config["process"]["args"] = ["sh", "-c", "dd bs=1 skip=2 count=3 status=none; wc -c; echo end"]
+    sentry.write()
+    with given.open() as stdin:
+        done = subprocess.run(
+            [sentry.runtime, "--root", str(sentry.state), "run", "--bundle", str(sentry.directory), sentry.id],
+            stdin=stdin, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert done.stdout.split() == ["2345", "end"]
+
+
+def test_no_process_of_the_sandbox_kills_its_first(sentry: Bundle) -> None:
+    done = sentry.shell("(kill -KILL 1; kill -TERM 1; kill -STOP 1); echo lives")
+    assert (done.stdout, done.returncode) == ("lives\n", 0)
+
+
 def test_pause_and_resume(sentry: Bundle) -> None:
     start(sentry, "i=0; while :; do i=$((i+1)); echo $i > /tmp/count; done")
     count = sentry.rootfs / "tmp/count"
@@ -290,12 +308,33 @@ def test_sentry_is_jailed(sentry: Bundle) -> None:
         assert int(fields["CapPrm"], 16) & ~kept == 0
 
 
-def test_start_container_hooks_are_refused(sentry: Bundle) -> None:
-    sentry.config["hooks"] = {"startContainer": [{"path": "/bin/true"}]}
-    sentry.write()
-    done = sentry.verb("create", "--bundle", str(sentry.directory), sentry.id)
+def run_with_hooks(bundle: Bundle, *hooks: dict[str, object]) -> subprocess.CompletedProcess[str]:
+    bundle.config["hooks"] = {"startContainer": [{"path": "/bin/sh", **hook} for hook in hooks]}
+    return bundle.shell("cat /seen; echo $$")
+
+
+def test_start_container_hooks_run_before_the_program_and_behind_the_sentry(sentry: Bundle) -> None:
+    first = {"args": ["sh", "-c", 'read state; echo "$state" > /seen; uname -n -r >> /seen; echo $A $$ >> /seen'], "env": ["A=b", "PATH=/bin"]}
+    second = {"args": ["sh", "-c", "echo second >> /seen"], "env": ["PATH=/bin"]}
+    done = run_with_hooks(sentry, first, second)
+    assert (done.stderr, done.returncode) == ("", 0)
+    state, kernel, environment, order, own = done.stdout.splitlines()
+    assert json.loads(state)["id"] == sentry.id
+    assert "6.1.0" in kernel
+    assert (environment, order, own) == ("b 2", "second", "1")
+
+
+@pytest.mark.parametrize(
+    ("script", "timeout", "message"), [("echo no >&2; exit 3", 10, "exit status: 3: no"), ("sleep 100", 1, "still ran after its timeout"), ("", 10, "")]
+)
+def test_a_failing_start_container_hook_ends_the_container(sentry: Bundle, script: str, timeout: int, message: str) -> None:
+    hook: dict[str, object] = {"args": ["sh", "-c", script], "timeout": timeout} if script else {"path": "/none"}
+    done = run_with_hooks(sentry, hook)
     assert done.returncode != 0
-    assert "startContainer" in done.stderr
+    assert "startContainer hook" in done.stderr
+    assert message in done.stderr
+    assert done.stdout == ""
+    assert host_processes(sentry) == []
 
 
 def test_surface_of_both_walls(sentry: Bundle) -> None:

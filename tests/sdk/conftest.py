@@ -1,4 +1,6 @@
-"""One sandbox for the tests of a file that only look; `fresh` for those that change or end it."""
+"""Every test runs once for each isolation, which a user's configuration chooses. One sandbox for the tests of a file that only look; `fresh` for those
+that change or end it.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,25 @@ import pytest
 from casemate import Sandbox
 
 
+@pytest.fixture(scope="session", params=["namespaces", "sentry"], autouse=True)
+def isolation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    home = tmp_path_factory.mktemp("config")
+    (home / "casemate").mkdir()
+    (home / "casemate/config.toml").write_text(f'isolation = "{request.param}"\n')
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(home))
+        yield request.param
+
+
 @pytest.fixture(scope="session")
 def state_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("state"))
 
 
 @pytest.fixture(scope="module")
-def sandbox(state_root: str) -> Iterator[Sandbox]:
+def sandbox(isolation: str, state_root: str) -> Iterator[Sandbox]:
     with Sandbox.create(state_root=state_root, memory="128M", envs={"FRUIT": "pear"}) as made:
+        assert made.get_info().isolation == isolation
         yield made
 
 

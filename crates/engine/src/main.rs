@@ -17,6 +17,7 @@ fn main() -> ExitCode {
             (Ok(plan), Ok(control)) => ExitCode::from(casemate_init::run(plan, control)),
             _ => fail(USAGE),
         },
+        ["agent", socket] => socket.parse().map_or_else(|_| fail(USAGE), agent),
         ["--version"] => {
             report(&format!(
                 "casemate-engine {} (plan version {})",
@@ -31,6 +32,15 @@ fn main() -> ExitCode {
         }
         _ => fail(USAGE),
     }
+}
+
+/// The agent as a program of a sentry's sandbox, which gives it the socket.
+fn agent(socket: i32) -> ExitCode {
+    // Nothing of it may be read by a program of its own user.
+    let served = casemate_host::ids::set_dumpable(false)
+        .and_then(|()| casemate_host::process::take_fd(socket))
+        .and_then(casemate_agent::serve);
+    ExitCode::from(u8::from(served.is_err()))
 }
 
 fn fail(message: &str) -> ExitCode {

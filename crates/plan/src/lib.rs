@@ -67,6 +67,9 @@ impl Plan {
                 named.extend(mount.source_fd);
                 named.extend(mount.idmap.as_ref().and_then(|idmap| idmap.fd));
             }
+            if let Op::Sentry(sentry) = op {
+                named.extend(sentry.agent);
+            }
             if let Op::SentryExec { control, .. } = op {
                 named.push(*control);
             }

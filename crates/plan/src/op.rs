@@ -423,4 +423,10 @@ pub struct Sentry {
     pub set_id_files: bool,
     #[serde(default)]
     pub strace: bool,
+    /// The program is the agent, which listens on this descriptor; `args` are only its name.
+    #[serde(default)]
+    pub agent: Option<i32>,
+    /// What runs before the program: startContainer hooks.
+    #[serde(default)]
+    pub hooks: Vec<Hook>,
 }

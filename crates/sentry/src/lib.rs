@@ -12,6 +12,7 @@
 pub mod boot;
 pub mod control;
 pub mod errno;
+pub mod hooks;
 pub mod kernel;
 pub mod memory;
 pub mod syscalls;
@@ -21,3 +22,4 @@ pub mod worker;
 
 pub use boot::{Config, Given, run, start_zygote};
 pub use casemate_platform::zygote::Zygote;
+pub use hooks::Hook;

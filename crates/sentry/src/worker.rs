@@ -180,6 +180,9 @@ fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysRes
             if resumed.is_none() {
                 kernel.move_image_to_leader(call.tid);
             }
+            if kernel.holds(&call) {
+                return Ok(Outcome::Later);
+            }
             match kernel.loader_asks(&call) {
                 Ok(count) => Ok(Outcome::Value(count)),
                 Err(Errno::ENOSYS) => Err(Errno::ENOSYS),
@@ -219,6 +222,12 @@ fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysRes
             table::dispatch(&mut cx)
         }
     }
+}
+
+/// Runs a call whose answer was put off.
+pub fn resume(kernel: &mut Kernel, call: Call) {
+    run(kernel, call, None);
+    run_ready(kernel);
 }
 
 /// Runs every call again whose wait was ended, until none is left.

@@ -68,15 +68,19 @@ class Handlers:
 
 
 class Launch:
-    """One process to start: its plan, its stdio (three descriptors) and the further descriptors that the plan names by number."""
+    """One process to start: its plan, its stdio (three descriptors) and the further descriptors that the plan names by number.
 
-    __slots__ = ("descriptors", "handlers", "plan", "stdio")
+    agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
+    """
+
+    __slots__ = ("agent_fd", "descriptors", "handlers", "plan", "stdio")
 
     def __init__(self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers) -> None:
         self.plan = plan
         self.stdio = stdio
         self.descriptors = descriptors
         self.handlers = handlers
+        self.agent_fd = -1
 
 
 class PodSandbox:

@@ -8,21 +8,24 @@ from __future__ import annotations
 import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
-from casemate.errors import HostError
+from casemate.errors import EngineError, HostError
 from casemate.isolation.base import Launch
 from casemate.isolation.engine_process import launch_engine
 from casemate.isolation.namespaces import Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from casemate.isolation.base import Plan
+    from casemate.isolation.base import Handlers, Plan
 
     Op = dict[str, object]
 
 # What `init` does to itself at the end of a plan, and the sentry does for the program instead.
-_REPLACED = frozenset(("check_exec", "exec", "seccomp", "landlock", "apparmor", "selinux", "rlimit"))
+_REPLACED = frozenset(("agent", "check_exec", "exec", "seccomp", "landlock", "apparmor", "selinux", "rlimit"))
 # What `exec`'s process of ours still does: it joins nothing of the container's but the cgroup, and runs nothing.
 _KEPT_IN_EXEC = frozenset(("barrier", "setsid", "keyring", "cpu_affinity"))
+# The engine in another role (crates/engine), whose socket has the number that crates/sentry/src/boot.rs gives it.
+_AGENT: Op = {"args": ["casemate-agent", "agent", "3"], "env": []}
+_EXEC = "exec: "  # crates/sentry/src/boot.rs
 _OLDEST_KERNEL = (5, 19)  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 
@@ -35,8 +38,14 @@ class Sentry(Namespaces):
     has_control = True
 
     def create(self, launch: Launch) -> int:
-        plan = sentry_plan(launch.plan)
+        plan = sentry_plan(launch.plan, launch.agent_fd)
         return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+
+    def start(self, channel_path: str, handlers: Handlers) -> None:
+        try:
+            super().start(channel_path, handlers)
+        except EngineError as error:
+            raise _of_the_program(error) from None
 
     def exec(self, launch: Launch, channel_path: str) -> int:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -45,26 +54,35 @@ class Sentry(Namespaces):
             plan = exec_plan(launch.plan, channel.fileno())
             descriptors = (*launch.descriptors, channel.fileno())
             return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        except EngineError as error:
+            raise _of_the_program(error) from None
         finally:
             channel.close()
 
 
-def sentry_plan(plan: Plan) -> Plan:
+def _of_the_program(error: EngineError) -> EngineError:
+    """The sentry's words for a program that cannot be executed, as if the operation that it stands in for had failed: who starts programs looks for that."""
+    if not error.message.startswith(_EXEC):
+        return error
+    return EngineError(op="exec", index=error.index, errno=error.errno, message=error.message.removeprefix(_EXEC))
+
+
+def sentry_plan(plan: Plan, agent_fd: int = -1) -> Plan:
     """The plan with the program's last steps handed to the sentry. A plan without `process` stays as it is: `init` refuses it at start.
 
     Raises HostError for what would run something of the container's natively.
     """
     ops = _ops(plan)
     names = {op["op"] for op in ops}
-    if "agent" in names:
-        raise HostError("isolation 'sentry' cannot run the SDK's agent yet", "use isolation='namespaces' for Sandbox; `casemate run`, `do` and `exec` work")
-    if any(op["op"] == "hook" and op.get("kind") == "startContainer" for op in ops):
-        raise HostError("isolation 'sentry' cannot run startContainer hooks: they are programs of the container's", "use another kind of hook")
-    if not {"exec", "credentials"} <= names:
+    hooks = [op for op in ops if op["op"] == "hook" and op.get("kind") == "startContainer"]
+    if "credentials" not in names or not names & {"exec", "agent"}:
         return plan
     program = _program(ops)
+    if "agent" in names:
+        program["agent"] = agent_fd
     who = next(op for op in ops if op["op"] == "credentials")
-    kept = [op for op in ops if op["op"] not in _REPLACED]
+    program["hooks"] = [{key: value for key, value in hook.items() if key != "op"} for hook in hooks]
+    kept = [op for op in ops if op["op"] not in _REPLACED and op not in hooks]
     # Before the ids are dropped: mapping them in a further user namespace needs CAP_SETFCAP, and raising a hard limit CAP_SYS_RESOURCE.
     place = kept.index(who)
     jail: list[Op] = [] if "no_new_privs" in names else [{"op": "no_new_privs"}]
@@ -97,7 +115,7 @@ def _ops(plan: Plan) -> list[Op]:
 def _program(ops: list[Op]) -> Op:
     """What the sentry is to know of the program."""
     found = {str(op["op"]): op for op in ops}
-    program, who, place = found["exec"], found["credentials"], found.get("chdir")
+    program, who, place = found.get("exec") or _AGENT, found["credentials"], found.get("chdir")
     return {
         "args": program["args"],
         "env": program["env"],

@@ -33,7 +33,6 @@ class Place:
         self.sandbox_id = sandbox_id
         self.id_name = id_name  # the annotation that has it
 
-
     def need_sandbox_id(self, file: str) -> str:
         """The id, for an isolation that joins. Raises SpecError where it is missing."""
         if not self.sandbox_id:

@@ -170,6 +170,7 @@ class _Creation:
         self.entry.write(store.CONFIG_FILE, jsonlite.dumps(request.spec).encode())
         manager = self._cgroup()
         listener = self._listen()
+        agent = self._listen_for_agent()
         try:
             context = self._context(manager, listener.fileno())
             context.cgroup = open_cgroup(manager, self.descriptors)
@@ -181,7 +182,11 @@ class _Creation:
                 console=self._on_console,
                 seccomp_listener=lambda fd: send_listener(self.container, request.spec, fd),
             )
+            if agent:
+                descriptors = (*descriptors, agent.fileno())
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
+            if agent:
+                launch.agent_fd = agent.fileno()
             isolation = registry.get(record.isolation)
             if sandbox:
                 isolation.join(launch, PodSandbox(sandbox.entry.socket_path(store.CONTROL_SOCKET), sandbox.record.pid))
@@ -189,6 +194,8 @@ class _Creation:
                 isolation.create(launch)
         finally:
             listener.close()
+            if agent:
+                agent.close()
             for fd in self.descriptors:
                 os.close(fd)
 
@@ -226,10 +233,19 @@ class _Creation:
         listener.bind(self.entry.socket_path(store.START_SOCKET))
         listener.listen(128)
         # A second name for the same socket, which goes on to be used: the first one's absence says that the container was started.
-        if self.request.use_agent:
-            os.link(store.START_SOCKET, store.AGENT_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
-        if registry.get(self.container.record.isolation).has_control:
-            os.link(store.START_SOCKET, store.CONTROL_SOCKET, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
+        has_control = registry.get(self.container.record.isolation).has_control
+        kept = store.CONTROL_SOCKET if has_control else store.AGENT_SOCKET if self.request.use_agent else ""
+        if kept:
+            os.link(store.START_SOCKET, kept, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
+        return listener
+
+    def _listen_for_agent(self) -> socket | None:
+        """The agent's socket, where the container's other one stays the isolation's own."""
+        if not self.request.use_agent or not registry.get(self.container.record.isolation).has_control:
+            return None
+        listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        listener.bind(self.entry.socket_path(store.AGENT_SOCKET))
+        listener.listen(128)
         return listener
 
     def _context(self, manager: Manager, listen_fd: int) -> LowerContext:

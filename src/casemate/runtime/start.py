@@ -22,7 +22,7 @@ def start(container: Container) -> None:
     container.need("start", CREATED)
     entry = container.entry
     spec = container.spec()
-    kept = next((name for name in (store.AGENT_SOCKET, store.CONTROL_SOCKET) if entry.exists(name)), "")
+    kept = next((name for name in (store.CONTROL_SOCKET, store.AGENT_SOCKET) if entry.exists(name)), "")
     waiting = kept or ".starting.sock"
     if kept:
         os.unlink(store.START_SOCKET, dir_fd=entry.fd)

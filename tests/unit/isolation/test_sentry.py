@@ -34,14 +34,17 @@ def test_create_hands_the_limits_to_the_program_only() -> None:
     assert made["ops"][-1]["rlimits"] == [["RLIMIT_NOFILE", 10, 20]]
 
 
-def test_agent_is_refused() -> None:
-    with pytest.raises(HostError, match="agent"):
-        sentry_plan(plan(WHO, {"op": "agent"}))
+def test_agent_is_a_program_of_the_sentry() -> None:
+    made = sentry_plan(plan(WHO, {"op": "agent"}), agent_fd=7)
+    assert EXECUTING.isdisjoint(names(made))
+    assert (made["ops"][-1]["agent"], made["ops"][-1]["args"]) == (7, ["casemate-agent", "agent", "3"])
 
 
-def test_hooks_that_are_programs_of_the_container_are_refused() -> None:
-    with pytest.raises(HostError, match="startContainer"):
-        sentry_plan(plan({"op": "hook", "kind": "startContainer", "path": "/x"}, WHO, PROGRAM))
+def test_hooks_that_are_programs_of_the_container_are_run_by_the_sentry() -> None:
+    create, start = ({"op": "hook", "kind": kind, "path": "/x"} for kind in ("createContainer", "startContainer"))
+    made = sentry_plan(plan(create, start, WHO, PROGRAM))
+    assert [op["kind"] for op in made["ops"] if op["op"] == "hook"] == ["createContainer"]
+    assert made["ops"][-1]["hooks"] == [{"kind": "startContainer", "path": "/x"}]
 
 
 def test_exec_joins_no_namespace_and_executes_nothing() -> None:

@@ -1,9 +1,11 @@
 //! `zygote`, `sentry`: this process becomes the sentry, whose root is the container's.
 
+use std::time::Duration;
+
 use casemate_host::{child, process};
 use casemate_jail::capability_mask;
 use casemate_plan::op;
-use casemate_sentry::{Config, Given, run, start_zygote};
+use casemate_sentry::{Config, Given, Hook, run, start_zygote};
 
 use super::system;
 use crate::child::State;
@@ -37,6 +39,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     let mut kept = vec![state.channel.raw(), zygote.listener.raw()];
     kept.extend(state.listen);
     kept.extend(&state.keep_fds);
+    kept.extend(program.agent);
     process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
     let mut given = Given::default();
@@ -47,13 +50,30 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
         let taken = process::take_fd(*fd).context(|| format!("keep descriptor {fd}"))?;
         given.inherited.push((*fd, taken));
     }
+    if let Some(raw) = program.agent {
+        given.agent = Some(process::take_fd(raw).context(|| "agent descriptor".into())?);
+    }
+    let mut program = program;
+    let hooks = std::mem::take(&mut program.hooks);
+    given.hooks = hooks.into_iter().map(hook).collect();
     let config = config(program)?;
     // The starter takes the channel's end for the program's start.
-    let started = || drop(process::take_fd(state.channel.raw()));
+    let channel = state.channel.raw();
+    let started = move || drop(process::take_fd(channel));
     match run(config, given, zygote, started) {
         // The first process of a pid namespace cannot end by a signal of its own.
         Ok(status) => child::exit_now(shell_code(status)),
         Err(error) => Err(Error::with_errno(error.message, error.errno)),
+    }
+}
+
+fn hook(hook: op::Hook) -> Hook {
+    Hook {
+        path: hook.path,
+        args: hook.args,
+        env: hook.env,
+        timeout: hook.timeout_s.map(Duration::from_secs),
+        state: hook.state,
     }
 }
 

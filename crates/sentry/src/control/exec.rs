@@ -2,11 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstatfs, makedev, openat2, statat,
-};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 
 use crate::boot::{BootError, Config};
 use crate::errno::Errno;
@@ -19,7 +15,6 @@ use super::Reporter;
 
 /// Numbers that a program may be given descriptors at: far above what a starter has.
 const MAX_NUMBER: i32 = 1 << 16;
-const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
 
 /// What the program is started with.
 pub(super) struct Wanted {
@@ -60,7 +55,13 @@ pub(super) fn start(
         }
     }
     make_directories(root, &wanted.program.cwd);
-    kernel.start_program(wanted.program, root, files, wanted.limits, Some(reporter))
+    kernel.start_program(
+        wanted.program.into(),
+        root,
+        files,
+        wanted.limits,
+        Some(reporter),
+    )
 }
 
 /// The working directory is made where it is missing, as runc does and engines expect. What fails here is told when it is entered.
@@ -80,46 +81,6 @@ fn make_directories(root: &Place, path: &str) {
         });
         let Ok(found) = found else { return };
         here = found;
-    }
-}
-
-/// A new terminal of the container's devpts: its master and its slave. The image does not choose what is opened (CVE-2025-52565).
-pub(super) fn terminal(
-    root: &Place,
-    (columns, rows): (u16, u16),
-) -> Result<(OwnedFd, OwnedFd), BootError> {
-    let master = multiplexer(root).map_err(|errno| error("/dev/pts/ptmx", errno))?;
-    let open = || -> rustix::io::Result<OwnedFd> {
-        unlockpt(&master)?;
-        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-        let slave = ioctl_tiocgptpeer(&master, flags)?;
-        if columns != 0 || rows != 0 {
-            let size = Winsize {
-                ws_col: columns,
-                ws_row: rows,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
-            tcsetwinsize(&master, size)?;
-        }
-        Ok(slave)
-    };
-    let slave = open().map_err(|errno| error("terminal", errno.into()))?;
-    Ok((master, slave))
-}
-
-fn multiplexer(root: &Place) -> crate::errno::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-    let master = openat2(root.host()?, "dev/pts/ptmx", flags, Mode::empty(), resolve)?;
-    let stat = statat(&master, "", AtFlags::EMPTY_PATH)?;
-    let is_multiplexer = fstatfs(&master)?.f_type as u64 == DEVPTS_SUPER_MAGIC
-        && stat.st_rdev == makedev(5, 2)
-        && FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-    if is_multiplexer {
-        Ok(master)
-    } else {
-        Err(Errno::ENODEV)
     }
 }
 

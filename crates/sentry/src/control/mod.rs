@@ -8,12 +8,14 @@ pub mod messages;
 mod connection;
 mod exec;
 mod server;
+mod terminal;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 pub use server::Server;
+pub use terminal::terminal;
 
 /// What becomes of a program that a client had started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +37,16 @@ pub struct Reporter {
 }
 
 impl Reporter {
+    /// `wake` is written to after each report.
+    #[must_use]
+    pub fn new(client: u64, reports: Sender<(u64, Report)>, wake: Arc<OwnedFd>) -> Self {
+        Self {
+            client,
+            reports,
+            wake,
+        }
+    }
+
     pub fn tell(&self, report: Report) {
         // A server that is gone has nobody to tell: the sandbox ends.
         if self.reports.send((self.client, report)).is_ok() {

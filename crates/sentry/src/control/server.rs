@@ -196,7 +196,8 @@ impl Server {
         let descriptors: Vec<(i32, OwnedFd)> = numbers.iter().copied().zip(given).collect();
         let (mut master, mut slave) = (None, None);
         if let Some(size) = terminal {
-            let (console, stream) = exec::terminal(&self.root, size)?;
+            let (console, stream) = super::terminal(&self.root, size)
+                .map_err(|errno| BootError::new("terminal", errno))?;
             (master, slave) = (Some(console), Some(stream));
         }
         let wanted = exec::Wanted {

@@ -31,9 +31,39 @@ pub struct Machine {
     /// Device and mount of the container's /proc and /sys: their nodes are the sentry's own, these numbers stay as mountinfo has them.
     pub proc_device: (u64, u64),
     pub sys_device: (u64, u64),
+    pub uids: Ids,
+    pub gids: Ids,
     pub boot_id: [u8; 16],
     pub sys: OnceLock<BTreeMap<String, Leaf>>,
     load: Mutex<Load>,
+}
+
+/// Which users or groups exist: those that the container's user namespace maps; first and count.
+#[derive(Debug)]
+pub struct Ids(pub Vec<(u32, u32)>);
+
+impl Ids {
+    fn read(host_proc: &OwnedFd, file: &str) -> Self {
+        let text = read_below(host_proc, file, 64 << 10).unwrap_or_default();
+        let range = |line: &str| {
+            let mut words = line.split_whitespace();
+            let first = words.next()?.parse().ok()?;
+            Some((first, words.nth(1)?.parse().ok()?))
+        };
+        Self(
+            String::from_utf8_lossy(&text)
+                .lines()
+                .filter_map(range)
+                .collect(),
+        )
+    }
+
+    #[must_use]
+    pub fn has(&self, id: u32) -> bool {
+        self.0
+            .iter()
+            .any(|(first, count)| id.wrapping_sub(*first) < *count)
+    }
 }
 
 #[derive(Debug)]
@@ -78,6 +108,8 @@ impl Machine {
             pids_limit: first_number(&["pids.max", "pids/pids.max"]),
             proc_device: device_and_mount(host_proc, ""),
             sys_device: device_and_mount(rustix::fs::CWD, "/sys"),
+            uids: Ids::read(host_proc, "self/uid_map"),
+            gids: Ids::read(host_proc, "self/gid_map"),
             boot_id,
             sys: OnceLock::new(),
             load: Mutex::new(Load {

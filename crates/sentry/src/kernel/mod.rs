@@ -85,6 +85,8 @@ pub struct Kernel {
     pub due: std::collections::BTreeSet<(Instant, timers::Due)>,
     /// /proc of the sentry's own pid namespace.
     pub host_proc: OwnedFd,
+    /// The container's.
+    pub root: crate::vfs::place::Place,
     pub root_device: u64,
     /// Whom the host's permission checks see, and whether they let that one pass everywhere.
     pub host_uid: u32,
@@ -114,6 +116,7 @@ pub struct Kernel {
     pub terminals: crate::vfs::tty::Terminals,
     pub watcher: crate::watcher::Handle,
     pub trace: bool,
+    pub held: crate::hooks::Held,
     pub machine: machine::Machine,
 }
 

@@ -67,7 +67,10 @@ impl Kernel {
             return true;
         }
         if signal == SIGKILL {
-            self.terminate(pid, SIGKILL);
+            // None of its own namespace's processes kills the sandbox's init (pid_namespaces(7)); whoever is outside calls `terminate`.
+            if pid != 1 {
+                self.terminate(pid, SIGKILL);
+            }
             return true;
         }
         if signal == SIGCONT {
@@ -120,7 +123,7 @@ impl Kernel {
             SIG_IGN => true,
             // The sandbox's init gets no signal that it has no handler for (pid_namespaces(7)).
             SIG_DFL => {
-                process.pid == 1 && signal != SIGKILL
+                process.pid == 1
                     || matches!(
                         default_action(signal),
                         Default_::Ignore | Default_::Continue

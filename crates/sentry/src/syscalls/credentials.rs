@@ -32,9 +32,24 @@ pub fn commit(cx: &mut Cx<'_>, new: Credentials) -> Result<()> {
     Ok(())
 }
 
+/// Whether the container's user namespace has all of these ids. user_namespaces(7); Linux: make_kuid(), uid_valid().
+fn exists(cx: &Cx<'_>, who: &Credentials) -> bool {
+    let machine = &cx.kernel.machine;
+    let uids = [who.uid, who.euid, who.suid, who.fsuid];
+    let gids = [who.gid, who.egid, who.sgid, who.fsgid];
+    uids.iter().all(|uid| machine.uids.has(*uid))
+        && gids
+            .iter()
+            .chain(&who.groups)
+            .all(|gid| machine.gids.has(*gid))
+}
+
 fn change(cx: &mut Cx<'_>, how: impl FnOnce(&mut Credentials) -> Result<()>) -> SysResult {
     let mut new = (*cx.task()?.credentials).clone();
     how(&mut new)?;
+    if !exists(cx, &new) {
+        return Err(Errno::EINVAL);
+    }
     commit(cx, new)?;
     DONE
 }
@@ -66,6 +81,9 @@ pub fn setresgid(cx: &mut Cx<'_>, real: u32, effective: u32, saved: u32) -> SysR
 /// Returns the id before, whether it changed or not.
 pub fn setfsuid(cx: &mut Cx<'_>, uid: u32) -> SysResult {
     let old = cx.task()?.credentials.fsuid;
+    if !cx.kernel.machine.uids.has(uid) {
+        return value(old);
+    }
     change(cx, |who| {
         who.set_fsuid(uid);
         Ok(())
@@ -75,6 +93,9 @@ pub fn setfsuid(cx: &mut Cx<'_>, uid: u32) -> SysResult {
 
 pub fn setfsgid(cx: &mut Cx<'_>, gid: u32) -> SysResult {
     let old = cx.task()?.credentials.fsgid;
+    if !cx.kernel.machine.gids.has(gid) {
+        return value(old);
+    }
     change(cx, |who| {
         who.set_fsgid(gid);
         Ok(())

@@ -86,6 +86,11 @@ pub trait File: Send + Sync + Debug {
         None
     }
 
+    /// All of such a content, as it is now.
+    fn content(&self, _cx: &Cx<'_>) -> Option<Result<Vec<u8>>> {
+        None
+    }
+
     /// What is possible now, in poll(2)'s bits.
     fn poll(&self) -> u32 {
         READABLE | WRITABLE

@@ -217,7 +217,7 @@ impl File for HostFile {
     }
 }
 
-fn seek_host(fd: &OwnedFd, offset: i64, whence: i32) -> Result<i64> {
+pub(super) fn seek_host(fd: &OwnedFd, offset: i64, whence: i32) -> Result<i64> {
     let start = || u64::try_from(offset).map_err(|_| Errno::EINVAL);
     let target = match whence {
         libc::SEEK_SET => SeekFrom::Start(start()?),

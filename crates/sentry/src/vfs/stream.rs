@@ -1,4 +1,5 @@
-//! Streams of the host that the sandbox was given: its standard input, output and error.
+//! Streams of the host that the sandbox was given: its standard input, output and error. A regular file is one, too: its position stays the host's, since
+//! whoever gave it can share it (`>> log` of two programs).
 //!
 //! Their status flags are shared with whoever gave them, so they are never made non-blocking: a transfer asks for what is possible now (RWF_NOWAIT), or is
 //! only made when poll(2) says that it can be.
@@ -7,7 +8,7 @@ use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, FileType, StatxFlags};
 
 use super::attributes::Attributes;
 use super::description::Description;
@@ -25,14 +26,18 @@ const CERTAIN_WRITE: usize = 4096;
 #[derive(Debug)]
 pub struct HostStream {
     fd: OwnedFd,
+    is_regular: bool,
     queue: WaitQueue,
 }
 
 impl HostStream {
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
+        let is_regular = rustix::fs::fstat(&fd)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
         Self {
             fd,
+            is_regular,
             queue: WaitQueue::default(),
         }
     }
@@ -58,7 +63,7 @@ impl File for HostStream {
         self
     }
 
-    fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
+    fn read(&self, _description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
         if to.remaining() == 0 {
             return Ok(0);
         }
@@ -66,7 +71,10 @@ impl File for HostStream {
             return Err(Errno::EAGAIN);
         }
         let mut bytes = vec![0; to.remaining().min(CHUNK)];
-        let count = rustix::io::read(&self.fd, &mut bytes)?;
+        let count = match at {
+            Some(at) => rustix::io::pread(&self.fd, &mut bytes, at)?,
+            None => rustix::io::read(&self.fd, &mut bytes)?,
+        };
         to.put(&bytes[..count])
     }
 
@@ -74,12 +82,20 @@ impl File for HostStream {
         &self,
         _description: &Description,
         from: &mut Buffer,
-        _at: Option<u64>,
+        at: Option<u64>,
     ) -> Result<usize> {
+        if let Some(at) = at {
+            let bytes = from.take_vec(CHUNK)?;
+            return Ok(rustix::io::pwrite(&self.fd, &bytes, at)?);
+        }
         if !self.ready(PollFlags::OUT) {
             return Err(Errno::EAGAIN);
         }
-        let bytes = from.take_vec(CERTAIN_WRITE)?;
+        let bytes = from.take_vec(if self.is_regular {
+            CHUNK
+        } else {
+            CERTAIN_WRITE
+        })?;
         Ok(rustix::io::write(&self.fd, &bytes)?)
     }
 
@@ -108,6 +124,17 @@ impl File for HostStream {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
+    }
+
+    fn seek(&self, _description: &Description, offset: i64, whence: i32) -> Result<u64> {
+        if !self.is_regular {
+            return Err(Errno::ESPIPE);
+        }
+        Ok(super::host::seek_host(&self.fd, offset, whence)?.cast_unsigned())
+    }
+
+    fn is_stream(&self) -> bool {
+        !self.is_regular
     }
 
     fn ioctl(

@@ -71,6 +71,10 @@ impl File for Text {
         }
     }
 
+    fn content(&self, cx: &Cx<'_>) -> Option<Result<Vec<u8>>> {
+        Some(self.node.text(cx.kernel, cx.tid()))
+    }
+
     fn read(&self, description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
         let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = match content.as_ref() {

@@ -70,7 +70,7 @@ const ROWS: &[Row] = &[
     row("exe", LINK | 0o777, Tracer, no_text),
     row("fd", DIRECTORY | 0o500, Tracer, no_text),
     row("fdinfo", DIRECTORY | 0o555, Tracer, no_text),
-    row("gid_map", FILE | 0o644, Anybody, settings::id_map),
+    row("gid_map", FILE | 0o644, Anybody, settings::gid_map),
     row("io", FILE | 0o400, Tracer, status::io),
     row("limits", FILE | 0o444, Anybody, settings::limits),
     row("loginuid", FILE | 0o644, Anybody, |_, _| {
@@ -117,7 +117,7 @@ const ROWS: &[Row] = &[
         settings::oom_score_adj,
     ),
     row("personality", FILE | 0o400, Tracer, settings::personality),
-    row("projid_map", FILE | 0o644, Anybody, settings::id_map),
+    row("projid_map", FILE | 0o644, Anybody, settings::uid_map),
     row("root", LINK | 0o777, Tracer, no_text),
     row("sched", FILE | 0o644, Anybody, status::sched),
     row("schedstat", FILE | 0o444, Anybody, status::schedstat),
@@ -144,7 +144,7 @@ const ROWS: &[Row] = &[
         Anybody,
         settings::timer_slack,
     ),
-    row("uid_map", FILE | 0o644, Anybody, settings::id_map),
+    row("uid_map", FILE | 0o644, Anybody, settings::uid_map),
     row("wchan", FILE | 0o444, Anybody, |_, _| Ok(b"0".to_vec())),
 ];
 

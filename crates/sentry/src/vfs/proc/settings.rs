@@ -5,7 +5,7 @@ use super::{ProcNode, Who};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::credentials::CAP_SYS_RESOURCE;
-use crate::kernel::machine::read_below;
+use crate::kernel::machine::{Ids, read_below};
 use crate::syscalls::Cx;
 
 /// Hugetlb, elf headers, shared and private anonymous memory. core(5), the default.
@@ -148,9 +148,21 @@ pub fn timer_slack(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
     Ok(format!("{}\n", slack.unwrap_or(DEFAULT_TIMER_SLACK_NS)).into_bytes())
 }
 
-/// All ids mean themselves.
-pub fn id_map(_kernel: &Kernel, _who: Who) -> Result<Vec<u8>> {
-    Ok(b"         0          0 4294967295\n".to_vec())
+/// The ids that there are mean themselves: which of the host's they are is not told.
+fn id_map(ids: &Ids) -> Vec<u8> {
+    let lines = ids
+        .0
+        .iter()
+        .map(|(first, count)| format!("{first:>10} {first:>10} {count:>10}\n"));
+    lines.collect::<String>().into_bytes()
+}
+
+pub fn uid_map(kernel: &Kernel, _who: Who) -> Result<Vec<u8>> {
+    Ok(id_map(&kernel.machine.uids))
+}
+
+pub fn gid_map(kernel: &Kernel, _who: Who) -> Result<Vec<u8>> {
+    Ok(id_map(&kernel.machine.gids))
 }
 
 pub fn limits(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {

@@ -3,6 +3,7 @@
 //!
 //! Handlers in `syscalls::socket*` do what all kinds share: waiting, time limits, SIGPIPE, the layout of messages.
 
+pub mod given;
 pub mod host;
 pub mod host_options;
 pub mod options;

@@ -14,9 +14,10 @@ use rustix::termios::{
 
 use super::Tty;
 use super::devpts::PtsNode;
+use super::master::Master;
 use super::slave::Slave;
 use super::state::{INCOMING_MAX, State};
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
 use crate::vfs::description::Description;
@@ -107,25 +108,25 @@ impl Tty {
     /// The host's terminal, while it is open.
     #[must_use]
     pub fn host(&self) -> Option<Arc<OwnedFd>> {
-        self.host.as_ref()?.fd()
+        self.host.get()?.fd()
     }
 
     /// Whether its other side was the host's, and is closed.
     pub(super) fn is_closed(&self) -> bool {
-        self.host.is_some() && self.host().is_none()
+        self.host.get().is_some() && self.host().is_none()
     }
 
     /// Whether it is to be kept although nobody has it open: its reader has not taken all yet.
     #[must_use]
     pub fn lingers(&self) -> bool {
-        self.host.as_ref().is_some_and(|line| !line.is_console)
+        self.host.get().is_some_and(|line| !line.is_console)
             && self.host().is_some()
             && self.lock().has_lost_slaves
     }
 
     /// Takes what the host has, which tells of it only once.
     pub(super) fn fetch(&self) {
-        let Some(line) = &self.host else { return };
+        let Some(line) = self.host.get() else { return };
         let sizes = |state: &State| {
             let (incoming, output) = (state.incoming.len(), state.output.len());
             (incoming, output, state.input.len(), state.complete)
@@ -149,7 +150,7 @@ impl Tty {
 
     /// Prints what waits for the host's room, before more is added.
     pub(super) fn refill_output(&self) {
-        if let Some(line) = &self.host {
+        if let Some(line) = self.host.get() {
             line.drain(&mut self.lock());
         }
     }
@@ -191,7 +192,7 @@ impl Tty {
 
     /// At the sandbox's end: the host's settings come back, after what is still to be printed.
     pub fn close_host(&self, patience: Duration) {
-        let Some(line) = &self.host else { return };
+        let Some(line) = self.host.get() else { return };
         let Some(fd) = line.fd() else { return };
         let until = Instant::now() + patience;
         let mut state = self.lock();
@@ -260,6 +261,22 @@ impl Kernel {
         open_streams(&self.add_host_terminal(fd, false, owner)?)
     }
 
+    /// The other side of a terminal, for somebody outside: from here on a terminal of the host's carries what its master would have, which only changes
+    /// the size. `EBUSY`: it was given away before.
+    pub fn export_terminal(&mut self, master: &Master) -> Result<OwnedFd> {
+        let [rows, columns, ..] = master.tty.lock().size;
+        let (theirs, ours) = crate::control::terminal(&self.root, (columns, rows))?;
+        let (line, _) = HostLine::new(ours, false)?;
+        master.tty.host.set(line).map_err(|_| Errno::EBUSY)?;
+        let watched: Weak<Tty> = Arc::downgrade(&master.tty);
+        if let Some(host) = master.tty.host() {
+            let _ = self.watcher.watch_file(&*host, watched);
+        }
+        // What was printed meanwhile.
+        master.tty.change(|_| ());
+        Ok(theirs)
+    }
+
     fn add_host_terminal(
         &mut self,
         fd: OwnedFd,
@@ -284,7 +301,7 @@ impl Kernel {
             .as_ref()
             .and_then(|stream| stream.file.as_any().downcast_ref::<Slave>());
         if let Some(tty) = slave.map(|slave| slave.tty.clone())
-            && tty.host.is_some()
+            && tty.host.get().is_some()
             && tty.lock().session == 0
         {
             self.give_terminal(pid, &tty);

@@ -39,7 +39,10 @@ impl Master {
 
 impl Drop for Master {
     fn drop(&mut self) {
-        self.tty.hang_up();
+        // Of one that was given away, the one outside is left: the host tells when that is closed.
+        if self.tty.host.get().is_none() {
+            self.tty.hang_up();
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub mod termios;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::attributes::Attributes;
 use crate::errno::{Errno, Result};
@@ -44,7 +44,7 @@ pub struct Tty {
     state: Mutex<State>,
     /// One for both sides: who is woken looks again.
     pub queue: WaitQueue,
-    host: Option<host::HostLine>,
+    host: OnceLock<host::HostLine>,
     itself: Weak<Self>,
 }
 
@@ -60,7 +60,7 @@ impl Tty {
             attributes: Mutex::new(attributes),
             state: Mutex::new(state),
             queue: WaitQueue::default(),
-            host,
+            host: host.map_or_else(OnceLock::new, OnceLock::from),
             itself: itself.clone(),
         })
     }
@@ -80,7 +80,7 @@ impl Tty {
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state);
-        if let Some(host) = &self.host {
+        if let Some(host) = self.host.get() {
             host.drain(&mut state);
         }
         let signals = std::mem::take(&mut state.signals);
