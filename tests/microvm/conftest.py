@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -33,8 +33,8 @@ def pvh_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
     monitors: list[Monitor] = []
 
-    def begin(*options: str) -> Monitor:
-        monitors.append(Monitor(tmp_path, *options))
+    def begin(*options: str, prefix: Sequence[str] = ()) -> Monitor:
+        monitors.append(Monitor(tmp_path, *options, prefix=prefix))
         return monitors[-1]
 
     yield begin

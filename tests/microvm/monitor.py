@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +69,9 @@ class UnixConnection(http.client.HTTPConnection):
 class Monitor:
     """Starts on construction; `close` kills what is left."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = ()) -> None:
         self.socket = folder / "api.socket"
-        words = [str(engine()), "vmm", "--api-sock", str(self.socket), *options]
+        words = [*prefix, str(engine()), "vmm", "--api-sock", str(self.socket), *options]
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.printed = b""
         deadline = time.monotonic() + 10

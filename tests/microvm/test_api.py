@@ -45,7 +45,7 @@ def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
         ("PUT", "/drives/a-b", {"drive_id": "a-b", "is_root_device": False}, "alphanumeric"),
         ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/no/such"}, "No such file"),
         ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/dev/null"}, "neither"),
-        ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/", "io_engine": "Async"}, "io_engine"),
+        ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "io_engine": "Lazy"}, "unknown variant `Lazy`"),
         ("PUT", "/vsock", {"guest_cid": 2, "uds_path": "v"}, "CID is invalid"),
         ("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/no/such/folder/v"}, "vsock device"),
         ("PUT", "/network-interfaces/e", {"iface_id": "e", "host_dev_name": "t", "guest_mac": "1:2"}, "Invalid MAC address"),
@@ -89,14 +89,6 @@ def test_failed_start_can_be_repeated(monitor: Monitor, guest: Path, tmp_path: P
     assert "kernel" in monitor.fault("PUT", "/actions", {"action_type": "InstanceStart"})
     monitor.boot(guest, "test=hello")
     assert monitor.finish() == "hello\n"
-
-
-def test_network_interface_is_kept_but_not_started(monitor: Monitor, guest: Path) -> None:
-    monitor.ok("PUT", "/network-interfaces/eth0", {"iface_id": "eth0", "host_dev_name": "tap0", "guest_mac": "06:00:00:00:00:01"})
-    assert monitor.ok("GET", "/vm/config")["network-interfaces"][0]["host_dev_name"] == "tap0"
-    monitor.ok("PUT", "/mmds/config", {"network_interfaces": ["eth0"], "version": "V2"})
-    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(guest)})
-    assert "network device is not supported" in monitor.fault("PUT", "/actions", {"action_type": "InstanceStart"})
 
 
 def test_mmds_put_patch_get(monitor: Monitor) -> None:

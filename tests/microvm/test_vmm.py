@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -76,16 +77,41 @@ def drive(path: Path, **more: object) -> dict[str, object]:
     return {"drive_id": "data", "path_on_host": str(path), "is_root_device": False, "is_read_only": False, **more}
 
 
-def test_block_reads_writes_flushes_and_refuses(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["Sync", "Async"])
+def test_block_reads_writes_flushes_and_refuses(monitor: Monitor, guest: Path, tmp_path: Path, engine: str) -> None:
     disk = tmp_path / "disk"
     disk.write_bytes(b"first sector 123" + bytes(8 * 512 - 16))
-    monitor.ok("PUT", "/drives/data", drive(disk, cache_type="Writeback"))
+    monitor.ok("PUT", "/drives/data", drive(disk, cache_type="Writeback", io_engine=engine))
     monitor.boot(guest, "test=block")
     lines = monitor.finish().splitlines()
     assert lines[:6] == ["capacity 8", "read 0", "first sector 123", "write 0", "flush 0", "id 0"]
     assert lines[7:] == ["behind the end 1", "half a sector 1", "no such request 2"]
     pattern = bytes(ord("A") + i % 26 for i in range(1024))
     assert disk.read_bytes() == b"first sector 123" + bytes(1024 - 16) + pattern + bytes(4 * 512)
+
+
+@pytest.mark.parametrize("engine", ["Sync", "Async"])
+def test_block_keeps_to_its_limit_until_it_is_patched(monitor: Monitor, guest: Path, tmp_path: Path, engine: str) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    once = {"size": 1, "one_time_burst": 9, "refill_time": 3_600_000}
+    monitor.ok("PUT", "/drives/data", drive(disk, io_engine=engine, rate_limiter={"ops": once}))
+    monitor.boot(guest, "test=block-speed count=20")
+    assert monitor.process.stdout
+    assert not select.select([monitor.process.stdout], [], [], 0.2)[0]
+    monitor.ok("PATCH", "/drives/data", {"drive_id": "data", "rate_limiter": {"ops": {"size": 0, "refill_time": 0}}})
+    assert "cycles" in monitor.finish()
+
+
+def test_requests_under_way_end_before_a_pause(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    monitor.ok("PUT", "/drives/data", drive(disk, io_engine="Async"))
+    monitor.boot(guest, "test=block-speed count=2000")
+    for _ in range(5):
+        monitor.ok("PATCH", "/vm", {"state": "Paused"})
+        monitor.ok("PATCH", "/vm", {"state": "Resumed"})
+    assert "cycles" in monitor.finish()
 
 
 def test_read_only_block_is_not_written(monitor: Monitor, guest: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ pub(crate) struct Options {
     pub(crate) log_path: Option<PathBuf>,
     pub(crate) shows_level: bool,
     pub(crate) max_body: usize,
+    pub(crate) max_mmds: usize,
 }
 
 /// Reads the words behind `vmm`. `--option=value` and `--option value` are the same.
@@ -41,8 +42,10 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         log_path: None,
         shows_level: false,
         max_body: MAX_BODY,
+        max_mmds: MAX_BODY,
     };
     let mut has_api = true;
+    let mut max_mmds = None;
     let mut rest = words.iter().flat_map(|word| match word.split_once('=') {
         Some((name, value)) if name.starts_with("--") => vec![name, value],
         _ => vec![*word],
@@ -56,7 +59,8 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--id" => options.id = checked_id(value()?)?,
             "--level" => options.level = Some(value()?.to_owned()),
             "--log-path" => options.log_path = Some(value()?.into()),
-            "--http-api-max-payload-size" => options.max_body = bytes(value()?)?,
+            "--http-api-max-payload-size" => options.max_body = bytes(word, value()?)?,
+            "--mmds-size-limit" => max_mmds = Some(bytes(word, value()?)?),
             "--boot-timer" => options.has_boot_timer = true,
             "--show-level" => options.shows_level = true,
             "--no-api" => has_api = false,
@@ -70,6 +74,8 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             other => return Err(format!("unknown option {other}\n{USAGE}")),
         }
     }
+    // A document as large as a request may be, unless it is told.
+    options.max_mmds = max_mmds.unwrap_or(options.max_body);
     if !has_api {
         options.api_socket = None;
         if options.config_file.is_none() {
@@ -90,9 +96,9 @@ fn checked_id(id: &str) -> Result<String, String> {
     }
 }
 
-fn bytes(word: &str) -> Result<usize, String> {
+fn bytes(option: &str, word: &str) -> Result<usize, String> {
     match word.parse() {
         Ok(size) if (1..=1 << 24).contains(&size) => Ok(size),
-        _ => Err(format!("--http-api-max-payload-size {word}: 1 to 16777216")),
+        _ => Err(format!("{option} {word}: 1 to 16777216")),
     }
 }

@@ -184,7 +184,7 @@ impl Loop {
         self.watch(&machine.input_emptied, INPUT_EMPTIED, EventFlags::IN)?;
         for (number, transport) in (0..).zip(&machine.bus.virtio) {
             let mut transport = lock(transport);
-            if let Some(fd) = transport.device().event_fd() {
+            for fd in transport.device().event_fds() {
                 self.watch(fd, DEVICES + number, EventFlags::IN | EventFlags::ET)?;
             }
         }

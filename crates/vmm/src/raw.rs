@@ -1,5 +1,8 @@
-//! The monitor's only unsafe code: memory slots of a virtual machine, and file transfers straight into guest memory.
+//! The monitor's only unsafe code: memory slots of a virtual machine, file transfers straight into guest memory, tap interfaces.
 #![expect(unsafe_code, reason = "KVM maps our memory; the guest shares it")]
+
+mod tap;
+mod transfers;
 
 use std::fs::File;
 use std::io;
@@ -11,6 +14,8 @@ use kvm_ioctls::VmFd;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, VolatileSlice};
 
 use crate::Memory;
+pub(crate) use tap::{HEADER as TAP_HEADER, Tap};
+pub(crate) use transfers::Transfers;
 
 /// A virtual machine and the memory KVM maps for it.
 ///

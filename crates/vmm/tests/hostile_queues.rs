@@ -2,17 +2,21 @@
 //! the guest, or take more than a bounded number of steps. No KVM is needed.
 #![expect(clippy::unwrap_used, reason = "a test")]
 
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use casemate_vmm::Memory;
+use casemate_vmm::devices::mmds::{Service, Store};
 use casemate_vmm::virtio::balloon::Balloon;
-use casemate_vmm::virtio::block::{Block, Disk};
+use casemate_vmm::virtio::block::{Block, Disk, Engine};
 use casemate_vmm::virtio::entropy::Entropy;
+use casemate_vmm::virtio::net::{Identity, Link, Net};
 use casemate_vmm::virtio::vsock::Vsock;
 use casemate_vmm::virtio::{Device, Interrupt, Transport};
 use proptest::prelude::*;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestAddress, VolatileSlice};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 const MEMORY: usize = 1 << 20;
@@ -109,10 +113,14 @@ impl Bench {
 
     /// From reset to DRIVER_OK, all queues on the same rings: hostile too, and it lets each step reach every queue.
     fn set_up(&mut self) {
+        self.set(0x14, 0);
+        let offered = self.get(0x10);
         for (register, value) in [
             (0x70, 0),
             (0x70, 1),
             (0x70, 3),
+            (0x24, 0),
+            (0x20, offered),
             (0x24, 1),
             (0x20, 1),
             (0x70, 11),
@@ -192,7 +200,11 @@ impl Bench {
 }
 
 fn disk() -> Disk {
-    let path = std::env::temp_dir().join(format!("casemate-hostile-{}", std::process::id()));
+    // The tests of this file run at once, in one process.
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("casemate-hostile-{}-{number}", std::process::id());
+    let path = std::env::temp_dir().join(name);
     let mut file = std::fs::File::create(&path).unwrap();
     file.write_all(&[7; 8192]).unwrap();
     let disk = Disk::open(&path, false).unwrap();
@@ -201,11 +213,65 @@ fn disk() -> Disk {
 }
 
 /// Half of the steps, then a snapshot that is loaded into `copy` on the same memory, which takes the other half.
+fn entropy() -> Box<dyn Device> {
+    Box::new(Entropy::new(None).unwrap())
+}
+
+fn block(engine: Engine) -> Box<dyn Device> {
+    Box::new(Block::new(disk(), true, engine, None).unwrap())
+}
+
+/// A wire that gives back what was sent.
+#[derive(Debug)]
+struct Loopback(Vec<Vec<u8>>, std::fs::File);
+
+impl Link for Loopback {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let frame = self.0.pop().ok_or(io::ErrorKind::WouldBlock)?;
+        into[..frame.len()].copy_from_slice(&frame);
+        Ok(frame.len())
+    }
+
+    fn write(&mut self, pieces: &[VolatileSlice<'_, ()>]) -> io::Result<usize> {
+        let mut frame = Vec::new();
+        for piece in pieces {
+            let mut bytes = vec![0; piece.len()];
+            piece.copy_to(&mut bytes[..]);
+            frame.extend(bytes);
+        }
+        let length = frame.len();
+        self.0.truncate(7);
+        self.0.push(frame);
+        Ok(length)
+    }
+
+    fn set_offload(&mut self, _bits: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.1.as_fd()
+    }
+}
+
+fn net() -> Box<dyn Device> {
+    let link = Loopback(
+        vec![vec![1; 1526]; 4],
+        std::fs::File::open("/dev/null").unwrap(),
+    );
+    let mut net = Net::new(Box::new(link), Identity::default(), None, None).unwrap();
+    let store = Arc::new(Mutex::new(Store::new(1000)));
+    net.serve(Service::new([7, 7, 7, 7].into(), store).unwrap());
+    Box::new(net)
+}
+
 fn run(device: Box<dyn Device>, copy: Box<dyn Device>, steps: &[Step]) -> Bench {
     let mut bench = Bench::new(device);
     bench.set_up();
     let (before, after) = steps.split_at(steps.len() / 2);
     before.iter().for_each(|step| bench.take(step));
+    // As a pause does: what is under way ends.
+    bench.transport.settle();
     let state = bench.transport.save();
     let line = EventFd::new(EFD_NONBLOCK).unwrap();
     let mut transport =
@@ -226,13 +292,25 @@ proptest! {
 
     #[test]
     fn entropy_survives(steps in prop::collection::vec(step(), 1..80)) {
-        run(Box::new(Entropy), Box::new(Entropy), &steps);
+        run(entropy(), entropy(), &steps);
     }
 
     #[test]
     fn block_survives(steps in prop::collection::vec(step(), 1..80)) {
-        let new = || Box::new(Block::new(disk(), true));
+        let new = || block(Engine::Sync);
         run(new(), new(), &steps);
+    }
+
+    #[test]
+    fn block_without_waiting_survives(steps in prop::collection::vec(step(), 1..80)) {
+        if Block::probe(Engine::Async).is_ok() {
+            run(block(Engine::Async), block(Engine::Async), &steps);
+        }
+    }
+
+    #[test]
+    fn net_survives(steps in prop::collection::vec(step(), 1..80)) {
+        run(net(), net(), &steps);
     }
 
     #[test]
@@ -251,7 +329,7 @@ proptest! {
 
 #[test]
 fn a_loop_of_descriptors_stops_the_device() {
-    let mut bench = Bench::new(Box::new(Entropy));
+    let mut bench = Bench::new(entropy());
     bench.set_up();
     for index in 0..SIZE {
         let next = (index + 1) % SIZE;
@@ -272,7 +350,7 @@ fn a_loop_of_descriptors_stops_the_device() {
 
 #[test]
 fn a_ring_in_use_cannot_be_moved() {
-    let mut bench = Bench::new(Box::new(Entropy));
+    let mut bench = Bench::new(entropy());
     bench.set_up();
     bench.set(0x80, u32::MAX);
     bench.set(0x38, 3);

@@ -88,12 +88,6 @@ void test_block_hostile(void) {
     say("read after all that", request(0, 0, data, 512));
 }
 
-static u64 now(void) {
-    u32 low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (u64)high << 32 | low;
-}
-
 void test_block_speed(u64 count) {
     if (!start(0)) return;
     u64 before = now();

@@ -9,6 +9,12 @@ typedef unsigned long u64;
 static inline void out8(u16 port, u8 value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port) : "memory"); }
 static inline u8 in8(u16 port) { u8 value; __asm__ volatile("inb %1, %0" : "=a"(value) : "Nd"(port) : "memory"); return value; }
 
+static inline u64 now(void) {
+    u32 low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (u64)high << 32 | low;
+}
+
 void print(const char *text);
 void print_bytes(const volatile u8 *bytes, u32 count);
 void print_hex(const volatile u8 *bytes, u32 count);
@@ -24,4 +30,7 @@ void test_entropy(void);
 void test_vsock_echo(void);
 void test_vsock_connect(void);
 void test_balloon(void);
+void test_net_echo(void);
+void test_net_bridge(void);
+void test_net_speed(u64 count);
 #endif

@@ -114,6 +114,9 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=vsock-echo")) test_vsock_echo();
     else if (find(command_line, "test=vsock-connect")) test_vsock_connect();
     else if (find(command_line, "test=balloon")) test_balloon();
+    else if (find(command_line, "test=net-echo")) test_net_echo();
+    else if (find(command_line, "test=net-bridge")) test_net_bridge();
+    else if (find(command_line, "test=net-speed")) test_net_speed(number_option(command_line, "count="));
     else if (find(command_line, "test=serial")) echo_serial();
     else if (find(command_line, "test=keys")) wait_for_keys();
     else if (find(command_line, "test=count")) count_for_ever();

@@ -3,13 +3,15 @@
 u32 reg(volatile u8 *device, u32 offset) { return *(volatile u32 *)(device + offset); }
 void set_reg(volatile u8 *device, u32 offset, u32 value) { *(volatile u32 *)(device + offset) = value; }
 
-volatile u8 *find_device(u32 kind) {
+volatile u8 *find_nth_device(u32 kind, u32 number) {
     for (u64 slot = 0; slot < 19; slot++) {
         volatile u8 *device = (volatile u8 *)(0xc0001000 + slot * 0x1000);
-        if (reg(device, 0) == 0x74726976 && reg(device, 4) == 2 && reg(device, 8) == kind) return device;
+        if (reg(device, 0) == 0x74726976 && reg(device, 4) == 2 && reg(device, 8) == kind && !number--) return device;
     }
     return 0;
 }
+
+volatile u8 *find_device(u32 kind) { return find_nth_device(kind, 0); }
 
 static void set_address(volatile u8 *device, u32 offset, volatile void *address) {
     set_reg(device, offset, (u32)(u64)address);

@@ -21,6 +21,7 @@ u32 reg(volatile u8 *device, u32 offset);
 void set_reg(volatile u8 *device, u32 offset, u32 value);
 /* The first device of this kind, or 0. */
 volatile u8 *find_device(u32 kind);
+volatile u8 *find_nth_device(u32 kind, u32 number);
 /* From reset to DRIVER_OK; `features` of page 0 are accepted. Returns 0 if the device refuses. */
 int start_device(volatile u8 *device, u32 features, struct queue *queues, u32 count);
 void describe(struct queue *queue, u16 index, const volatile void *address, u32 length, u16 flags, u16 next);

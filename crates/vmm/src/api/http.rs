@@ -122,6 +122,7 @@ pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 pub(crate) fn answer(result: &Result<Reply, Fault>, keeps_open: bool) -> Vec<u8> {
     match result {
         Ok(Reply::Done) => emit(204, None, keeps_open),
+        Ok(Reply::TooLarge(message)) => refusal(413, message, keeps_open),
         Ok(Reply::Json(value)) => emit(200, Some(value.to_string()), keeps_open),
         Err(fault) => refusal(400, &fault.0, keeps_open),
     }

@@ -38,6 +38,8 @@ pub(crate) enum Reply {
     Done,
     /// 200 with a body.
     Json(Value),
+    /// 413: a refusal, but not one of the request's form.
+    TooLarge(String),
 }
 
 impl Reply {

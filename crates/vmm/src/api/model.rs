@@ -3,6 +3,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::devices::limiter::{Limits as RateLimiter, Refill as TokenBucket};
+pub(crate) use crate::devices::mmds::Version as MmdsVersion;
+
 /// The rule for drive, interface and other ids.
 pub(crate) fn valid_id(id: &str) -> bool {
     !id.is_empty()
@@ -109,27 +112,6 @@ pub(crate) struct DriveUpdate {
     pub(crate) rate_limiter: Option<RateLimiter>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RateLimiter {
-    pub(crate) bandwidth: Option<TokenBucket>,
-    pub(crate) ops: Option<TokenBucket>,
-}
-
-impl RateLimiter {
-    pub(crate) fn limits(&self) -> bool {
-        self.bandwidth.is_some() || self.ops.is_some()
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TokenBucket {
-    pub(crate) size: u64,
-    pub(crate) refill_time: u64,
-    pub(crate) one_time_burst: Option<u64>,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NetworkInterface {
@@ -139,6 +121,16 @@ pub(crate) struct NetworkInterface {
     pub(crate) guest_mac: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) mtu: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rx_rate_limiter: Option<RateLimiter>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tx_rate_limiter: Option<RateLimiter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkUpdate {
+    pub(crate) iface_id: String,
     pub(crate) rx_rate_limiter: Option<RateLimiter>,
     pub(crate) tx_rate_limiter: Option<RateLimiter>,
 }
@@ -224,13 +216,6 @@ pub(crate) struct MmdsConfig {
     pub(crate) ipv4_address: Option<std::net::Ipv4Addr>,
     #[serde(default)]
     pub(crate) imds_compat: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum MmdsVersion {
-    #[default]
-    V1,
-    V2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

@@ -89,9 +89,12 @@ const ROUTES: &[(&str, &str, Stage, Handler)] = &[
     ("PUT", "/mmds/config", BeforeStart, |vm, _, body| {
         vm.put_mmds_config(read(body)?)
     }),
-    ("PATCH", "/network-interfaces/{}", AfterStart, |_, _, _| {
-        Err(Fault::missing("A network device"))
-    }),
+    (
+        "PATCH",
+        "/network-interfaces/{}",
+        AfterStart,
+        |vm, id, body| vm.patch_network(id, &read(body)?),
+    ),
     ("PUT", "/snapshot/create", AfterStart, |_, _, _| {
         Err(Fault::missing("A snapshot"))
     }),

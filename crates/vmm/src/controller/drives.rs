@@ -1,10 +1,12 @@
 //! /drives/{drive_id}.
-use super::{Controller, Placed, check_id};
+use std::io;
+
+use super::{Controller, Placed, check_id, with_device};
 use crate::api::model::{CacheType, Drive, DriveUpdate, IoEngine};
 use crate::api::{Fault, Reply};
 use crate::devices::lock;
 use crate::virtio::Device;
-use crate::virtio::block::{Block, Disk};
+use crate::virtio::block::{Block, Disk, Engine};
 
 impl Controller {
     pub(crate) fn put_drive(&mut self, id: &str, drive: Drive) -> Result<Reply, Fault> {
@@ -12,16 +14,11 @@ impl Controller {
         if drive.socket.is_some() {
             return Err(Fault::missing("A vhost-user drive"));
         }
-        if drive.io_engine == IoEngine::Async {
-            return Err(Fault::missing("The io_engine Async"));
-        }
-        if drive
-            .rate_limiter
-            .as_ref()
-            .is_some_and(|limiter| limiter.limits())
-        {
-            return Err(Fault::missing("A rate limiter"));
-        }
+        Block::probe(engine(&drive)).map_err(|error| {
+            Fault(format!(
+                "The io_engine Async needs io_uring, which this host refuses: {error}"
+            ))
+        })?;
         let (Some(path), Some(is_read_only)) = (&drive.path_on_host, drive.is_read_only) else {
             return Err(Fault::new(
                 "Unable to create the block device: path_on_host and is_read_only are required for a virtio-block device.",
@@ -50,27 +47,22 @@ impl Controller {
     }
 
     /// The disks become devices.
-    pub(super) fn take_drives(&mut self) -> Vec<(Placed, Box<dyn Device>)> {
+    pub(super) fn take_drives(&mut self) -> io::Result<Vec<(Placed, Box<dyn Device>)>> {
         let mut devices: Vec<(Placed, Box<dyn Device>)> = Vec::new();
         for drive in &self.config.drives {
             if let Some(disk) = self.disks.remove(&drive.drive_id) {
-                let block = Block::new(disk, drive.cache_type == CacheType::Writeback);
+                let has_flush = drive.cache_type == CacheType::Writeback;
+                let limits = drive.rate_limiter.as_ref();
+                let block = Block::new(disk, has_flush, engine(drive), limits)?;
                 devices.push((Placed::Drive(drive.drive_id.clone()), Box::new(block)));
             }
         }
-        devices
+        Ok(devices)
     }
 
     /// Puts another file behind a running drive: how a guest gets new media.
     pub(crate) fn patch_drive(&mut self, id: &str, update: &DriveUpdate) -> Result<Reply, Fault> {
         check_id(id, &update.drive_id)?;
-        if update
-            .rate_limiter
-            .as_ref()
-            .is_some_and(|limiter| limiter.limits())
-        {
-            return Err(Fault::missing("A rate limiter"));
-        }
         let place = self
             .placed
             .iter()
@@ -85,6 +77,12 @@ impl Controller {
                 "Unable to patch the block device: no drive has the id {id}."
             )));
         };
+        if let Some(limits) = &update.rate_limiter {
+            drive.rate_limiter.get_or_insert_default().merge(limits);
+            with_device(self.machine.as_ref(), place, |block: &mut Block| {
+                block.limit(limits);
+            });
+        }
         let Some(path) = &update.path_on_host else {
             return Ok(Reply::Done);
         };
@@ -103,5 +101,12 @@ impl Controller {
             });
         }
         Ok(Reply::Done)
+    }
+}
+
+fn engine(drive: &Drive) -> Engine {
+    match drive.io_engine {
+        IoEngine::Sync => Engine::Sync,
+        IoEngine::Async => Engine::Async,
     }
 }

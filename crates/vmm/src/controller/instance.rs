@@ -1,5 +1,5 @@
 //! /, /version, /vm, /vm/config and /actions: the machine as a whole.
-use std::io::stdout;
+use std::io::{self, stdout};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,7 +65,12 @@ impl Controller {
             return Err(Fault::new("The microVM is not running."));
         };
         match update.state {
-            VmState::Paused => machine.pause(),
+            VmState::Paused => {
+                machine.pause();
+                // Transfers that go on by themselves end before the answer: who reads "Paused" may copy the disk.
+                let transports = machine.bus.virtio.iter();
+                transports.for_each(|transport| lock(transport).settle());
+            }
             VmState::Resumed => machine.resume(),
         }
         self.is_paused = update.state == VmState::Paused;
@@ -74,9 +79,6 @@ impl Controller {
 
     /// InstanceStart. After a failure the configuration is as before and the request may be repeated, with the disks opened anew.
     pub(super) fn start(&mut self) -> Result<Reply, Fault> {
-        if !self.config.network_interfaces.is_empty() {
-            return Err(Fault::missing("A network device"));
-        }
         if self.boot_files.is_none() {
             return Err(Fault::new(
                 "Cannot start microvm without kernel configuration.",
@@ -102,7 +104,10 @@ impl Controller {
 
     fn build(&mut self) -> Result<Machine, Fault> {
         let command_line = self.boot_args();
-        let (placed, devices) = self.take_devices().into_iter().unzip();
+        let devices = self
+            .take_devices()
+            .map_err(|error| Fault(format!("Cannot start the microVM: {error}")))?;
+        let (placed, devices) = devices.into_iter().unzip();
         let config = self.machine_config();
         let preparation = match self.preparation.take() {
             Some(preparation) => preparation,
@@ -135,20 +140,22 @@ impl Controller {
     }
 
     /// Every device, in the order of the bus: disks first, so that the root is vda.
-    fn take_devices(&mut self) -> Vec<(Placed, Box<dyn Device>)> {
-        let mut devices = self.take_drives();
+    fn take_devices(&mut self) -> io::Result<Vec<(Placed, Box<dyn Device>)>> {
+        let mut devices = self.take_drives()?;
+        devices.extend(self.take_networks()?);
         if let Some(vsock) = self.vsock.take() {
-            devices.push((Placed::Other, Box::new(vsock)));
+            devices.push((Placed::Vsock, Box::new(vsock)));
         }
-        if self.config.entropy.is_some() {
-            devices.push((Placed::Other, Box::new(Entropy)));
+        if let Some(config) = &self.config.entropy {
+            let entropy = Entropy::new(config.rate_limiter.as_ref())?;
+            devices.push((Placed::Entropy, Box::new(entropy)));
         }
         if let Some(config) = &self.config.balloon {
             let has_statistics = config.stats_polling_interval_s > 0;
             let balloon = Balloon::new(config.amount_mib, config.deflate_on_oom, has_statistics);
             devices.push((Placed::Balloon, Box::new(balloon)));
         }
-        devices
+        Ok(devices)
     }
 
     /// Opens again what a failed start took. What cannot be opened any more is left out of the configuration.
@@ -156,6 +163,10 @@ impl Controller {
         self.boot_timer = None;
         for drive in std::mem::take(&mut self.config.drives) {
             let _ = self.put_drive(&drive.drive_id.clone(), drive);
+        }
+        self.links.clear();
+        for network in std::mem::take(&mut self.config.network_interfaces) {
+            let _ = self.put_network(&network.iface_id.clone(), network);
         }
         if let Some(vsock) = self.config.vsock.take() {
             let _ = self.put_vsock(vsock);

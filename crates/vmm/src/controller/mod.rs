@@ -12,26 +12,28 @@ mod small_devices;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-use serde_json::Value;
 
 use crate::api::Fault;
 use crate::cli::Options;
 use crate::config::VmConfig;
-use crate::devices::BootTimer;
+use crate::devices::mmds::Store;
+use crate::devices::{BootTimer, lock};
 use crate::log::{Level, Log};
 use crate::machine::{Machine, Preparation};
 use crate::virtio::block::Disk;
+use crate::virtio::net::Link;
 use crate::virtio::vsock::Vsock;
 
 /// What a device of the running machine is, by its place on the bus.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Placed {
     Drive(String),
+    Network(String),
+    Entropy,
+    Vsock,
     Balloon,
-    Other,
 }
 
 #[derive(Debug)]
@@ -46,12 +48,12 @@ pub(crate) struct Controller {
     boot_files: Option<BootFiles>,
     /// Opened when they are configured, so that a wrong path is answered there.
     disks: BTreeMap<String, Disk>,
+    links: BTreeMap<String, Box<dyn Link>>,
     vsock: Option<Vsock>,
     serial_output: Option<Box<dyn Write + Send>>,
     metrics: Option<File>,
-    mmds: Option<Value>,
+    mmds: Arc<Mutex<Store>>,
     boot_timer: Option<BootTimer>,
-    max_mmds: usize,
     preparation: Option<Preparation>,
     machine: Option<Machine>,
     placed: Vec<Placed>,
@@ -75,12 +77,12 @@ impl Controller {
             config: VmConfig::default(),
             boot_files: None,
             disks: BTreeMap::new(),
+            links: BTreeMap::new(),
             vsock: None,
             serial_output: None,
             metrics: None,
-            mmds: None,
+            mmds: Arc::new(Mutex::new(Store::new(options.max_mmds))),
             boot_timer: options.has_boot_timer.then(BootTimer::start),
-            max_mmds: options.max_body,
             preparation: Some(preparation),
             machine: None,
             placed: Vec::new(),
@@ -153,6 +155,11 @@ impl Controller {
             .map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// Where on the bus a device is.
+    fn place(&self, wanted: &Placed) -> Option<usize> {
+        self.placed.iter().position(|placed| placed == wanted)
+    }
+
     fn info(&self, message: &str) {
         self.log.write(Level::Info, message);
     }
@@ -172,4 +179,14 @@ fn check_id(path: &str, body: &str) -> Result<(), Fault> {
             "API Resource IDs can only contain alphanumeric characters and underscores.",
         ))
     }
+}
+
+/// Changes the device at `place`, if it is one of this kind.
+fn with_device<D: 'static, T>(
+    machine: Option<&Machine>,
+    place: usize,
+    change: impl FnOnce(&mut D) -> T,
+) -> Option<T> {
+    let mut transport = lock(machine?.bus.virtio.get(place)?);
+    transport.device().as_any().downcast_mut().map(change)
 }

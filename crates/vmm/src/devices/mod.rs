@@ -1,6 +1,8 @@
 //! What a guest reaches by ports and by memory outside its RAM.
 mod bus;
 mod legacy;
+pub mod limiter;
+pub mod mmds;
 pub mod state;
 pub mod virtio;
 

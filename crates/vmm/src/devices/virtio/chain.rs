@@ -140,6 +140,12 @@ impl Chain {
             .map_err(|_| Broken::UsedRing)
     }
 
+    /// The index of its first descriptor, by which the driver knows it.
+    #[must_use]
+    pub fn head(&self) -> u16 {
+        self.head
+    }
+
     #[must_use]
     pub fn readable_len(&self) -> usize {
         self.readable.iter().map(|piece| piece.length).sum()

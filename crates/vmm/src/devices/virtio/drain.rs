@@ -27,6 +27,17 @@ impl Worked {
     }
 }
 
+/// What became of a chain.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It goes back to the driver, with so many bytes written to it.
+    Done(Chain, usize),
+    /// The device keeps it, and gives it back later.
+    Kept,
+    /// Not now: it stays on its ring, and so does all behind it. The device looks again by itself.
+    NotNow,
+}
+
 /// Takes chains off `queue` and gives each back with the number of bytes that `handle` wrote.
 ///
 /// Notifications are off while it works and on when it ends (virtio 1.2 §2.7.7), so no ring is lost between the last look and the end.
@@ -35,6 +46,18 @@ pub fn drain(
     memory: &Memory,
     mut handle: impl FnMut(&Chain) -> Result<usize, Broken>,
 ) -> Result<Worked, Broken> {
+    drain_with(queue, memory, |chain| {
+        let written = handle(&chain)?;
+        Ok(Outcome::Done(chain, written))
+    })
+}
+
+/// As [`drain`], for devices that cannot answer every chain at once.
+pub fn drain_with(
+    queue: &mut Queue,
+    memory: &Memory,
+    mut handle: impl FnMut(Chain) -> Result<Outcome, Broken>,
+) -> Result<Worked, Broken> {
     let mut worked = Worked::default();
     let mut left = BUDGET;
     loop {
@@ -42,8 +65,16 @@ pub fn drain(
             .disable_notification(memory)
             .map_err(|_| Broken::UsedRing)?;
         while let Some(chain) = Chain::next(queue, memory)? {
-            let written = handle(&chain)?;
-            worked.interrupt |= chain.finish(queue, memory, written)?;
+            match handle(chain)? {
+                Outcome::Done(chain, written) => {
+                    worked.interrupt |= chain.finish(queue, memory, written)?;
+                }
+                Outcome::Kept => {}
+                Outcome::NotNow => {
+                    put_back(queue, 1);
+                    return Ok(worked);
+                }
+            }
             left -= 1;
             if left == 0 {
                 return Ok(Worked {
@@ -59,4 +90,9 @@ pub fn drain(
             return Ok(worked);
         }
     }
+}
+
+/// Puts the last `count` chains that were taken off `queue` back onto it.
+pub fn put_back(queue: &mut Queue, count: u16) {
+    queue.set_next_avail(queue.next_avail().wrapping_sub(count));
 }

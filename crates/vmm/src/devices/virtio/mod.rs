@@ -17,16 +17,18 @@ pub mod block;
 pub mod chain;
 mod drain;
 pub mod entropy;
+pub mod net;
 mod transport;
 mod transport_state;
 pub mod vsock;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use virtio_queue::Queue;
 
 pub use chain::{Broken, Chain, ChainState};
-pub use drain::{Worked, drain};
+pub use drain::{Outcome, Worked, drain, drain_with, put_back};
 pub use transport::{Interrupt, Transport};
 pub use transport_state::TransportState;
 
@@ -57,6 +59,13 @@ pub trait Device: Send + std::fmt::Debug {
     fn config(&self) -> Vec<u8>;
     /// The driver wrote `data` at `offset` of the configuration space. Most spaces are read-only.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
+    /// Hands over the guest's memory, once, for devices whose transfers go on while nobody calls them.
+    ///
+    /// # Errors
+    /// If the host lacks what such a device needs.
+    fn attach(&mut self, _memory: &Arc<Memory>) -> std::io::Result<()> {
+        Ok(())
+    }
     /// The driver is ready; it accepted `features`.
     fn activate(&mut self, features: u64);
     /// Forgets the driver: it wants to start again.
@@ -68,13 +77,21 @@ pub trait Device: Send + std::fmt::Debug {
         queues: &mut [Queue],
         memory: &Memory,
     ) -> Result<Worked, Broken>;
-    /// A descriptor that becomes readable when [`Device::ready`] has something to do; the loop watches it for edges.
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        None
+    /// Descriptors that become readable when [`Device::ready`] has something to do; the loop watches them for edges.
+    fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
     }
     /// Handles what comes from outside. Called after `activate` too.
     fn ready(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Worked, Broken> {
         Ok(Worked::default())
+    }
+    /// Waits for the end of what the device does by itself. Called when the machine has been paused, so that a snapshot is whole.
+    fn settle(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Worked, Broken> {
+        Ok(Worked::default())
+    }
+    /// What the device has counted since the last call.
+    fn metrics(&mut self) -> Option<serde_json::Value> {
+        None
     }
     /// What a copy of this device in another monitor needs to go on where this one stands. What stands in the configuration is not part
     /// of it: the copy was made from that. The driver's queues and registers are the transport's.

@@ -82,17 +82,19 @@ impl Transport {
     /// Puts `device` on a transport.
     ///
     /// # Errors
-    /// If a queue size of the device is no power of two.
+    /// If a queue size of the device is no power of two, or the host lacks what the device needs.
     pub fn new(
-        device: Box<dyn Device>,
+        mut device: Box<dyn Device>,
         memory: Arc<Memory>,
         interrupt: Interrupt,
-    ) -> Result<Transport, virtio_queue::Error> {
+    ) -> std::io::Result<Transport> {
         let queues = device
             .queue_sizes()
             .iter()
             .map(|size| Queue::new(*size))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, _>>()
+            .map_err(std::io::Error::other)?;
+        device.attach(&memory)?;
         Ok(Transport {
             device,
             memory,
@@ -285,6 +287,14 @@ impl Transport {
         }
         let result = self.device.work(index, &mut self.queues, &self.memory);
         self.signal(result)
+    }
+
+    /// Lets the device end what it does by itself: the machine stands still.
+    pub fn settle(&mut self) {
+        if self.is_live() {
+            let result = self.device.settle(&mut self.queues, &self.memory);
+            self.signal(result);
+        }
     }
 
     /// Lets the device handle what came from outside.

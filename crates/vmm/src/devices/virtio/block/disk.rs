@@ -68,6 +68,10 @@ impl Disk {
         })
     }
 
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     pub(super) fn is_read_only(&self) -> bool {
         self.is_read_only
     }

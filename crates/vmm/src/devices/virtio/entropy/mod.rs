@@ -1,14 +1,64 @@
 //! The entropy device (virtio 1.2 §5.4): fills buffers from the host's generator.
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use serde::Serialize;
 use virtio_queue::Queue;
 
-use super::{Broken, Device, Worked, drain};
+use super::{Broken, Chain, Device, Outcome, Worked, drain_with};
+use crate::devices::limiter::{Level, Limits, RateLimiter};
+use crate::devices::state::{DeviceState, StateError};
 use crate::{Memory, raw};
 
 /// A request is answered with at most so much; a driver asks again. Keeps a guest from making us generate 256 MiB under a lock.
 const MAX_REQUEST: usize = 64 << 10;
+/// Version of its state: where its limiter stands.
+const STATE: u16 = 1;
 
-#[derive(Debug, Default)]
-pub struct Entropy;
+/// For the metrics, with Firecracker's names.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Counts {
+    activate_fails: u64,
+    entropy_event_fails: u64,
+    entropy_event_count: u64,
+    entropy_bytes: u64,
+    host_rng_fails: u64,
+    entropy_rate_limiter_throttled: u64,
+    rate_limiter_event_count: u64,
+}
+
+#[derive(Debug)]
+pub struct Entropy {
+    limiter: RateLimiter,
+    counts: Counts,
+}
+
+impl Entropy {
+    /// # Errors
+    /// If the kernel has no timer left.
+    pub fn new(limits: Option<&Limits>) -> io::Result<Entropy> {
+        Ok(Entropy {
+            limiter: RateLimiter::new(limits)?,
+            counts: Counts::default(),
+        })
+    }
+
+    fn fill(&mut self, chain: Chain, memory: &Memory) -> Result<Outcome, Broken> {
+        let length = chain.writable_len().min(MAX_REQUEST);
+        if !self.limiter.take(length as u64) {
+            return Ok(Outcome::NotNow);
+        }
+        let mut written = 0;
+        for slice in chain.writable(memory, 0, length)? {
+            match raw::fill_random(&slice) {
+                Ok(done) => written += done,
+                Err(_) => self.counts.host_rng_fails += 1,
+            }
+        }
+        self.counts.entropy_bytes += written as u64;
+        Ok(Outcome::Done(chain, written))
+    }
+}
 
 impl Device for Entropy {
     fn kind(&self) -> u32 {
@@ -37,16 +87,42 @@ impl Device for Entropy {
         queues: &mut [Queue],
         memory: &Memory,
     ) -> Result<Worked, Broken> {
+        self.counts.entropy_event_count += 1;
         let Some(queue) = queues.first_mut() else {
             return Ok(Worked::default());
         };
-        drain(queue, memory, |chain| {
-            let mut written = 0;
-            for slice in chain.writable(memory, 0, MAX_REQUEST)? {
-                written += raw::fill_random(&slice).unwrap_or(0);
-            }
-            Ok(written)
-        })
+        if self.limiter.is_closed() {
+            return Ok(Worked::default());
+        }
+        drain_with(queue, memory, |chain| self.fill(chain, memory))
+    }
+
+    fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.limiter.fd()]
+    }
+
+    fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
+        let worked = self.work(0, queues, memory)?;
+        if worked.more {
+            self.limiter.come_back();
+        }
+        Ok(worked)
+    }
+
+    fn save(&self) -> DeviceState {
+        DeviceState::new(self.kind(), STATE, &self.limiter.save())
+    }
+
+    fn restore(&mut self, state: &DeviceState, _memory: &Memory) -> Result<(), StateError> {
+        let levels: [Option<Level>; 2] = state.read(self.kind(), STATE)?;
+        self.limiter.restore(levels);
+        Ok(())
+    }
+
+    fn metrics(&mut self) -> Option<serde_json::Value> {
+        let mut counts = std::mem::take(&mut self.counts);
+        counts.entropy_rate_limiter_throttled = std::mem::take(&mut self.limiter.nr_throttled);
+        serde_json::to_value(counts).ok()
     }
 
     fn as_any(&mut self) -> &mut dyn std::any::Any {

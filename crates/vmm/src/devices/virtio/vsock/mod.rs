@@ -206,8 +206,8 @@ impl Device for Vsock {
         }
     }
 
-    fn event_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.streams.fd())
+    fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.streams.fd()]
     }
 
     fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
