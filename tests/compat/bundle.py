@@ -58,7 +58,11 @@ def config(arguments: list[str]) -> dict[str, object]:
             {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]},
             {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "nodev", "mode=1777"]},
         ],
-        "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")]},
+        "linux": {
+            "namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts", "network")],
+            # Some of stress-ng's stressors take all that there is.
+            "resources": {"memory": {"limit": 3 << 30}},
+        },
     }
 
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.compat.bundle import Outcome, run
+from tests.compat.programs import build_programs
 from tests.compat.root import make_root
 
 HERE = Path(__file__).resolve().parent
@@ -24,7 +25,8 @@ SUITES = (
 ).split()
 LIMIT_S = 180.0
 SUITE_LIMIT_S = 900.0
-_LINE = re.compile(r"^(test\w+) \(([\w.]+)\)(?:.*\n)?.*?\.\.\. ", re.MULTILINE)
+# A test with a description has its result on that line.
+_LINE = re.compile(r"^(test\w+) \(([\w.]+)\)(?:\n[^\n]*?)? \.\.\. ", re.MULTILINE)
 
 
 def main() -> int:
@@ -53,11 +55,14 @@ def main() -> int:
 
 
 def _script(runtime: list[str], root: Path, name: str) -> Outcome:
-    return run(runtime, root, ["bash", "/workload.sh"], {"/workload.sh": HERE / "workloads" / f"{name}.sh"}, LIMIT_S)
+    files = {"/workload.sh": HERE / "workloads" / f"{name}.sh"}
+    if name == "programs":
+        files |= {f"/{program.name}": program for program in build_programs()}
+    return run(runtime, root, ["bash", "/workload.sh"], files, LIMIT_S)
 
 
 def _suite(runtime: list[str], root: Path, name: str) -> Outcome:
-    return run(runtime, root, ["python3", "-u", "-m", "test", "-v", "--timeout", "120", name], {}, SUITE_LIMIT_S)
+    return run(runtime, root, ["python3", "-u", "-m", "test", "-v", "--timeout", str(SUITE_LIMIT_S), name], {}, SUITE_LIMIT_S)
 
 
 def _compare(theirs: Outcome, ours: Outcome) -> str:

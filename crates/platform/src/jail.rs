@@ -382,6 +382,8 @@ const IOCTLS: &[u32] = &[
     notify::SEND as u32,
     notify::ADD_FD as u32,
     crate::process::PIDFD_GET_INFO as u32,
+    crate::process::NS_GET_PID_IN_PIDNS as u32,
+    crate::process::NS_GET_TGID_IN_PIDNS as u32,
     libc::FIONREAD as u32,
     libc::FIONBIO as u32,
     libc::TCGETS as u32,
@@ -430,6 +432,7 @@ const LEVELS: &[u32] = &[
     libc::IPPROTO_IP.cast_unsigned(),
     libc::IPPROTO_TCP.cast_unsigned(),
     libc::IPPROTO_IPV6.cast_unsigned(),
+    libc::IPPROTO_UDPLITE.cast_unsigned(),
     libc::SOL_NETLINK.cast_unsigned(),
 ];
 

@@ -54,6 +54,36 @@ const _: () = assert!(size_of::<PidfdInfo>() == 64);
 pub(crate) const PIDFD_GET_INFO: u64 = 3 << 30 | (64 << 16) | (0xFF << 8) | 11;
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
 
+/// The parent's number of the process behind a pidfd; `None` where the kernel (before 6.13) cannot tell, or it has ended.
+#[must_use]
+pub fn parent(pidfd: &OwnedFd) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    const PIDFD_INFO_PID: u64 = 1;
+    const PARENT: usize = 2;
+    let mut info = PidfdInfo {
+        mask: PIDFD_INFO_PID,
+        ..PidfdInfo::default()
+    };
+    // SAFETY: the ioctl writes at most the 64 bytes that its number names.
+    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    (result == 0).then(|| info.ids[PARENT].cast_signed())
+}
+
+pub(crate) const NS_GET_PID_IN_PIDNS: u64 = 0x8004_B708;
+pub(crate) const NS_GET_TGID_IN_PIDNS: u64 = 0x8004_B709;
+
+/// The numbers that a thread and its process have in a pid namespace below this one; `None` where the kernel (before 6.11) cannot tell, or it is gone.
+#[must_use]
+pub fn numbers_in(namespace: &OwnedFd, tid: i32) -> Option<(i32, i32)> {
+    use std::os::fd::AsRawFd;
+    let ask = |request: u64| {
+        // SAFETY: both take a number by value.
+        let number = unsafe { libc::ioctl(namespace.as_raw_fd(), request, i64::from(tid)) };
+        (number > 0).then_some(number)
+    };
+    Some((ask(NS_GET_PID_IN_PIDNS)?, ask(NS_GET_TGID_IN_PIDNS)?))
+}
+
 /// How the process behind a pidfd ended, as wait(2)'s status; `None` where the kernel (before 6.15) cannot tell, or it has not been reaped yet.
 #[must_use]
 pub fn exit_status(pidfd: &OwnedFd) -> Option<i32> {

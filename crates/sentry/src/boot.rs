@@ -194,6 +194,8 @@ pub fn run(
         tids: HashMap::new(),
         embryos: Vec::new(),
         dying: HashSet::new(),
+        buried: VecDeque::new(),
+        programs: None,
         deadlines: BTreeMap::new(),
         due: std::collections::BTreeSet::new(),
         host_proc,
@@ -557,6 +559,7 @@ impl Kernel {
         let Some(Spawn { image, task }) = self.spawning.take() else {
             return false;
         };
+        self.know_programs(tid);
         let process = Process::new(inner, tid, task.limits.clone(), task.credentials.uid);
         for number in NATIVE_LIMITS {
             let (soft, hard) = task.limits.0[number as usize];

@@ -2,7 +2,7 @@
 
 use super::Kernel;
 use super::signals::{Info, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGCONT};
-use super::task::StopReport;
+use super::task::{Process, StopReport};
 use super::wake::WaitQueue;
 use crate::vfs::description::Description;
 use crate::vfs::file::READABLE;
@@ -70,6 +70,14 @@ impl Kernel {
         if process.is_zombie() {
             return;
         }
+        // A child that has not called yet outlives it.
+        let threads = process.threads.clone();
+        for tid in threads {
+            self.bind_child_of(tid);
+        }
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
         process.status = Some(status);
         process.end.tell();
         self.leave_terminal(pid, true);
@@ -133,16 +141,14 @@ impl Kernel {
             heir = self.process(heir).map_or(1, |process| process.parent);
         }
         let heir = heir.max(1);
-        let group_and_session = self
-            .process(pid)
-            .map_or((0, 0), |process| (process.group, process.session));
-        let children: Vec<(i32, i32, Option<i32>)> = self
+        let mut loosened = self.loosened_groups(pid);
+        let children: Vec<(i32, Option<i32>)> = self
             .processes
             .values()
             .filter(|child| child.parent == pid)
-            .map(|child| (child.pid, child.group, child.status))
+            .map(|child| (child.pid, child.status))
             .collect();
-        for (child, _, status) in &children {
+        for (child, status) in &children {
             if let Ok(child) = self.process_mut(*child) {
                 child.parent = heir;
                 child.exit_signal = SIGCHLD;
@@ -160,13 +166,36 @@ impl Kernel {
                 self.report_end(*child, heir, *status);
             }
         }
-        let mut groups: Vec<i32> = children.iter().map(|(_, group, _)| *group).collect();
-        groups.push(group_and_session.0);
-        groups.sort_unstable();
-        groups.dedup();
-        for group in groups {
-            self.hang_up_orphaned(group, group_and_session.1);
+        loosened.dedup();
+        let session = self.process(pid).map_or(0, |process| process.session);
+        for group in loosened {
+            self.hang_up_orphaned(group, session);
         }
+    }
+
+    /// The process groups that the end of this process may leave orphaned: it was a link of theirs to another group of the session, as child or as parent.
+    /// Those that were orphaned before hear nothing. Linux: kill_orphaned_pgrp().
+    fn loosened_groups(&self, pid: i32) -> Vec<i32> {
+        let Ok(process) = self.process(pid) else {
+            return Vec::new();
+        };
+        let is_link = |child: &Process, parent: &Process| {
+            child.group != parent.group && child.session == parent.session
+        };
+        let mut groups: Vec<i32> = self
+            .processes
+            .values()
+            .filter(|child| child.parent == pid && is_link(child, process))
+            .map(|child| child.group)
+            .collect();
+        if self
+            .process(process.parent)
+            .is_ok_and(|parent| is_link(process, parent))
+        {
+            groups.push(process.group);
+        }
+        groups.sort_unstable();
+        groups
     }
 
     /// A group that became orphaned while members are stopped gets SIGHUP and SIGCONT. setpgid(2), POSIX exit().
@@ -214,6 +243,11 @@ impl Kernel {
 
     /// The host says that a process has ended. Usually known; else something else killed it (out of memory, a fault without a stack to handle it).
     pub fn host_process_ended(&mut self, host_pid: i32) {
+        const REMEMBERED: usize = 64;
+        if self.buried.len() >= REMEMBERED {
+            self.buried.pop_front();
+        }
+        self.buried.push_back(host_pid);
         if self.dying.remove(&host_pid) {
             return;
         }

@@ -80,6 +80,10 @@ pub struct Kernel {
     pub embryos: Vec<i32>,
     /// Processes that have ended on the sentry's books while the host still ends them: native ids.
     pub dying: std::collections::HashSet<i32>,
+    /// The last few native processes that the host has told the end of.
+    pub buried: VecDeque<i32>,
+    /// The programs' pid namespace, once somebody is in it.
+    pub programs: Option<OwnedFd>,
     pub deadlines: BTreeMap<(Instant, i32), Ticket>,
     /// Timers of processes, by when they are to be looked at.
     pub due: std::collections::BTreeSet<(Instant, timers::Due)>,

@@ -203,6 +203,9 @@ fn write_control(
             received.flags |= libc::MSG_CTRUNC;
             continue;
         }
+        if data.len() > left - CONTROL_HEADER {
+            received.flags |= libc::MSG_CTRUNC;
+        }
         let data = &data[..data.len().min(left - CONTROL_HEADER)];
         append(&mut bytes, level, kind, data);
         if bytes.len() > room {

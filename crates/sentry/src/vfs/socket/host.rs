@@ -59,6 +59,7 @@ fn check(who: &Credentials, domain: i32, kind: i32, protocol: i32) -> Result<()>
         libc::SOCK_DGRAM => &[
             0,
             libc::IPPROTO_UDP,
+            libc::IPPROTO_UDPLITE,
             libc::IPPROTO_ICMP,
             libc::IPPROTO_ICMPV6,
         ],

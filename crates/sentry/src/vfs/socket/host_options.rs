@@ -92,6 +92,8 @@ const BOTH: &[(i32, &[i32])] = &[
             libc::IPV6_ADDR_PREFERENCES,
         ],
     ),
+    // UDPLITE_SEND_CSCOV, UDPLITE_RECV_CSCOV.
+    (libc::IPPROTO_UDPLITE, &[10, 11]),
     // NETLINK_PKTINFO, CAP_ACK, EXT_ACK, GET_STRICT_CHK.
     (SOL_NETLINK, &[3, 10, 11, 12]),
 ];
