@@ -54,7 +54,7 @@ def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
         ("PUT", "/logger", {"level": "Loud"}, "Invalid log level"),
         ("PUT", "/mmds/config", {"network_interfaces": ["eth9"]}, "does not correspond"),
         ("PATCH", "/mmds", {"a": 1}, "not initialized"),
-        ("PUT", "/snapshot/load", {"snapshot_path": "x"}, "not supported by this version"),
+        ("PUT", "/snapshot/load", {"snapshot_path": "x"}, "`mem_backend` or `mem_file_path` is required"),
         ("PUT", "/actions", {"action_type": "Explode"}, "unknown variant `Explode`"),
         ("PUT", "/actions", {"action_type": "InstanceStart"}, "Cannot start microvm without kernel configuration."),
         ("PUT", "/actions", {"action_type": "FlushMetrics"}, "not supported before starting"),

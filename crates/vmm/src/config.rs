@@ -6,7 +6,7 @@ use crate::api::model::{
     NetworkInterface, Serial, Vsock,
 };
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct VmConfig {
     pub(crate) balloon: Option<Balloon>,

@@ -18,6 +18,7 @@ mod event_loop;
 mod log;
 mod machine;
 mod raw;
+mod snapshot;
 mod terminal;
 
 use std::process::ExitCode;

@@ -1,6 +1,8 @@
-//! The monitor's only unsafe code: memory slots of a virtual machine, file transfers straight into guest memory, tap interfaces.
+//! The monitor's only unsafe code: memory slots of a virtual machine, file transfers straight into guest memory, tap interfaces, XSAVE, and
+//! the calls about pages that no library has.
 #![expect(unsafe_code, reason = "KVM maps our memory; the guest shares it")]
 
+mod pages;
 mod tap;
 mod transfers;
 
@@ -9,11 +11,12 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::VmFd;
+use kvm_bindings::{Xsave, kvm_run, kvm_userspace_memory_region, kvm_xsave};
+use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, VolatileSlice};
 
 use crate::Memory;
+pub(crate) use pages::{FaultFd, Pages, notes_writes, scan};
 pub(crate) use tap::{HEADER as TAP_HEADER, Tap};
 pub(crate) use transfers::Transfers;
 
@@ -24,7 +27,7 @@ pub(crate) use transfers::Transfers;
 #[derive(Debug)]
 pub(crate) struct MappedVm {
     vm: VmFd,
-    _memory: Arc<Memory>,
+    memory: Arc<Memory>,
 }
 
 impl MappedVm {
@@ -46,14 +49,15 @@ impl MappedVm {
             // fields of this type and virtual CPUs hold an Arc of it; (3) slots and guest ranges do not overlap, as vm-memory sorted them.
             unsafe { vm.set_user_memory_region(description) }.map_err(io::Error::from)?;
         }
-        Ok(MappedVm {
-            vm,
-            _memory: memory,
-        })
+        Ok(MappedVm { vm, memory })
     }
 
     pub(crate) fn vm(&self) -> &VmFd {
         &self.vm
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 }
 
@@ -99,10 +103,10 @@ pub(crate) fn fill_random(into: &VolatileSlice<'_, ()>) -> io::Result<usize> {
     usize::try_from(done).map_err(|_| io::Error::last_os_error())
 }
 
-/// Gives the pages behind `pages` back to the host; the guest reads zeroes there afterwards.
+/// Gives the pages behind `pages` back to the host. The guest reads there what the mapping started with: zeroes, or the snapshot's file.
 pub(crate) fn discard(pages: &VolatileSlice<'_, ()>) -> io::Result<()> {
     let guard = pages.ptr_guard_mut();
-    // SAFETY: the range lies in one private anonymous mapping of guest memory, of which no Rust reference exists.
+    // SAFETY: the range lies in one private mapping of guest memory, of which no Rust reference exists.
     let result = unsafe { libc::madvise(guard.as_ptr().cast(), pages.len(), libc::MADV_DONTNEED) };
     if result == 0 {
         Ok(())
@@ -113,4 +117,51 @@ pub(crate) fn discard(pages: &VolatileSlice<'_, ()>) -> io::Result<()> {
 
 fn signed(offset: u64) -> io::Result<i64> {
     i64::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+/// A CPU's XSAVE area of `size` bytes (KVM_CAP_XSAVE2).
+pub(crate) fn xsave(cpu: &VcpuFd, size: usize) -> Result<Vec<u8>, kvm_ioctls::Error> {
+    let mut area = xsave_area(size)?;
+    // SAFETY: the area has the size that KVM_CAP_XSAVE2 named for this machine, and nothing here enables further features (arch_prctl).
+    unsafe { cpu.get_xsave2(&mut area)? };
+    let words = area.as_fam_struct_ref().xsave.region.iter();
+    let words = words.chain(area.as_slice());
+    Ok(words.flat_map(|word| word.to_ne_bytes()).collect())
+}
+
+/// Gives a CPU the XSAVE area that `xsave` took. `bytes` may be shorter than `size`; the rest is zero, which is "not in use".
+pub(crate) fn set_xsave(cpu: &VcpuFd, bytes: &[u8], size: usize) -> Result<(), kvm_ioctls::Error> {
+    let mut area = xsave_area(size)?;
+    let words: Vec<u32> = bytes
+        .chunks_exact(4)
+        .filter_map(|word| Some(u32::from_ne_bytes(word.try_into().ok()?)))
+        .collect();
+    let (head, tail) = words.split_at(words.len().min(size_of::<kvm_xsave>() / 4));
+    let put =
+        |to: &mut [u32], from: &[u32]| to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    put(area.as_mut_slice(), tail);
+    // SAFETY: only the fixed part is written; the length of the flexible array stays.
+    put(unsafe { &mut area.as_mut_fam_struct().xsave.region }, head);
+    // SAFETY: the area is as long as KVM expects, as in `xsave`.
+    unsafe { cpu.set_xsave2(&area) }
+}
+
+fn xsave_area(size: usize) -> Result<Xsave, kvm_ioctls::Error> {
+    let extra = size.saturating_sub(size_of::<kvm_xsave>()).div_ceil(4);
+    Xsave::new(extra).map_err(|_| kvm_ioctls::Error::new(libc::ENOMEM))
+}
+
+/// Keeps a CPU's shared page out of forked children: it would hold the parent's machine in memory for as long as they live.
+pub(crate) fn keep_out_of_children(cpu: &mut VcpuFd, size: usize) -> io::Result<()> {
+    let page: *mut kvm_run = cpu.get_kvm_run();
+    // SAFETY: `size` is the length of the mapping that kvm-ioctls made (KVM_GET_VCPU_MMAP_SIZE). The advice changes nothing in this process.
+    check(unsafe { libc::madvise(page.cast(), size, libc::MADV_DONTFORK) })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

@@ -33,4 +33,5 @@ void test_balloon(void);
 void test_net_echo(void);
 void test_net_bridge(void);
 void test_net_speed(u64 count);
+void test_state(u64 mib);
 #endif

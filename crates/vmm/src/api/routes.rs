@@ -95,11 +95,11 @@ const ROUTES: &[(&str, &str, Stage, Handler)] = &[
         AfterStart,
         |vm, id, body| vm.patch_network(id, &read(body)?),
     ),
-    ("PUT", "/snapshot/create", AfterStart, |_, _, _| {
-        Err(Fault::missing("A snapshot"))
+    ("PUT", "/snapshot/create", AfterStart, |vm, _, body| {
+        vm.create_snapshot(&read(body)?)
     }),
-    ("PUT", "/snapshot/load", BeforeStart, |_, _, _| {
-        Err(Fault::missing("A snapshot"))
+    ("PUT", "/snapshot/load", BeforeStart, |vm, _, body| {
+        vm.load_snapshot(&read(body)?)
     }),
     ("PUT", "/pmem/{}", BeforeStart, |_, _, _| {
         Err(Fault::missing("A pmem device"))

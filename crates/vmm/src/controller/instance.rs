@@ -77,6 +77,13 @@ impl Controller {
         Ok(Reply::Done)
     }
 
+    pub(crate) fn resume(&mut self) {
+        if let Some(machine) = &self.machine {
+            machine.resume();
+            self.is_paused = false;
+        }
+    }
+
     /// InstanceStart. After a failure the configuration is as before and the request may be repeated, with the disks opened anew.
     pub(super) fn start(&mut self) -> Result<Reply, Fault> {
         if self.boot_files.is_none() {
@@ -92,14 +99,19 @@ impl Controller {
                 return Err(fault);
             }
         }
+        self.begin_statistics();
+        self.paging.tracks = self.machine_config().track_dirty_pages;
+        self.info("the machine runs");
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn begin_statistics(&mut self) {
         let interval = self
             .config
             .balloon
             .as_ref()
             .map_or(0, |balloon| balloon.stats_polling_interval_s);
         self.next_statistics = (interval > 0).then(Instant::now);
-        self.info("the machine runs");
-        Ok(Reply::Done)
     }
 
     fn build(&mut self) -> Result<Machine, Fault> {
@@ -120,27 +132,26 @@ impl Controller {
         let files = self.boot_files.as_ref();
         let files = files
             .ok_or_else(|| Fault::new("Cannot start microvm without kernel configuration."))?;
+        let source = boot::Source {
+            kernel: &files.kernel,
+            initrd: files.initrd.as_ref(),
+            command_line: &command_line,
+        };
         let plan = Plan {
             nr_cpus: config.vcpu_count,
             has_smt: config.smt,
-            memory_mib: config.mem_size_mib,
-            source: boot::Source {
-                kernel: &files.kernel,
-                initrd: files.initrd.as_ref(),
-                command_line: &command_line,
-            },
             devices,
             boot_timer: self.boot_timer.take(),
             output,
             log: Arc::clone(&self.log),
         };
-        let machine = Machine::start(preparation, plan)?;
+        let machine = Machine::start(preparation, plan, config.mem_size_mib, &source)?;
         self.placed = placed;
         Ok(machine)
     }
 
     /// Every device, in the order of the bus: disks first, so that the root is vda.
-    fn take_devices(&mut self) -> io::Result<Vec<(Placed, Box<dyn Device>)>> {
+    pub(super) fn take_devices(&mut self) -> io::Result<Vec<(Placed, Box<dyn Device>)>> {
         let mut devices = self.take_drives()?;
         devices.extend(self.take_networks()?);
         if let Some(vsock) = self.vsock.take() {

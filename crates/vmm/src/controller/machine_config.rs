@@ -4,6 +4,7 @@ use serde_json::Value;
 use super::Controller;
 use crate::api::model::{HugePages, MachineConfig, MachineUpdate};
 use crate::api::{Fault, Reply};
+use crate::raw;
 
 const MAX_CPUS: u8 = 32;
 /// 1 TiB: beyond it a page table of the host alone takes gigabytes.
@@ -80,8 +81,10 @@ fn check(config: &MachineConfig) -> Result<(), Fault> {
     if config.huge_pages != HugePages::None {
         return Err(Fault::missing("Guest memory of huge pages"));
     }
-    if config.track_dirty_pages {
-        return Err(Fault::missing("Dirty page tracking"));
+    if config.track_dirty_pages && !raw::notes_writes() {
+        return Err(Fault::new(
+            "Dirty page tracking needs a host kernel that notes writes by itself (Linux 6.7).",
+        ));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod machine_config;
 mod mmds;
 mod network;
 mod small_devices;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +23,7 @@ use crate::devices::mmds::Store;
 use crate::devices::{BootTimer, lock};
 use crate::log::{Level, Log};
 use crate::machine::{Machine, Preparation};
+use crate::snapshot::memory::Paging;
 use crate::virtio::block::Disk;
 use crate::virtio::net::Link;
 use crate::virtio::vsock::Vsock;
@@ -58,6 +60,7 @@ pub(crate) struct Controller {
     machine: Option<Machine>,
     placed: Vec<Placed>,
     is_paused: bool,
+    paging: Paging,
     next_statistics: Option<Instant>,
     pub(crate) log: Arc<Log>,
     pub(crate) requests: Counts,
@@ -87,6 +90,7 @@ impl Controller {
             machine: None,
             placed: Vec::new(),
             is_paused: false,
+            paging: Paging::default(),
             next_statistics: None,
             log,
             requests: Counts::default(),
@@ -102,22 +106,32 @@ impl Controller {
     }
 
     /// Configures a machine by a whole file's content and starts it, by the same checks as single requests.
-    pub(crate) fn start_from(&mut self, config: VmConfig) -> Result<(), Fault> {
+    pub(crate) fn start_from(&mut self, mut config: VmConfig) -> Result<(), Fault> {
         config
             .logger
+            .take()
             .map(|logger| self.put_logger(logger))
             .transpose()?;
         config
             .metrics
+            .take()
             .map(|metrics| self.put_metrics(metrics))
             .transpose()?;
         config
+            .boot_source
+            .take()
+            .map(|source| self.put_boot_source(source))
+            .transpose()?;
+        self.configure(config)?;
+        self.start()?;
+        Ok(())
+    }
+
+    /// Everything of a machine but what it boots and where its monitor writes to, by the same checks as single requests.
+    pub(crate) fn configure(&mut self, config: VmConfig) -> Result<(), Fault> {
+        config
             .machine_config
             .map(|machine| self.put_machine(machine))
-            .transpose()?;
-        config
-            .boot_source
-            .map(|source| self.put_boot_source(source))
             .transpose()?;
         for drive in config.drives {
             self.put_drive(&drive.drive_id.clone(), drive)?;
@@ -145,7 +159,6 @@ impl Controller {
             .serial
             .map(|serial| self.put_serial(serial))
             .transpose()?;
-        self.start()?;
         Ok(())
     }
 

@@ -20,7 +20,9 @@ pub(crate) const COMMAND_LINE_MAX: usize = 2048;
 pub(crate) const LOW_RAM_END: u64 = 0x9_fc00;
 /// In the BIOS area, where a guest without a pointer to it searches (ACPI 6.5 §5.2.5.1).
 pub(crate) const RSDP: u64 = 0xe_0000;
-pub(crate) const ACPI_END: u64 = 0x10_0000;
+pub(crate) const ACPI_END: u64 = 0xf_f000;
+/// The generation id of `machine/generation.rs`, in a page of its own that no guest takes for memory.
+pub(crate) const GENERATION: GuestAddress = GuestAddress(0xf_f000);
 pub(crate) const HIGH_RAM: GuestAddress = GuestAddress(0x10_0000);
 
 /// 3 GiB to 4 GiB holds devices; memory that does not fit below continues at 4 GiB.
@@ -37,6 +39,7 @@ pub(crate) const KVM_TSS: usize = 0xfffb_d000;
 /// Interrupt lines of the I/O APIC that virtio devices take.
 pub(crate) const FIRST_IRQ: u32 = 5;
 pub(crate) const LAST_IRQ: u32 = 23;
+pub(crate) const GENERATION_IRQ: u32 = 3;
 pub(crate) const SERIAL_IRQ: u32 = 4;
 pub(crate) const KEYBOARD_IRQ: u32 = 1;
 

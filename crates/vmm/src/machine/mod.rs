@@ -1,25 +1,34 @@
 //! A virtual machine: memory, processors, interrupts, devices.
 pub(crate) mod boot;
 mod cpu;
+mod cpu_state;
+mod generation;
 pub(crate) mod layout;
 mod prepared;
 mod signal;
+mod state;
 mod vcpu;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
-use kvm_ioctls::{Cap, VmFd};
+use kvm_bindings::CpuId;
+use kvm_ioctls::{Cap, VcpuFd, VmFd};
 use vm_memory::GuestMemoryError;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Memory;
-use crate::devices::{BootTimer, Bus, Keyboard, SerialPort};
+use crate::devices::state::StateError;
+use crate::devices::{BootTimer, Bus, Keyboard, SerialPort, lock};
 use crate::log::Log;
-use crate::raw::MappedVm;
+use crate::raw::{self, MappedVm};
 use crate::virtio::{Device, Interrupt, Slot, Transport};
-pub(crate) use prepared::Preparation;
+use cpu_state::Abilities;
+use generation::Generation;
+pub(crate) use prepared::{Preparation, Prepared};
 pub(crate) use signal::Signal;
+use state::Chips;
+pub(crate) use state::MachineState;
 use vcpu::Vcpus;
 
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +64,10 @@ pub(crate) enum MachineError {
     TooManyDevices(usize),
     #[error("a device's queue size is no power of two")]
     QueueSize,
+    #[error("the state's {0} does not fit this machine")]
+    State(&'static str),
+    #[error("the state of a device: {0}")]
+    Device(#[from] StateError),
 }
 
 impl MachineError {
@@ -66,13 +79,11 @@ impl MachineError {
     }
 }
 
-/// What a machine is made of.
-pub(crate) struct Plan<'a> {
+/// What a machine is made of, besides its memory and what the guest starts with.
+pub(crate) struct Plan {
     pub(crate) nr_cpus: u8,
     /// Whether two processors share a core.
     pub(crate) has_smt: bool,
-    pub(crate) memory_mib: u64,
-    pub(crate) source: boot::Source<'a>,
     pub(crate) devices: Vec<Box<dyn Device>>,
     pub(crate) boot_timer: Option<BootTimer>,
     pub(crate) output: Box<dyn Write + Send>,
@@ -83,7 +94,9 @@ pub(crate) struct Plan<'a> {
 pub(crate) struct Machine {
     vcpus: Vcpus,
     pub(crate) bus: Arc<Bus>,
-    _vm: MappedVm,
+    vm: MappedVm,
+    abilities: Abilities,
+    generation: Generation,
     /// Written when the guest has ended.
     pub(crate) ended: Signal,
     /// Written when the guest's serial port has room again.
@@ -91,13 +104,115 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Builds and starts a machine.
-    pub(crate) fn start(preparation: Preparation, plan: Plan<'_>) -> Result<Machine, MachineError> {
+    /// Boots a machine: it runs when this returns.
+    pub(crate) fn start(
+        preparation: Preparation,
+        plan: Plan,
+        memory_mib: u64,
+        source: &boot::Source<'_>,
+    ) -> Result<Machine, MachineError> {
         let slots = slots(plan.devices.len())?;
         // Loading the kernel needs no KVM, so it runs while KVM may still be preparing.
-        let memory = map_memory(plan.memory_mib)?;
-        let entry = boot::load(&memory, &plan.source, plan.nr_cpus, &slots)?;
-        let prepared = preparation.finish()?;
+        let memory = map_memory(memory_mib)?;
+        let entry = boot::load(&memory, source, plan.nr_cpus, &slots)?;
+        Generation::write(&memory)?;
+        let (nr_cpus, has_smt) = (plan.nr_cpus, plan.has_smt);
+        let parts = Parts::assemble(preparation.finish()?, plan, memory, None)?;
+        let processors = cpu::Processors {
+            count: nr_cpus,
+            has_smt,
+            supported: parts.cpuid.clone(),
+        };
+        for (index, cpu) in (0..nr_cpus).zip(&parts.cpus) {
+            cpu::configure(cpu, index, &processors, parts.vm.memory(), entry)?;
+        }
+        parts.start(true)
+    }
+
+    /// Builds a machine that goes on where `state` stands, paused. It gets a generation id of its own, and the guest is told.
+    pub(crate) fn restore(
+        prepared: Prepared,
+        plan: Plan,
+        memory: Arc<Memory>,
+        state: &MachineState,
+    ) -> Result<Machine, MachineError> {
+        if state.cpus.len() != usize::from(plan.nr_cpus) {
+            return Err(MachineError::State("number of processors"));
+        }
+        if state.transports.len() != plan.devices.len() {
+            return Err(MachineError::State("number of devices"));
+        }
+        Generation::write(&memory)?;
+        let parts = Parts::assemble(prepared, plan, memory, Some(state))?;
+        for (cpu, state) in parts.cpus.iter().zip(&state.cpus) {
+            cpu_state::restore(cpu, state, &parts.abilities)?;
+        }
+        state.chips.restore(parts.vm.vm())?;
+        let machine = parts.start(false)?;
+        // After the interrupt controllers have their state: what is raised before is forgotten.
+        machine.generation.notify();
+        for transport in &machine.bus.virtio {
+            lock(transport).wake();
+        }
+        Ok(machine)
+    }
+
+    /// The state of a paused machine.
+    pub(crate) fn save(&self) -> Result<MachineState, MachineError> {
+        // The devices first: what they finish may raise an interrupt.
+        let transports = self
+            .bus
+            .virtio
+            .iter()
+            .map(|transport| lock(transport).save());
+        let transports = transports.collect();
+        let cpus = self.vcpus.cpus().iter();
+        Ok(MachineState {
+            transports,
+            chips: Chips::save(self.vm.vm())?,
+            cpus: cpus
+                .map(|cpu| cpu_state::save(&lock(cpu), &self.abilities))
+                .collect::<Result<_, _>>()?,
+            serial: lock(&self.bus.serial).save(),
+            keyboard: lock(&self.bus.keyboard).save(),
+        })
+    }
+
+    pub(crate) fn memory(&self) -> &Arc<Memory> {
+        self.vm.memory()
+    }
+
+    pub(crate) fn pause(&self) {
+        self.vcpus.pause();
+        for cpu in self.vcpus.cpus() {
+            // Tells a guest with the clock of KVM that it was stopped, so that its watchdog does not bark. Others have no use for it.
+            let _ = lock(cpu).kvmclock_ctrl();
+        }
+    }
+
+    pub(crate) fn resume(&self) {
+        self.vcpus.resume();
+    }
+}
+
+/// A machine whose processors have no state yet.
+struct Parts {
+    vm: MappedVm,
+    cpus: Vec<VcpuFd>,
+    cpuid: CpuId,
+    bus: Bus,
+    abilities: Abilities,
+    generation: Generation,
+    input_emptied: Signal,
+}
+
+impl Parts {
+    fn assemble(
+        prepared: Prepared,
+        plan: Plan,
+        memory: Arc<Memory>,
+        state: Option<&MachineState>,
+    ) -> Result<Parts, MachineError> {
         let vm = MappedVm::new(prepared.vm, Arc::clone(&memory)).map_err(|source| {
             MachineError::Kvm {
                 call: "KVM_SET_USER_MEMORY_REGION",
@@ -105,59 +220,79 @@ impl Machine {
             }
         })?;
         let input_emptied = Signal::new().map_err(MachineError::Thread)?;
-        let serial = SerialPort::new(
-            line(vm.vm(), layout::SERIAL_IRQ)?,
-            input_emptied.clone(),
-            plan.output,
-        );
-        let keyboard = Keyboard::new(line(vm.vm(), layout::KEYBOARD_IRQ)?);
+        let serial_line = line(vm.vm(), layout::SERIAL_IRQ)?;
+        let serial = match state {
+            Some(state) => SerialPort::restore(
+                &state.serial,
+                serial_line,
+                input_emptied.clone(),
+                plan.output,
+            )?,
+            None => SerialPort::new(serial_line, input_emptied.clone(), plan.output),
+        };
+        let mut keyboard = Keyboard::new(line(vm.vm(), layout::KEYBOARD_IRQ)?);
+        if let Some(state) = state {
+            keyboard.restore(&state.keyboard)?;
+        }
         let mut virtio = Vec::new();
-        for (device, slot) in plan.devices.into_iter().zip(&slots) {
+        let slots = slots(plan.devices.len())?;
+        for (index, (device, slot)) in plan.devices.into_iter().zip(&slots).enumerate() {
             let interrupt = Interrupt::new(line(vm.vm(), slot.irq)?);
-            let transport = Transport::new(device, Arc::clone(&memory), interrupt);
-            virtio.push(Mutex::new(transport.map_err(|_| MachineError::QueueSize)?));
+            let mut transport = Transport::new(device, Arc::clone(&memory), interrupt)
+                .map_err(|_| MachineError::QueueSize)?;
+            if let Some(state) = state.and_then(|state| state.transports.get(index)) {
+                transport.restore(state)?;
+            }
+            virtio.push(Mutex::new(transport));
         }
         let mut cpus = vec![prepared.first];
         for index in 1..plan.nr_cpus {
-            cpus.push(
-                vm.vm()
-                    .create_vcpu(index.into())
-                    .map_err(MachineError::kvm("KVM_CREATE_VCPU"))?,
-            );
+            let cpu = vm.vm().create_vcpu(index.into());
+            cpus.push(cpu.map_err(MachineError::kvm("KVM_CREATE_VCPU"))?);
         }
-        let processors = cpu::Processors {
-            count: plan.nr_cpus,
-            has_smt: plan.has_smt,
-            supported: prepared.cpuid,
-        };
-        for (index, cpu) in (0..plan.nr_cpus).zip(&cpus) {
-            cpu::configure(cpu, index, &processors, &memory, entry)?;
+        for cpu in &mut cpus {
+            raw::keep_out_of_children(cpu, vm.vm().run_size()).map_err(MachineError::Thread)?;
         }
-        let bus = Arc::new(Bus {
-            serial: Mutex::new(serial),
-            keyboard: Mutex::new(keyboard),
-            boot_timer: plan.boot_timer,
-            virtio,
-            log: plan.log,
-        });
-        let ended = Signal::new().map_err(MachineError::Thread)?;
-        let vcpus = Vcpus::start(cpus, &bus, &memory, &ended)?;
-        Ok(Machine {
-            vcpus,
-            bus,
-            _vm: vm,
-            ended,
+        let generation = Generation::new(line(vm.vm(), layout::GENERATION_IRQ)?);
+        Ok(Parts {
+            vm,
+            cpus,
+            cpuid: prepared.cpuid,
+            bus: Bus {
+                serial: Mutex::new(serial),
+                keyboard: Mutex::new(keyboard),
+                boot_timer: plan.boot_timer,
+                virtio,
+                log: plan.log,
+            },
+            abilities: prepared.abilities,
+            generation,
             input_emptied,
         })
     }
 
-    pub(crate) fn pause(&self) {
-        self.vcpus.pause();
+    fn start(self, runs: bool) -> Result<Machine, MachineError> {
+        let bus = Arc::new(self.bus);
+        let ended = Signal::new().map_err(MachineError::Thread)?;
+        let vcpus = Vcpus::start(self.cpus, &bus, self.vm.memory(), &ended, runs)?;
+        Ok(Machine {
+            vcpus,
+            bus,
+            vm: self.vm,
+            abilities: self.abilities,
+            generation: self.generation,
+            ended,
+            input_emptied: self.input_emptied,
+        })
     }
+}
 
-    pub(crate) fn resume(&self) {
-        self.vcpus.resume();
-    }
+/// Random bytes of the host for identities.
+pub(crate) fn raw_random() -> Result<[u8; generation::ID_BYTES], MachineError> {
+    let mut bytes = [0; generation::ID_BYTES];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| MachineError::Thread(error.into()))?;
+    Ok(bytes)
 }
 
 fn slots(count: usize) -> Result<Vec<Slot>, MachineError> {

@@ -5,9 +5,10 @@
 //! the configuration, so that InstanceStart finds it done.
 use std::thread::{self, JoinHandle};
 
-use kvm_bindings::{CpuId, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_bindings::{CpuId, KVM_PIT_SPEAKER_DUMMY, kvm_pit_config, kvm_xsave};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
+use crate::machine::cpu_state::Abilities;
 use crate::machine::{MachineError, cpu, layout};
 
 pub(crate) struct Prepared {
@@ -15,6 +16,7 @@ pub(crate) struct Prepared {
     /// The first virtual CPU: every machine has one.
     pub(crate) first: VcpuFd,
     pub(crate) cpuid: CpuId,
+    pub(crate) abilities: Abilities,
 }
 
 /// A thread that prepares, or its result.
@@ -35,7 +37,7 @@ impl Preparation {
     }
 }
 
-fn prepare() -> Result<Prepared, MachineError> {
+pub(crate) fn prepare() -> Result<Prepared, MachineError> {
     let kvm = Kvm::new().map_err(MachineError::kvm("/dev/kvm"))?;
     let version = kvm.get_api_version();
     if version != 12 {
@@ -72,9 +74,20 @@ fn prepare() -> Result<Prepared, MachineError> {
     let first = vm
         .create_vcpu(0)
         .map_err(MachineError::kvm("KVM_CREATE_VCPU"))?;
+    let msrs = kvm
+        .get_msr_index_list()
+        .map_err(MachineError::kvm("KVM_GET_MSR_INDEX_LIST"))?;
+    let abilities = Abilities {
+        msrs: msrs.as_slice().to_vec(),
+        // Zero where the kernel is older than the capability: then it is the fixed size.
+        extended_size: usize::try_from(vm.check_extension_int(Cap::Xsave2))
+            .unwrap_or(0)
+            .max(size_of::<kvm_xsave>()),
+    };
     Ok(Prepared {
         vm,
         first,
         cpuid: cpu::supported(&kvm)?,
+        abilities,
     })
 }

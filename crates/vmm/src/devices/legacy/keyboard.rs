@@ -3,6 +3,15 @@ use std::collections::VecDeque;
 
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::devices::state::{DeviceState, StateError};
+
+/// "8042": not a virtio device, so not one of their numbers.
+const KIND: u32 = u32::from_le_bytes(*b"8042");
+/// Version of its state: what [`Content`] says.
+const STATE: u16 = 1;
+/// Control byte, output port, pending command, whether the last byte was one, unread bytes.
+type Content = (u8, u8, Option<u8>, bool, Vec<u8>);
+
 const DATA: u16 = 0x60;
 const COMMAND: u16 = 0x64;
 
@@ -50,6 +59,34 @@ impl Keyboard {
             last_was_command: false,
             buffer: VecDeque::new(),
         }
+    }
+
+    pub(crate) fn save(&self) -> DeviceState {
+        let content = (
+            self.control,
+            self.output_port,
+            self.pending,
+            self.last_was_command,
+            &self.buffer,
+        );
+        DeviceState::new(KIND, STATE, &content)
+    }
+
+    pub(crate) fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        let (control, output_port, pending, last_was_command, buffer): Content =
+            state.read(KIND, STATE)?;
+        if buffer.len() > BUFFER {
+            return Err(StateError::Unfit("the keyboard's buffer"));
+        }
+        self.control = control;
+        self.output_port = output_port;
+        self.pending = pending;
+        self.last_was_command = last_was_command;
+        self.buffer = buffer.into();
+        if !self.buffer.is_empty() {
+            self.interrupt();
+        }
+        Ok(())
     }
 
     /// Presses Ctrl+Alt+Del. Returns whether the guest can see it: a full buffer or a disabled keyboard loses keys.

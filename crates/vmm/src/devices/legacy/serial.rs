@@ -2,11 +2,17 @@
 use std::io::{self, Write};
 use std::ops::Deref;
 
-use vm_superio::serial::SerialEvents;
+use vm_superio::serial::{SerialEvents, SerialState};
 use vm_superio::{Serial, Trigger};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::devices::state::{DeviceState, StateError};
 use crate::machine::Signal;
+
+/// "COM1": not a virtio device, so not one of their numbers.
+const KIND: u32 = u32::from_le_bytes(*b"COM1");
+/// Version of its state: nine registers, the input that the guest has not read.
+const STATE: u16 = 1;
 
 /// Signals the port's interrupt line.
 #[derive(Debug)]
@@ -46,6 +52,60 @@ impl SerialPort {
             Emptied(emptied),
             output,
         ))
+    }
+
+    /// The port's registers and unread input.
+    pub(crate) fn save(&self) -> DeviceState {
+        let state = self.0.state();
+        let registers = [
+            state.baud_divisor_low,
+            state.baud_divisor_high,
+            state.interrupt_enable,
+            state.interrupt_identification,
+            state.line_control,
+            state.line_status,
+            state.modem_control,
+            state.modem_status,
+            state.scratch,
+        ];
+        DeviceState::new(KIND, STATE, &(registers, state.in_buffer))
+    }
+
+    /// A port as `save` described it. An interrupt that waited is raised again.
+    pub(crate) fn restore(
+        state: &DeviceState,
+        interrupt: EventFd,
+        emptied: Signal,
+        output: Box<dyn Write + Send>,
+    ) -> Result<SerialPort, StateError> {
+        let (registers, in_buffer): ([u8; 9], Vec<u8>) = state.read(KIND, STATE)?;
+        let [
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+        ] = registers;
+        let state = SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer,
+        };
+        let serial = Serial::from_state(&state, Line(interrupt), Emptied(emptied), output);
+        Ok(SerialPort(serial.map_err(|_| {
+            StateError::Unfit("the serial port's input")
+        })?))
     }
 
     pub(crate) fn read(&mut self, offset: u8) -> u8 {

@@ -306,7 +306,7 @@ impl Transport {
         }
     }
 
-    fn signal(&mut self, result: Result<Worked, Broken>) -> bool {
+    pub(super) fn signal(&mut self, result: Result<Worked, Broken>) -> bool {
         match result {
             Ok(worked) => {
                 if worked.interrupt {

@@ -37,7 +37,8 @@ pub struct TransportState {
 impl Transport {
     /// Everything the driver could find out about. The virtual CPUs stand still.
     #[must_use]
-    pub fn save(&self) -> TransportState {
+    pub fn save(&mut self) -> TransportState {
+        self.settle();
         TransportState {
             status: self.status,
             device_features_page: self.device_features_page,

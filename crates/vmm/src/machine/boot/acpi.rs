@@ -1,7 +1,10 @@
 //! ACPI tables: processors, I/O APIC, and each virtio device as `LNRO0005` with its window and interrupt.
 //!
 //! Hardware-reduced ACPI (ACPI 6.5 §4.1): the machine has no fixed hardware, no SCI, no sleep states.
-use acpi_tables::aml::{Device, Interrupt, Memory32Fixed, Name, ResourceTemplate, Scope};
+use acpi_tables::aml::{
+    Arg, Device, Equal, If, Interrupt, Memory32Fixed, Method, Name, Notify, Package, Path,
+    ResourceTemplate, Scope,
+};
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::madt::{
     EnabledStatus, IoApic, LocalInterruptController, MADT, ProcessorLocalApic,
@@ -14,7 +17,9 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
 use crate::Memory;
-use crate::machine::layout::{ACPI_END, IOAPIC, LOCAL_APIC, RSDP, SERIAL_IRQ, VIRTIO_LEN};
+use crate::machine::layout::{
+    ACPI_END, GENERATION, GENERATION_IRQ, IOAPIC, LOCAL_APIC, RSDP, SERIAL_IRQ, VIRTIO_LEN,
+};
 use crate::virtio::Slot;
 
 const OEM: [u8; 6] = *b"CASEMT";
@@ -88,6 +93,7 @@ fn definitions(slots: &[Slot]) -> Sdt {
         virtio(index, slot, &mut body);
     }
     serial(&mut body);
+    generation(&mut body);
     let mut dsdt = Sdt::new(*b"DSDT", 36, 6, OEM, TABLE, REVISION);
     dsdt.append_slice(&Scope::raw("_SB_".into(), body));
     dsdt
@@ -122,6 +128,39 @@ fn serial(into: &mut Vec<u8>) {
             &Name::new("_HID".into(), &aml::EISAName::new("PNP0501")),
             &Name::new("_UID".into(), &aml::ZERO),
             &Name::new("_CRS".into(), &resources),
+        ],
+    )
+    .to_aml_bytes(into);
+}
+
+/// The generation id, found by its `_CID`, and the generic event device (ACPI 6.5 §5.6.9) that says when it changed.
+fn generation(into: &mut Vec<u8>) {
+    let low = u32::try_from(GENERATION.0).unwrap_or(u32::MAX);
+    let address = Package::new(vec![&low, &aml::ZERO]);
+    Device::new(
+        "VGEN".into(),
+        vec![
+            &Name::new("_HID".into(), &"CSMT0001"),
+            &Name::new("_CID".into(), &"VM_Gen_Counter"),
+            &Name::new("_DDN".into(), &"VM_Gen_Counter"),
+            &Name::new("ADDR".into(), &address),
+        ],
+    )
+    .to_aml_bytes(into);
+    let interrupt = Interrupt::new(true, true, false, false, GENERATION_IRQ);
+    let resources = ResourceTemplate::new(vec![&interrupt]);
+    let device = Path::new("VGEN");
+    // Microsoft's specification: the notification is 0x80.
+    let notify = Notify::new(&device, &0x80_u8);
+    let which = Equal::new(&Arg(0), &GENERATION_IRQ);
+    let when = If::new(&which, vec![&notify]);
+    let event = Method::new("_EVT".into(), 1, true, vec![&when]);
+    Device::new(
+        "GED_".into(),
+        vec![
+            &Name::new("_HID".into(), &"ACPI0013"),
+            &Name::new("_CRS".into(), &resources),
+            &event,
         ],
     )
     .to_aml_bytes(into);

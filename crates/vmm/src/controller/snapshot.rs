@@ -1,0 +1,167 @@
+//! /snapshot/create and /snapshot/load.
+use std::io::stdout;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Controller;
+use crate::Memory;
+use crate::api::{Fault, Reply};
+use crate::config::VmConfig;
+use crate::machine::{Machine, MachineState, Plan, Preparation, Prepared};
+use crate::snapshot::memory::Paging;
+use crate::snapshot::request::{BackendType, Create, Load, SnapshotType};
+use crate::snapshot::{Saved, file, handler, memory};
+
+impl Controller {
+    pub(crate) fn create_snapshot(&mut self, order: &Create) -> Result<Reply, Fault> {
+        let failed =
+            |reason: &dyn std::fmt::Display| Fault(format!("Create snapshot error: {reason}"));
+        let machine = self
+            .machine
+            .as_ref()
+            .filter(|_| self.is_paused)
+            .ok_or_else(|| {
+                failed(&"Cannot save the microVM state: Operation not allowed: save/restore unavailable while running")
+            })?;
+        if order.snapshot_path == order.mem_file_path {
+            return Err(failed(&"the two files have the same path"));
+        }
+        let saved = Saved {
+            monitor: format!("casemate {}", env!("CARGO_PKG_VERSION")),
+            config: serde_json::to_string(&self.config).map_err(|error| failed(&error))?,
+            machine: machine.save().map_err(|error| failed(&error))?,
+        };
+        let started = Instant::now();
+        memory::write(
+            &saved,
+            machine.memory(),
+            &mut self.paging,
+            order.snapshot_type == SnapshotType::Full,
+            &order.snapshot_path,
+            &order.mem_file_path,
+        )
+        .map_err(|error| failed(&error))?;
+        self.info(&format!("snapshot in {} us", started.elapsed().as_micros()));
+        Ok(Reply::Done)
+    }
+
+    /// After a failure the monitor is as before the request.
+    pub(crate) fn load_snapshot(&mut self, order: &Load) -> Result<Reply, Fault> {
+        if self.is_configured() {
+            return Err(load_failed(
+                &"Loading a microVM snapshot not allowed after configuring boot-specific resources.",
+            ));
+        }
+        let result = self.load(order);
+        if result.is_err() {
+            self.unload();
+        }
+        result
+    }
+
+    fn load(&mut self, order: &Load) -> Result<Reply, Fault> {
+        let backend = order.backend()?;
+        let saved = file::read(&order.snapshot_path)
+            .map_err(|error| load_failed(&format!("{}: {error}", order.snapshot_path.display())))?;
+        let mut config: VmConfig = serde_json::from_str(&saved.config)
+            .map_err(|error| load_failed(&format!("its configuration: {error}")))?;
+        order.overrides().apply(&mut config)?;
+        if let Some(machine) = &mut config.machine_config {
+            machine.track_dirty_pages = order.tracks();
+        }
+        self.configure(config)?;
+        let path = &backend.backend_path;
+        let mut paging = Paging::default();
+        paging.tracks = order.tracks();
+        let memory = self.load_memory(backend.backend_type, path, &mut paging);
+        let memory =
+            memory.map_err(|error| load_failed(&format!("{}: {error}", path.display())))?;
+        let preparation = match self.preparation.take() {
+            Some(preparation) => preparation,
+            None => Preparation::begin()?,
+        };
+        self.go_on(preparation.finish()?, memory, &saved.machine)?;
+        self.paging = paging;
+        if order.resume_vm {
+            self.resume();
+        }
+        self.info("the machine goes on from a snapshot");
+        Ok(Reply::Done)
+    }
+
+    fn load_memory(
+        &self,
+        kind: BackendType,
+        path: &Path,
+        paging: &mut Paging,
+    ) -> std::io::Result<Arc<Memory>> {
+        let size = self.machine_config().mem_size_mib << 20;
+        match kind {
+            BackendType::File => memory::map_file(path, size),
+            BackendType::Uffd => {
+                let memory = memory::map_empty(size)?;
+                paging.handler = Some(handler::hand_over(&memory, path)?);
+                Ok(memory)
+            }
+        }
+    }
+
+    /// Makes the configured devices and a paused machine that goes on from `state`.
+    pub(crate) fn go_on(
+        &mut self,
+        prepared: Prepared,
+        memory: Arc<Memory>,
+        state: &MachineState,
+    ) -> Result<(), Fault> {
+        let devices = self.take_devices().map_err(|error| load_failed(&error))?;
+        let (placed, devices) = devices.into_iter().unzip();
+        let config = self.machine_config();
+        let plan = Plan {
+            nr_cpus: config.vcpu_count,
+            has_smt: config.smt,
+            devices,
+            boot_timer: None,
+            output: self
+                .serial_output
+                .take()
+                .unwrap_or_else(|| Box::new(stdout())),
+            log: Arc::clone(&self.log),
+        };
+        let machine = Machine::restore(prepared, plan, memory, state);
+        self.machine = Some(machine.map_err(|error| load_failed(&error))?);
+        self.placed = placed;
+        self.is_paused = true;
+        self.begin_statistics();
+        Ok(())
+    }
+
+    fn is_configured(&self) -> bool {
+        let config = VmConfig {
+            logger: None,
+            metrics: None,
+            ..self.config.clone()
+        };
+        config != VmConfig::default()
+    }
+
+    /// Forgets the machine of a snapshot that could not be loaded, with the host resources that it took.
+    fn unload(&mut self) {
+        let earlier = std::mem::take(&mut self.config);
+        self.config.logger = earlier.logger;
+        self.config.metrics = earlier.metrics;
+        self.machine = None;
+        self.disks.clear();
+        self.links.clear();
+        self.vsock = None;
+        self.serial_output = None;
+        self.placed.clear();
+        self.is_paused = false;
+        self.next_statistics = None;
+        self.paging = Paging::default();
+    }
+}
+
+fn load_failed(reason: &dyn std::fmt::Display) -> Fault {
+    Fault(format!("Load snapshot error: {reason}"))
+}

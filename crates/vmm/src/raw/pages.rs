@@ -1,0 +1,186 @@
+//! Which pages of guest memory were written, and who serves those that are missing: PAGEMAP_SCAN and userfaultfd(2).
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use vm_memory::VolatileSlice;
+
+use super::check;
+
+/// Which pages [`scan`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pages {
+    /// Those that have a content of their own: written since the mapping was made, or read from a handler of page faults.
+    Own,
+    /// Those written since the last scan of this kind, or since `Tracker::add`; they are protected anew.
+    Written,
+}
+
+/// Runs of pages of a region, as (offset, length). PAGEMAP_SCAN: Linux 6.7, Documentation/admin-guide/mm/pagemap.rst.
+pub(crate) fn scan(
+    region: &VolatileSlice<'_, ()>,
+    pages: Pages,
+) -> io::Result<Vec<(usize, usize)>> {
+    const WP_MATCHING: u64 = 1;
+    const WRITTEN: u64 = 1 << 1;
+    const FILE: u64 = 1 << 2;
+    const PRESENT: u64 = 1 << 3;
+    const SWAPPED: u64 = 1 << 4;
+    const ZERO_PAGE: u64 = 1 << 5;
+    const BATCH: usize = 512;
+    let pagemap = File::open("/proc/self/pagemap")?;
+    let guard = region.ptr_guard();
+    let base = guard.as_ptr() as u64;
+    let end = base + region.len() as u64;
+    let mut found: Vec<(usize, usize)> = Vec::new();
+    let mut start = base;
+    while start < end {
+        let mut batch = [PageRegion::default(); BATCH];
+        let mut scan = PageScan {
+            size: size_of::<PageScan>() as u64,
+            start,
+            end,
+            regions: batch.as_mut_ptr() as u64,
+            nr_regions: BATCH as u64,
+            return_mask: FILE,
+            ..PageScan::default()
+        };
+        match pages {
+            Pages::Written => (scan.flags, scan.mask) = (WP_MATCHING, WRITTEN),
+            // Neither the file's own pages nor the page of zeroes: a page that was only read.
+            Pages::Own => {
+                scan.inverted = FILE | ZERO_PAGE;
+                scan.mask = FILE | ZERO_PAGE;
+                scan.any_of = PRESENT | SWAPPED;
+            }
+        }
+        // SAFETY: the kernel fills at most `nr_regions` entries of `batch`, which lives on. Write protection by WP_MATCHING is the
+        // asynchronous one of `Tracker`: the kernel takes it off itself at the next write, nothing waits.
+        let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+        check(count)?;
+        for run in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
+            let (from, to) = (run.start - base, run.end - base);
+            let from = usize::try_from(from).map_err(io::Error::other)?;
+            let length = usize::try_from(to).map_err(io::Error::other)? - from;
+            match found.last_mut() {
+                Some(last) if last.0 + last.1 == from => last.1 += length,
+                _ => found.push((from, length)),
+            }
+        }
+        // Zero would mean no progress; the kernel always walks on.
+        start = scan.walk_end.max(start + 1);
+    }
+    Ok(found)
+}
+
+const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+
+/// `struct page_region`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// `struct pm_scan_arg`.
+#[repr(C)]
+#[derive(Default)]
+struct PageScan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    regions: u64,
+    nr_regions: u64,
+    max_pages: u64,
+    inverted: u64,
+    mask: u64,
+    any_of: u64,
+    return_mask: u64,
+}
+
+/// A userfaultfd(2) object: serves missing pages from another process, or notes which pages are written.
+#[derive(Debug)]
+pub(crate) struct FaultFd(OwnedFd);
+
+const UFFD_API: u64 = 0xaa;
+const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
+const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
+const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
+const UFFDIO_WRITEPROTECT: libc::c_ulong = 0xc018_aa06;
+/// UFFD_FEATURE_EVENT_REMOVE: the handler hears of pages that the balloon gave back.
+const EVENT_REMOVE: u64 = 1 << 3;
+/// UFFD_FEATURE_WP_ASYNC (Linux 6.7): the kernel notes the write and lets it go on.
+const WP_ASYNC: u64 = 1 << 15;
+const MISSING: u64 = 1;
+const WRITE_PROTECT: u64 = 2;
+
+impl FaultFd {
+    /// For a handler in another process.
+    pub(crate) fn for_missing_pages() -> io::Result<FaultFd> {
+        FaultFd::open(EVENT_REMOVE)
+    }
+
+    /// For noting writes.
+    pub(crate) fn for_writes() -> io::Result<FaultFd> {
+        FaultFd::open(WP_ASYNC)
+    }
+
+    fn open(features: u64) -> io::Result<FaultFd> {
+        let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
+        // By the device first: its owner may use it without capabilities, for faults inside of KVM too (userfaultfd(2)).
+        let fd = match File::open("/dev/userfaultfd") {
+            // SAFETY: no memory is passed.
+            Ok(device) => unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) },
+            // SAFETY: no memory is passed.
+            Err(_) => i32::try_from(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
+                .map_err(io::Error::other)?,
+        };
+        check(fd)?;
+        // SAFETY: the descriptor is new and ours.
+        let fd = FaultFd(unsafe { OwnedFd::from_raw_fd(fd) });
+        let mut request = [UFFD_API, features, 0];
+        fd.request(UFFDIO_API, &mut request)?;
+        Ok(fd)
+    }
+
+    /// Has the handler asked for every page of the region that is not there yet.
+    pub(crate) fn serve_missing(&self, region: &VolatileSlice<'_, ()>) -> io::Result<()> {
+        self.register(region, MISSING)
+    }
+
+    /// Notes writes to the region from now on.
+    pub(crate) fn note_writes(&self, region: &VolatileSlice<'_, ()>) -> io::Result<()> {
+        self.register(region, WRITE_PROTECT)?;
+        let guard = region.ptr_guard();
+        let mut request = [guard.as_ptr() as u64, region.len() as u64, 1];
+        self.request(UFFDIO_WRITEPROTECT, &mut request)
+    }
+
+    fn register(&self, region: &VolatileSlice<'_, ()>, mode: u64) -> io::Result<()> {
+        let guard = region.ptr_guard();
+        let mut request = [guard.as_ptr() as u64, region.len() as u64, mode, 0];
+        self.request(UFFDIO_REGISTER, &mut request)
+    }
+
+    fn request(&self, number: libc::c_ulong, words: &mut [u64]) -> io::Result<()> {
+        // SAFETY: each number above carries the size of its structure, which is the number of words that its caller passes. A region
+        // stays mapped for as long as this monitor lives; guest memory is only ever touched by volatile and atomic accesses, so a fault
+        // that another process serves is no more than a slow access.
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), number, words.as_mut_ptr()) })
+    }
+}
+
+/// Whether the kernel can note writes.
+pub(crate) fn notes_writes() -> bool {
+    FaultFd::for_writes().is_ok()
+}
+
+impl AsFd for FaultFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
