@@ -92,6 +92,8 @@ pub struct Kernel {
     /// The container's.
     pub root: crate::vfs::place::Place,
     pub root_device: u64,
+    /// What is remembered of the root's files.
+    pub files: Arc<crate::vfs::cache::Cache>,
     /// Whom the host's permission checks see, and whether they let that one pass everywhere.
     pub host_uid: u32,
     pub host_gid: u32,

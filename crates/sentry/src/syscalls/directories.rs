@@ -163,13 +163,22 @@ pub fn mkdirat(cx: &mut Cx<'_>, directory: i32, path: Address, mode: u32) -> Sys
     writable(cx, &parent)?;
     let mode = mode & 0o1777 & !cx.fs()?.umask;
     let host = parent.directory.host()?;
-    rustix::fs::mkdirat(&**host, &parent.name, Mode::from_raw_mode(mode))?;
+    let made = rustix::fs::mkdirat(&**host, &parent.name, Mode::from_raw_mode(mode));
+    entry_changed(cx, &parent);
+    made?;
     own_new(cx, &parent)
+}
+
+/// Tells the cache that the name means something else now.
+pub fn entry_changed(cx: &Cx<'_>, parent: &Parent) {
+    cx.kernel
+        .files
+        .entry_changed(&parent.directory, &parent.name);
 }
 
 pub fn exists(cx: &Cx<'_>, parent: &Parent) -> Result<bool> {
     let context = cx.fs()?;
-    match cx.walker(&context)?.step(&parent.directory, &parent.name) {
+    match cx.walker(&context)?.look(&parent.directory, &parent.name) {
         Ok(_) => Ok(true),
         Err(Errno::ENOENT) => Ok(false),
         Err(error) => Err(error),
@@ -183,6 +192,7 @@ pub fn own_new(cx: &Cx<'_>, parent: &Parent) -> SysResult {
         let context = cx.fs()?;
         let place = cx.walker(&context)?.step(&parent.directory, &parent.name)?;
         own_in(cx, place.host()?, &parent.directory)?;
+        entry_changed(cx, parent);
     }
     DONE
 }
@@ -212,10 +222,7 @@ pub fn unlinkat(cx: &mut Cx<'_>, directory: i32, path: Address, flags: Flags) ->
         _ => {}
     }
     let context = cx.fs()?;
-    let victim = cx
-        .walker(&context)?
-        .step(&parent.directory, &parent.name)?
-        .attributes(cx.kernel)?;
+    let victim = cx.walker(&context)?.look(&parent.directory, &parent.name)?;
     writable(cx, &parent)?;
     may_delete(cx, &parent.directory, victim.uid)?;
     if parent.wants_directory && !victim.is_directory() {
@@ -226,13 +233,16 @@ pub fn unlinkat(cx: &mut Cx<'_>, directory: i32, path: Address, flags: Flags) ->
     } else {
         AtFlags::empty()
     };
-    rustix::fs::unlinkat(&**parent.directory.host()?, &parent.name, host_flags)?;
+    let done = rustix::fs::unlinkat(&**parent.directory.host()?, &parent.name, host_flags);
+    entry_changed(cx, &parent);
+    cx.kernel.files.file_changed(&victim);
+    done?;
     DONE
 }
 
 /// In a directory with the sticky bit only owners delete. inode(7).
 fn may_delete(cx: &Cx<'_>, directory: &Place, owner: u32) -> Result<()> {
-    let attributes = directory.attributes(cx.kernel)?;
+    let attributes = directory.permissions(cx.kernel)?;
     let who = &cx.task()?.credentials;
     let sticky = attributes.mode & libc::S_ISVTX != 0;
     if sticky && !who.owns(owner) && !who.owns(attributes.uid) {
@@ -280,30 +290,38 @@ pub fn renameat2(
     }
     let context = cx.fs()?;
     let walker = cx.walker(&context)?;
-    let moved = walker
-        .step(&source.directory, &source.name)?
-        .attributes(cx.kernel)?;
+    let moved = walker.look(&source.directory, &source.name)?;
     if (source.wants_directory || destination.wants_directory) && !moved.is_directory() {
         return Err(Errno::ENOTDIR);
+    }
+    let replaced = walker.look(&destination.directory, &destination.name);
+    match &replaced {
+        Ok(_) if flags.0 == NOREPLACE => return Err(Errno::EEXIST),
+        // Two names of one file: nothing to be done, whoever asks.
+        Ok(replaced) if replaced.id() == moved.id() => return DONE,
+        Err(Errno::ENOENT) if flags.0 == EXCHANGE => return Err(Errno::ENOENT),
+        _ => {}
     }
     writable(cx, &source)?;
     writable(cx, &destination)?;
     may_delete(cx, &source.directory, moved.uid)?;
-    if let Ok(replaced) = walker.step(&destination.directory, &destination.name) {
-        may_delete(
-            cx,
-            &destination.directory,
-            replaced.attributes(cx.kernel)?.uid,
-        )?;
+    if let Ok(replaced) = &replaced {
+        may_delete(cx, &destination.directory, replaced.uid)?;
     }
     let (from, to) = (source.directory.host()?, destination.directory.host()?);
-    rustix::fs::renameat_with(
+    let done = rustix::fs::renameat_with(
         &**from,
         &source.name,
         &**to,
         &destination.name,
         RenameFlags::from_bits_retain(flags.0),
-    )?;
+    );
+    entry_changed(cx, &source);
+    entry_changed(cx, &destination);
+    for file in [Ok(moved), replaced].into_iter().flatten() {
+        cx.kernel.files.file_changed(&file);
+    }
+    done?;
     DONE
 }
 
@@ -337,22 +355,26 @@ pub fn linkat(
     if destination.wants_directory {
         return Err(Errno::ENOENT);
     }
-    if source.attributes(cx.kernel)?.is_directory() {
+    let linked = source.attributes(cx.kernel)?;
+    writable(cx, &destination)?;
+    if linked.is_directory() {
         return Err(Errno::EPERM);
     }
-    writable(cx, &destination)?;
     // By the descriptor's own link in the sentry's proc: AT_EMPTY_PATH would need CAP_DAC_READ_SEARCH.
     let by_descriptor = format!(
         "self/fd/{}",
         std::os::fd::AsRawFd::as_raw_fd(&**source.host()?)
     );
-    rustix::fs::linkat(
+    let done = rustix::fs::linkat(
         &cx.kernel.host_proc,
         by_descriptor,
         &**destination.directory.host()?,
         &destination.name,
         AtFlags::SYMLINK_FOLLOW,
-    )?;
+    );
+    entry_changed(cx, &destination);
+    cx.kernel.files.file_changed(&linked);
+    done?;
     DONE
 }
 
@@ -373,6 +395,8 @@ pub fn symlinkat(cx: &mut Cx<'_>, text: Address, directory: i32, path: Address) 
         return Err(Errno::ENOENT);
     }
     writable(cx, &parent)?;
-    rustix::fs::symlinkat(text, &**parent.directory.host()?, &parent.name)?;
+    let made = rustix::fs::symlinkat(text, &**parent.directory.host()?, &parent.name);
+    entry_changed(cx, &parent);
+    made?;
     own_new(cx, &parent)
 }

@@ -1,17 +1,15 @@
 //! Files in memory alone. memfd_create(2): the host's, so that they can be mapped, sealed and executed as there.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::arguments::Flags;
 use super::{Cx, DONE, SysResult, value};
-use crate::errno::{Errno, Result};
+use crate::errno::Errno;
 use crate::memory::Address;
 use crate::vfs::description::Description;
 use crate::vfs::host::HostFile;
-use crate::vfs::place::Place;
 
 /// With "memfd:" before it, a file name. Linux: MFD_NAME_MAX_LEN.
 const NAME_MAX: usize = 249;
@@ -26,15 +24,9 @@ pub fn memfd_create(cx: &mut Cx<'_>, name: Address, flags: Flags) -> SysResult {
     let name = cx.memory().read_string(name, NAME_MAX + 1, Errno::EINVAL)?;
     let asked = MemfdFlags::from_bits_retain(flags.0) | MemfdFlags::CLOEXEC;
     let host = rustix::fs::memfd_create(name, asked)?;
-    let place = Place::Host(Arc::new(place_of(&host)?));
-    let file = Arc::new(HostFile::new(host, Some(place), false));
+    let file = Arc::new(HostFile::anonymous(host));
     let description = Description::new(file, libc::O_RDWR.cast_unsigned() | O_LARGEFILE);
     value(cx.add_description(description, flags.0 & libc::MFD_CLOEXEC != 0)?)
-}
-
-/// A second descriptor, for the file's name in /proc and for opening it again there.
-fn place_of(host: &OwnedFd) -> Result<OwnedFd> {
-    Ok(host.try_clone()?)
 }
 
 /// F_ADD_SEALS and F_GET_SEALS. `EINVAL` the file has no seals.

@@ -4,6 +4,7 @@ use super::arguments::Flags;
 use super::{Cx, Outcome, SysResult};
 use crate::errno::Errno;
 use crate::memory::Address;
+use crate::vfs::host::HostFile;
 
 const MAP_TYPE: u32 = 0xF;
 const MAP_SHARED_VALIDATE: u32 = 3;
@@ -46,6 +47,9 @@ pub fn mmap(
     };
     if description.file.is_stream() {
         return Err(Errno::ENODEV);
+    }
+    if let Some(file) = description.file.as_any().downcast_ref::<HostFile>() {
+        file.was_mapped(shared && description.is_writable());
     }
     let number = u32::try_from(fd).map_err(|_| Errno::EBADF)?;
     cx.kernel

@@ -2,7 +2,7 @@
 
 use rustix::fs::{FileType, Mode};
 
-use super::directories::{exists, is_dot, own_new, target, writable};
+use super::directories::{entry_changed, exists, is_dot, own_new, target, writable};
 use super::{Cx, SysResult};
 use crate::errno::Errno;
 use crate::memory::Address;
@@ -38,6 +38,8 @@ pub fn mknodat(
     super::ownership::refuse_set_id(cx, mode)?;
     let mode = Mode::from_raw_mode(mode & 0o7777 & !cx.fs()?.umask);
     let host = parent.directory.host()?;
-    rustix::fs::mknodat(&**host, &parent.name, kind, mode, 0)?;
+    let made = rustix::fs::mknodat(&**host, &parent.name, kind, mode, 0);
+    entry_changed(cx, &parent);
+    made?;
     own_new(cx, &parent)
 }

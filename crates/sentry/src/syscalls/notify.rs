@@ -39,6 +39,7 @@ pub fn inotify_add_watch(cx: &mut Cx<'_>, fd: i32, path: Address, mask: Flags) -
     check_readable(cx, &place)?;
     // The link leads to the very place that was walked to: no name is looked up again.
     let link = format!("/proc/self/fd/{}", place.host()?.as_raw_fd());
+    cx.kernel.files.opens_are_watched();
     let flags = WatchFlags::from_bits_retain(mask.0 & !libc::IN_DONT_FOLLOW);
     value(inotify::add_watch(host, link, flags)?)
 }

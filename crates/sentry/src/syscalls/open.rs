@@ -5,11 +5,12 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 
 use super::arguments::Flags;
-use super::{Cx, SysResult, value};
+use super::{Cx, Found, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{MAY_READ, MAY_WRITE};
 use crate::memory::{Address, word};
 use crate::vfs::attributes::Attributes;
+use crate::vfs::cache::Spot;
 use crate::vfs::confined::{BENEATH, CACHED, Confined, IN_ROOT};
 use crate::vfs::description::Description;
 use crate::vfs::device::Device;
@@ -189,8 +190,10 @@ pub fn open_path(
         return open_or_create(cx, directory, path, flags, mode);
     }
     let follow = !flags.has(libc::O_NOFOLLOW);
-    let place = cx.resolve(directory, path, follow)?;
-    open_place(cx, place, flags)
+    match cx.find(directory, path, follow)? {
+        Found::Spot(spot) => open_spot(cx, &spot, flags),
+        Found::Place(place) => open_place(cx, place, flags),
+    }
 }
 
 fn open_or_create(
@@ -208,9 +211,15 @@ fn open_or_create(
             return Err(Errno::EISDIR);
         }
     }
-    match cx.resolve(directory, path, follow) {
+    match cx.find(directory, path, follow) {
         Ok(_) if flags.has(libc::O_EXCL) => return Err(Errno::EEXIST),
-        Ok(place) => {
+        Ok(Found::Spot(spot)) => {
+            if cx.kernel.files.lock().permissions(&spot)?.is_directory() {
+                return Err(Errno::EISDIR);
+            }
+            return open_spot(cx, &spot, flags);
+        }
+        Ok(Found::Place(place)) => {
             if place.attributes(cx.kernel)?.is_directory() {
                 return Err(Errno::EISDIR);
             }
@@ -236,14 +245,10 @@ fn last_link(cx: &Cx<'_>, directory: i32, path: &[u8], follow: bool) -> Result<(
     for _ in 0..40 {
         let walker = cx.walker(&context)?;
         let parent = walker.resolve_parent(&start, &path)?;
-        let link = if follow {
-            walker.step(&parent.directory, &parent.name).ok()
-        } else {
-            None
-        };
-        let Some(link) = link else {
+        if !follow || walker.look(&parent.directory, &parent.name).is_err() {
             return Ok((start, path));
-        };
+        }
+        let link = walker.step(&parent.directory, &parent.name)?;
         path = link.read_link(cx.kernel, cx.tid())?;
         start = parent.directory;
     }
@@ -257,7 +262,11 @@ fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResul
     super::ownership::refuse_set_id(cx, mode)?;
     let host = parent.directory.host().map_err(|_| Errno::EACCES)?;
     let bits = passed(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = match rustix::fs::openat(&**host, &parent.name, bits, Mode::from_raw_mode(mode)) {
+    let made = rustix::fs::openat(&**host, &parent.name, bits, Mode::from_raw_mode(mode));
+    cx.kernel
+        .files
+        .entry_changed(&parent.directory, &parent.name);
+    let fd = match made {
         // Somebody else made it meanwhile: then it is opened.
         Err(rustix::io::Errno::EXIST) if !flags.has(libc::O_EXCL) => {
             let context = cx.fs()?;
@@ -268,9 +277,8 @@ fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResul
     };
     own_in(cx, &fd, &parent.directory)?;
     keep_set_id(cx, &fd, mode)?;
-    let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
-    let file = Arc::new(HostFile::new(fd, Some(place), false));
-    finish(cx, file, flags)
+    let file = HostFile::watched(&cx.kernel.files, fd, bits)?;
+    finish(cx, Arc::new(file), flags)
 }
 
 /// What is created belongs to the caller, where that is not who the host takes the sentry for; its group is the directory's if that has the set-group-ID
@@ -314,7 +322,7 @@ fn keep_set_id(cx: &Cx<'_>, fd: &std::os::fd::OwnedFd, mode: u32) -> Result<()> 
 }
 
 pub fn may_write_directory(cx: &Cx<'_>, directory: &Place) -> Result<()> {
-    let attributes = directory.attributes(cx.kernel)?;
+    let attributes = directory.permissions(cx.kernel)?;
     let who = &cx.task()?.credentials;
     let wanted = MAY_WRITE | crate::kernel::credentials::MAY_EXEC;
     if who.may(wanted, attributes.mode, attributes.uid, attributes.gid) {
@@ -339,12 +347,35 @@ fn open_unnamed_in(cx: &mut Cx<'_>, place: &Place, flags: Flags, mode: u32) -> S
     let bits = (passed(flags) & !OFlags::DIRECTORY) | OFlags::TMPFILE | exclusive | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(&**place.host()?, ".", bits, Mode::from_raw_mode(mode))?;
     own_in(cx, &fd, place)?;
-    let place = Place::Host(Arc::new(cx.kernel.reopen(&fd, OFlags::PATH)?));
-    finish(cx, Arc::new(HostFile::new(fd, Some(place), false)), flags)
+    let file = HostFile::watched(&cx.kernel.files, fd, bits)?;
+    finish(cx, Arc::new(file), flags)
 }
 
 pub fn passed(flags: Flags) -> OFlags {
     OFlags::from_bits_retain(flags.0 & PASSED.cast_unsigned())
+}
+
+/// Opens what a walk through the remembered tree arrived at.
+fn open_spot(cx: &mut Cx<'_>, spot: &Spot<'_>, flags: Flags) -> SysResult {
+    let attributes = cx.kernel.files.lock().permissions(spot)?;
+    let is_directory = attributes.is_directory();
+    if flags.has(libc::O_DIRECTORY) && !is_directory {
+        return Err(Errno::ENOTDIR);
+    }
+    if !flags.has(libc::O_PATH) && (is_directory || attributes.kind() == libc::S_IFREG) {
+        check_access(cx, &attributes, flags)?;
+        let truncate = if flags.has(libc::O_TRUNC) {
+            OFlags::TRUNC
+        } else {
+            OFlags::empty()
+        };
+        let files = cx.kernel.files.clone();
+        if let Some(opened) = files.open(spot, passed(flags) | truncate)? {
+            return finish(cx, Arc::new(HostFile::opened(opened)), flags);
+        }
+    }
+    let place = cx.kernel.files.lock().place(spot)?;
+    open_place(cx, place, flags)
 }
 
 /// Opens what a walk arrived at.
@@ -363,7 +394,7 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
     if attributes.is_symlink() {
         return Err(Errno::ELOOP);
     }
-    check_access(cx, &place, &attributes, flags)?;
+    check_access(cx, &attributes, flags)?;
     let file = match &place {
         Place::Proc(node) => return node.open(cx, flags),
         Place::Pts(node) => node.open(cx, flags)?,
@@ -374,12 +405,13 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
                 } else {
                     OFlags::empty()
                 };
-                let opened = cx.kernel.reopen(fd, passed(flags) | truncate)?;
-                Arc::new(HostFile::new(
-                    opened,
-                    Some(place.clone()),
-                    attributes.is_directory(),
-                ))
+                let asked = passed(flags) | truncate;
+                let opened = cx.kernel.reopen(fd, asked)?;
+                if attributes.is_directory() {
+                    Arc::new(HostFile::directory(opened))
+                } else {
+                    Arc::new(HostFile::watched(&cx.kernel.files, opened, asked)?)
+                }
             }
             libc::S_IFIFO => return super::descriptors::open_fifo(cx, &place, &attributes, flags),
             libc::S_IFCHR => open_device(cx, &place, attributes, flags)?,
@@ -389,7 +421,7 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
     finish(cx, file, flags)
 }
 
-fn check_access(cx: &Cx<'_>, place: &Place, attributes: &Attributes, flags: Flags) -> Result<()> {
+fn check_access(cx: &Cx<'_>, attributes: &Attributes, flags: Flags) -> Result<()> {
     let access = flags.0 & libc::O_ACCMODE.cast_unsigned();
     let mut wanted = match access.cast_signed() {
         libc::O_RDONLY => MAY_READ,
@@ -409,7 +441,6 @@ fn check_access(cx: &Cx<'_>, place: &Place, attributes: &Attributes, flags: Flag
     if flags.has(libc::O_NOATIME) && !who.owns(attributes.uid) {
         return Err(Errno::EPERM);
     }
-    let _ = place;
     Ok(())
 }
 

@@ -64,7 +64,9 @@ fn change_mode(cx: &mut Cx<'_>, place: &Place, mode: u32) -> SysResult {
     // fchmodat2(2) with AT_EMPTY_PATH is Linux 6.6's; the descriptor's own link means the same on all.
     let link = format!("self/fd/{}", host.as_raw_fd());
     let mode = Mode::from_raw_mode(mode);
-    rustix::fs::chmodat(&cx.kernel.host_proc, link, mode, AtFlags::empty())?;
+    let done = rustix::fs::chmodat(&cx.kernel.host_proc, link, mode, AtFlags::empty());
+    cx.kernel.files.file_changed(&attributes);
+    done?;
     DONE
 }
 
@@ -118,7 +120,9 @@ fn change_owner(cx: &mut Cx<'_>, place: &Place, uid: u32, gid: u32) -> SysResult
     let uid = (uid != u32::MAX).then(|| Uid::from_raw(uid));
     let gid = (gid != u32::MAX).then(|| Gid::from_raw(gid));
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::chownat(&**host, "", uid, gid, flags)?;
+    let done = rustix::fs::chownat(&**host, "", uid, gid, flags);
+    cx.kernel.files.file_changed(&attributes);
+    done?;
     DONE
 }
 

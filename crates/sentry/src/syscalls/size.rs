@@ -32,7 +32,9 @@ pub fn truncate(cx: &mut Cx<'_>, path: Address, length: i64) -> SysResult {
     let file = cx
         .kernel
         .reopen(place.host().map_err(|_| Errno::EACCES)?, OFlags::WRONLY)?;
-    rustix::fs::ftruncate(&file, length)?;
+    let done = rustix::fs::ftruncate(&file, length);
+    cx.kernel.files.file_changed(&attributes);
+    done?;
     DONE
 }
 

@@ -1,7 +1,7 @@
 //! Attributes of files: stat(2), statx(2), access(2), readlink(2).
 
 use super::arguments::Flags;
-use super::{Cx, DONE, SysResult, value};
+use super::{Cx, DONE, Found, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::Credentials;
 use crate::memory::Address;
@@ -79,8 +79,10 @@ fn attributes_at(cx: &Cx<'_>, directory: i32, path: Address, flags: Flags) -> Re
         }
         return of_descriptor(cx, directory);
     }
-    cx.resolve(directory, &path, !flags.has(libc::AT_SYMLINK_NOFOLLOW))?
-        .attributes(cx.kernel)
+    let start = cx.start(directory, &path)?;
+    let context = cx.fs()?;
+    let follow = !flags.has(libc::AT_SYMLINK_NOFOLLOW);
+    cx.walker(&context)?.attributes(&start, &path, follow)
 }
 
 pub fn access(cx: &mut Cx<'_>, path: Address, mode: u32) -> SysResult {
@@ -146,7 +148,15 @@ pub fn readlinkat(
             .cloned()
             .ok_or(Errno::ENOENT)?
     } else {
-        cx.resolve(directory, &path, false)?
+        match cx.find(directory, &path, false)? {
+            Found::Spot(spot) => {
+                let target = cx.kernel.files.lock().read_link(&spot)?;
+                let len = target.len().min(size);
+                cx.memory().write(buf, &target[..len])?;
+                return value(len);
+            }
+            Found::Place(place) => place,
+        }
     };
     if !place.attributes(cx.kernel)?.is_symlink() {
         return Err(if path.is_empty() {

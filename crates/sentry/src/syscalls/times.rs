@@ -116,7 +116,9 @@ fn set(cx: &mut Cx<'_>, place: &Place, wanted: Wanted) -> SysResult {
         last_modification: timespec(modification),
     };
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::utimensat(&**place.host()?, "", &times, flags)?;
+    let done = rustix::fs::utimensat(&**place.host()?, "", &times, flags);
+    cx.kernel.files.file_changed(&attributes);
+    done?;
     DONE
 }
 

@@ -140,7 +140,9 @@ fn set(cx: &Cx<'_>, place: &Place, request: &Set) -> SysResult {
     may_change(cx, &attributes, space_of(&request.name)?)?;
     let file = reopen(cx, place, &attributes)?;
     let flags = XattrFlags::from_bits_retain(request.flags);
-    rustix::fs::fsetxattr(&file, &request.name[..], &request.data, flags)?;
+    let done = rustix::fs::fsetxattr(&file, &request.name[..], &request.data, flags);
+    cx.kernel.files.file_changed(&attributes);
+    done?;
     DONE
 }
 
@@ -296,6 +298,8 @@ fn remove(cx: &Cx<'_>, place: &Place, name: &[u8]) -> SysResult {
     let attributes = place.attributes(cx.kernel)?;
     may_change(cx, &attributes, space_of(name)?)?;
     let file = reopen(cx, place, &attributes)?;
-    rustix::fs::fremovexattr(&file, name)?;
+    let done = rustix::fs::fremovexattr(&file, name);
+    cx.kernel.files.file_changed(&attributes);
+    done?;
     DONE
 }

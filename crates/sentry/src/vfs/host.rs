@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
-use rustix::fs::{AtFlags, RawDir, SeekFrom, StatxFlags};
+use rustix::fs::{AtFlags, OFlags, RawDir, SeekFrom, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::attributes::Attributes;
+use super::cache::{Cache, Opened, Watch};
 use super::description::Description;
 use super::file::{Entry, File};
 use super::place::Place;
@@ -20,20 +22,88 @@ const CHUNK: usize = 256 << 10;
 
 #[derive(Debug)]
 pub struct HostFile {
-    fd: OwnedFd,
+    /// Of a file that is only read it may be several descriptions' own: positions are not the host's, but a directory's.
+    fd: Arc<OwnedFd>,
     place: Option<Place>,
     is_directory: bool,
+    watch: Option<Watch>,
 }
 
 impl HostFile {
+    /// What the cache opened.
     #[must_use]
-    pub fn new(fd: OwnedFd, place: Option<Place>, is_directory: bool) -> Self {
+    pub fn opened(opened: Opened) -> Self {
         Self {
-            fd,
-            place,
-            is_directory,
+            place: Some(Place::Host(opened.fd.clone())),
+            fd: opened.fd,
+            is_directory: opened.is_directory,
+            watch: Some(opened.watch),
         }
     }
+
+    /// A regular file that was opened with these flags: the cache is told of what may change by it.
+    pub fn watched(cache: &Arc<Cache>, fd: OwnedFd, flags: OFlags) -> Result<Self> {
+        let fd = Arc::new(fd);
+        let attributes = attributes_of(&fd)?;
+        Ok(Self {
+            place: Some(Place::Host(fd.clone())),
+            fd,
+            is_directory: false,
+            watch: Some(Watch::new(cache, &attributes, flags)),
+        })
+    }
+
+    /// A directory that lies beyond what is remembered.
+    #[must_use]
+    pub fn directory(fd: OwnedFd) -> Self {
+        Self {
+            is_directory: true,
+            ..Self::anonymous(fd)
+        }
+    }
+
+    /// A file without a name anywhere.
+    #[must_use]
+    pub fn anonymous(fd: OwnedFd) -> Self {
+        let fd = Arc::new(fd);
+        Self {
+            place: Some(Place::Host(fd.clone())),
+            fd,
+            is_directory: false,
+            watch: None,
+        }
+    }
+
+    /// The same file, but that /proc asks the host for its name.
+    #[must_use]
+    pub fn unnamed(self) -> Self {
+        Self {
+            place: None,
+            ..self
+        }
+    }
+
+    /// A process maps it; `for_writing`: what it stores there reaches the file.
+    pub fn was_mapped(&self, for_writing: bool) {
+        if let Some(watch) = &self.watch {
+            watch.was_read();
+            if for_writing {
+                watch.was_mapped_for_writing();
+            }
+        }
+    }
+
+    fn was_read(&self) {
+        if let Some(watch) = &self.watch {
+            watch.was_read();
+        }
+    }
+}
+
+fn attributes_of(fd: &OwnedFd) -> Result<Attributes> {
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+    let raw = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, wanted)?;
+    Ok(Attributes::from_host(&raw))
 }
 
 fn append(description: &Description) -> bool {
@@ -49,13 +119,14 @@ impl File for HostFile {
         if self.is_directory {
             return Err(Errno::EISDIR);
         }
+        self.was_read();
         let mut position = description.position();
         let start = at.unwrap_or(*position);
         let mut chunk = vec![0; to.remaining().min(CHUNK)];
         let mut done = 0;
         while to.remaining() > 0 {
             let len = to.remaining().min(chunk.len());
-            let count = rustix::io::pread(&self.fd, &mut chunk[..len], start + done as u64)?;
+            let count = rustix::io::pread(&*self.fd, &mut chunk[..len], start + done as u64)?;
             if count == 0 {
                 break;
             }
@@ -93,9 +164,9 @@ impl File for HostFile {
             let offset = start + done as u64;
             let written = if append(description) {
                 let iov = [rustix::io::IoSlice::new(&bytes)];
-                rustix::io::pwritev2(&self.fd, &iov, offset, ReadWriteFlags::APPEND)
+                rustix::io::pwritev2(&*self.fd, &iov, offset, ReadWriteFlags::APPEND)
             } else {
-                rustix::io::pwrite(&self.fd, &bytes, offset)
+                rustix::io::pwrite(&*self.fd, &bytes, offset)
             };
             match written {
                 Ok(count) => {
@@ -110,7 +181,7 @@ impl File for HostFile {
         }
         if at.is_none() {
             *position = if append(description) {
-                rustix::fs::seek(&self.fd, SeekFrom::End(0))?
+                rustix::fs::seek(&*self.fd, SeekFrom::End(0))?
             } else {
                 start + done as u64
             };
@@ -119,13 +190,14 @@ impl File for HostFile {
     }
 
     fn attributes(&self) -> Result<Attributes> {
-        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
-        Ok(Attributes::from_host(&rustix::fs::statx(
-            &self.fd,
-            "",
-            AtFlags::EMPTY_PATH,
-            wanted,
-        )?))
+        if let Some(known) = self.watch.as_ref().and_then(Watch::attributes) {
+            return Ok(known);
+        }
+        let attributes = attributes_of(&self.fd)?;
+        if let Some(watch) = &self.watch {
+            watch.learn(&attributes);
+        }
+        Ok(attributes)
     }
 
     fn seek(&self, description: &Description, offset: i64, whence: i32) -> Result<u64> {
@@ -167,9 +239,10 @@ impl File for HostFile {
         if !self.is_directory {
             return Err(Errno::ENOTDIR);
         }
+        self.was_read();
         let mut buffer = vec![MaybeUninit::uninit(); room.clamp(512, 64 << 10)];
         let mut position = description.position();
-        let mut reader = RawDir::new(&self.fd, &mut buffer);
+        let mut reader = RawDir::new(&*self.fd, &mut buffer);
         let mut entries = Vec::new();
         while let Some(entry) = reader.next() {
             let entry = match entry {

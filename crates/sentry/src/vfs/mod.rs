@@ -7,6 +7,7 @@
 pub mod anonymous;
 pub mod attributes;
 pub mod by_path;
+pub mod cache;
 pub mod confined;
 pub mod context;
 pub mod description;

@@ -5,21 +5,19 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 
+use super::attributes::Attributes;
+use super::cache::{Arrival, Judge, Spot, Walk};
 use super::place::Place;
-use super::proc::ProcNode;
-use super::tty::devpts::{DEVPTS_MAGIC, PtsNode};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
-use crate::kernel::credentials::{Credentials, MAY_EXEC};
+use crate::kernel::credentials::{CAP_DAC_OVERRIDE, Credentials, MAY_EXEC};
 use crate::vfs::context::FsContext;
 
 /// Linux: MAXSYMLINKS.
 pub const MAX_LINKS: u32 = 40;
-const NAME_MAX: usize = 255;
-const PROC_MAGIC: i64 = 0x9FA0;
-const SYSFS_MAGIC: i64 = 0x6265_6572;
+pub const NAME_MAX: usize = 255;
 const BY_NAME: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// What a walk needs to know of who walks.
@@ -47,10 +45,118 @@ impl Walker<'_> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        if let Some(place) = self.resolve_by_host(start, path, follow) {
+        match self.arrive(start, path, follow)? {
+            Some(Arrival::Spot(spot)) => self.kernel.files.lock().place(&spot),
+            Some(Arrival::Leaves(place, rest)) => self.resolve_elsewhere(place, &rest, follow),
+            None => self.resolve_elsewhere(start.clone(), path, follow),
+        }
+    }
+
+    /// A file's attributes, by path; it need not be opened for that.
+    pub fn attributes(&self, start: &Place, path: &[u8], follow: bool) -> Result<Attributes> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        match self.arrive(start, path, follow)? {
+            Some(Arrival::Spot(spot)) => self.kernel.files.lock().attributes(&spot),
+            Some(Arrival::Leaves(place, rest)) => self.attributes_elsewhere(place, &rest, follow),
+            None => self.attributes_elsewhere(start.clone(), path, follow),
+        }
+    }
+
+    /// The walk through what is remembered of the root's mount (`vfs::cache`). `None`: it has nothing to say of this one.
+    pub fn arrive<'p>(
+        &self,
+        start: &Place,
+        path: &'p [u8],
+        follow: bool,
+    ) -> Result<Option<Arrival<'p>>> {
+        self.kernel.files.lock().walk(&Walk {
+            root: &self.context.root,
+            start,
+            path,
+            follow,
+            credentials: self.credentials,
+            judge: self.judge(),
+        })
+    }
+
+    fn judge(&self) -> Judge {
+        if self.kernel.trusts_host_permissions(self.credentials)
+            && !self.credentials.has(CAP_DAC_OVERRIDE)
+        {
+            Judge::Host
+        } else {
+            Judge::Mode
+        }
+    }
+
+    pub fn resolve_elsewhere(&self, start: Place, path: &[u8], follow: bool) -> Result<Place> {
+        if path.is_empty() {
+            return Ok(start);
+        }
+        if let Some(place) = self.resolve_by_host(&start, path, follow) {
             return place;
         }
-        self.walk(start, path, follow)
+        self.walk(&start, path, follow)
+    }
+
+    fn attributes_elsewhere(&self, start: Place, path: &[u8], follow: bool) -> Result<Attributes> {
+        if let Place::Host(directory) = &start
+            && let Some(found) = self.attributes_of_name(directory, path, follow)
+        {
+            return found;
+        }
+        self.resolve_elsewhere(start, path, follow)?
+            .attributes(self.kernel)
+    }
+
+    /// One name in a directory of another mount, by one call of the host, where that is the whole walk: no link, no further mount, nobody who could be refused.
+    fn attributes_of_name(
+        &self,
+        directory: &Arc<OwnedFd>,
+        name: &[u8],
+        follow: bool,
+    ) -> Option<Result<Attributes>> {
+        if !self.kernel.trusts_host_permissions(self.credentials)
+            || name.is_empty()
+            || name.contains(&b'/')
+            || name == b".."
+        {
+            return None;
+        }
+        let mount = self.kernel.files.mount_of(directory)?;
+        let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
+        match rustix::fs::statx(&**directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
+            Ok(raw) => {
+                let found = Attributes::from_host(&raw);
+                let is_whole = found.mount == mount && !(follow && found.is_symlink());
+                is_whole.then_some(Ok(found))
+            }
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    /// What a name in a directory is; a link is not followed.
+    pub fn look(&self, directory: &Place, name: &[u8]) -> Result<Attributes> {
+        let is_plain = !matches!(name, b"" | b"." | b"..") && name.len() <= NAME_MAX;
+        if is_plain {
+            let mut files = self.kernel.files.lock();
+            match files.look(directory, name)? {
+                Some(Arrival::Spot(spot)) => return files.attributes(&spot),
+                Some(Arrival::Leaves(place, _)) => {
+                    drop(files);
+                    return place.attributes(self.kernel);
+                }
+                None => {}
+            }
+        }
+        self.step(directory, name)?.attributes(self.kernel)
+    }
+
+    /// A walk's end as `arrive` has it, for who would rather not open it.
+    pub fn place_of(&self, spot: &Spot<'_>) -> Result<Place> {
+        self.kernel.files.lock().place(spot)
     }
 
     /// The directory of `path`'s last component, and that component. `.`, `..` and `/` have no such name: `EINVAL` or what `error` says is the caller's.
@@ -81,10 +187,6 @@ impl Walker<'_> {
         } else {
             directory
         };
-        let attributes = directory.attributes(self.kernel)?;
-        if !attributes.is_directory() {
-            return Err(Errno::ENOTDIR);
-        }
         self.may_search(&directory)?;
         Ok(Parent {
             directory,
@@ -198,20 +300,7 @@ impl Walker<'_> {
     /// Replaces the host's proc and sysfs by the sentry's own.
     fn enter(&self, fd: OwnedFd) -> Result<Place> {
         if self.kernel.is_foreign_mount(&fd) {
-            let kind = rustix::fs::fstatfs(&fd)?.f_type;
-            if kind == PROC_MAGIC {
-                return Ok(Place::Proc(ProcNode::Root));
-            }
-            if kind == SYSFS_MAGIC {
-                return Ok(Place::Proc(ProcNode::Sys("".into())));
-            }
-            // One of its terminals may be bound elsewhere (/dev/console): that is a device like any other.
-            let is_directory = |fd| {
-                rustix::fs::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
-            };
-            if kind == DEVPTS_MAGIC && is_directory(&fd) {
-                return Ok(Place::Pts(PtsNode::Root));
-            }
+            return Place::of_mount(fd);
         }
         Ok(Place::Host(Arc::new(fd)))
     }
@@ -245,7 +334,7 @@ impl Walker<'_> {
     }
 
     pub fn may_search(&self, directory: &Place) -> Result<()> {
-        let attributes = directory.attributes(self.kernel)?;
+        let attributes = directory.permissions(self.kernel)?;
         if !attributes.is_directory() {
             return Err(Errno::ENOTDIR);
         }

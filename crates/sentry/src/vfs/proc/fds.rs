@@ -141,8 +141,10 @@ pub fn reopen(cx: &mut Cx<'_>, description: &Arc<Description>, flags: Flags) -> 
             } else {
                 OFlags::empty()
             };
-            let opened = cx.kernel.reopen(&copy, open::passed(flags) | truncate)?;
-            open::finish(cx, Arc::new(HostFile::new(opened, None, false)), flags)
+            let asked = open::passed(flags) | truncate;
+            let opened = cx.kernel.reopen(&copy, asked)?;
+            let file = HostFile::watched(&cx.kernel.files, opened, asked)?;
+            open::finish(cx, Arc::new(file.unnamed()), flags)
         }
         // A stream or terminal that the sandbox was given stays the one that it is.
         libc::S_IFIFO | libc::S_IFCHR => open::finish(cx, file, flags),

@@ -64,7 +64,11 @@ impl UnixSocket {
         }
         let host = parent.directory.host()?.clone();
         let mode = Mode::from_raw_mode(0o777 & !context.umask);
-        rustix::fs::mknodat(&*host, &parent.name, FileType::Socket, mode, 0).map_err(|error| {
+        let made = rustix::fs::mknodat(&*host, &parent.name, FileType::Socket, mode, 0);
+        cx.kernel
+            .files
+            .entry_changed(&parent.directory, &parent.name);
+        made.map_err(|error| {
             if error == rustix::io::Errno::EXIST {
                 Errno::EADDRINUSE
             } else {

@@ -1,0 +1,91 @@
+"""The remembered tree (vfs::cache): programs of a sandbox cannot tell it from the host's, and who changes the root from outside is seen soon."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.bundle import Bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DOCKER = "CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE SETFCAP".split()
+SEEN_WITHIN_S = 10
+
+
+def _sentry(bundle: Bundle, script: str, uid: int = 0) -> str:
+    """What the script prints in a container whose working directory is on the root's own mount."""
+    (bundle.rootfs / "work").mkdir(exist_ok=True)
+    os.chown(bundle.rootfs / "work", uid, uid)
+    capabilities = [f"CAP_{name}" for name in _DOCKER] if uid == 0 else []
+    process = bundle.config["process"]
+    process |= {"args": ["/bin/sh", "-c", script], "cwd": "/work", "user": {"uid": uid, "gid": uid}}
+    process["capabilities"] = dict.fromkeys(("bounding", "effective", "permitted"), capabilities)
+    bundle.write()
+    done = bundle.verb("--isolation", "sentry", "run", "--bundle", str(bundle.directory), bundle.id)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def _host(directory: Path, command: list[str], uid: int = 0) -> str:
+    directory.mkdir()
+    os.chown(directory, uid, uid)
+    if uid:
+        command = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", "--inh-caps=-all", "--no-new-privs", *command]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.mark.parametrize(("seed", "uid"), [(1, 0), (2, 0), (3, 0), (4, 1000), (5, 1000)])
+def test_random_changes_are_seen_from_all_sides_as_on_the_host(seed: int, uid: int, compiled: Callable[[str], Path], tmp_path: Path) -> None:
+    program = compiled("cache/random_tree.c")
+    tmp_path.chmod(0o755)
+    for parent in tmp_path.parents[:2]:
+        parent.chmod(0o755)  # another user's program lies there
+    bundle = Bundle(tmp_path / "bundle", "casemate")
+    (bundle.rootfs / "prog").write_bytes(program.read_bytes())
+    (bundle.rootfs / "prog").chmod(0o755)
+    words = [str(seed), "1500"]
+    assert _sentry(bundle, f"exec /prog {' '.join(words)}", uid) == _host(tmp_path / "host", [str(program), *words], uid)
+
+
+def test_a_change_from_outside_is_seen_soon(tmp_path: Path) -> None:
+    bundle = Bundle(tmp_path / "bundle", "casemate")
+    script = "cat /etc/there; cat /etc/later; echo > /etc/ready; until cat /etc/later; do :; done; until grep -q new /etc/there; do :; done; echo > /etc/seen"
+    bundle.config["process"]["args"] = ["/bin/sh", "-c", script]
+    (bundle.rootfs / "etc/there").write_text("old\n")
+    bundle.write()
+    bundle.verb("--isolation", "sentry", "create", "--bundle", str(bundle.directory), bundle.id, check=True)
+    try:
+        bundle.verb("start", bundle.id, check=True)
+        _appears(bundle.rootfs / "etc/ready")
+        (bundle.rootfs / "etc/new").write_text("new\n")
+        (bundle.rootfs / "etc/new").rename(bundle.rootfs / "etc/there")
+        (bundle.rootfs / "etc/later").write_text("later\n")
+        _appears(bundle.rootfs / "etc/seen")
+    finally:
+        bundle.verb("delete", "--force", bundle.id)
+
+
+def _appears(path: Path) -> None:
+    end = time.monotonic() + SEEN_WITHIN_S
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.02)
+
+
+def test_more_names_than_are_remembered_are_all_found(tmp_path: Path) -> None:
+    bundle = Bundle(tmp_path / "bundle", "casemate")
+    for directory in range(28):
+        place = bundle.rootfs / "work" / f"d{directory}"
+        place.mkdir(parents=True)
+        for number in range(600):
+            (place / f"n{number}").touch()
+    # Twice, with names that are absent between: the second look comes after much was forgotten.
+    script = "find . -type f -size +1 | wc -l; for d in d*; do ls $d/absent* $d/n1 $d/n599; done 2>/dev/null | wc -l; find . -type f -perm 644 | wc -l"
+    bundle.rootfs.joinpath("bin/find").symlink_to("busybox")
+    assert _sentry(bundle, script).split() == ["0", "56", str(28 * 600)]
