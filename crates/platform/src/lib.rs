@@ -27,6 +27,8 @@ pub mod magic {
     pub const LOADER: i32 = 0x2001;
     /// The stub runs a signal's native frame: rdi the signal, rsi its siginfo, rdx its ucontext.
     pub const DELIVER: i32 = 0x2002;
+    /// Either side of a clone that the sentry had a thread make at the stub: rdi is its result.
+    pub const CLONED: i32 = 0x2004;
     /// The zygote waits for something to fork: rdi is the child that it forked last, or a negated errno; 0 at first.
     pub const ZYGOTE: i32 = 0x2003;
 }

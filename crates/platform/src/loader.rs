@@ -32,7 +32,7 @@ global_asm!(
     r#"
     .pushsection .rodata.casemate_loader, "a"
     .balign 16
-    .globl casemate_loader_start, casemate_stub_signal, casemate_stub_restorer, casemate_loader_end
+    .globl casemate_loader_start, casemate_stub_signal, casemate_stub_restorer, casemate_stub_clone, casemate_loader_end
 casemate_loader_start:
     mov rbp, rsp
     lea rbx, [rip + casemate_loader_start + 0x1000]
@@ -115,6 +115,14 @@ casemate_stub_signal:
 casemate_stub_restorer:
     mov rax, 15
     syscall
+
+    .balign 16
+casemate_stub_clone:
+    syscall
+    mov rdi, rax
+    mov eax, 0x2004
+    syscall
+    ud2
 casemate_loader_end:
     .popsection
     "#
@@ -124,6 +132,7 @@ unsafe extern "C" {
     static casemate_loader_start: u8;
     static casemate_stub_signal: u8;
     static casemate_stub_restorer: u8;
+    static casemate_stub_clone: u8;
     static casemate_loader_end: u8;
 }
 
@@ -141,6 +150,12 @@ pub fn signal_handler() -> u64 {
 #[must_use]
 pub fn restorer() -> u64 {
     BASE + offset(&raw const casemate_stub_restorer)
+}
+
+/// The address where a thread makes the clone that the sentry gave it the registers for, and asks on either side what to return to (`magic::CLONED`).
+#[must_use]
+pub fn clone_again() -> u64 {
+    BASE + offset(&raw const casemate_stub_clone)
 }
 
 fn code() -> &'static [u8] {

@@ -211,6 +211,7 @@ pub fn run(
         result: None,
         unimplemented: BTreeMap::new(),
         fifos: HashMap::new(),
+        message_queues: crate::vfs::mqueue::Names::default(),
         sysv: crate::syscalls::sysv::Objects::default(),
         sockets: crate::vfs::socket::unix_names::Names::default(),
         opening: HashMap::new(),

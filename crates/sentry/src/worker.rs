@@ -194,6 +194,7 @@ fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysRes
                 }
             }
         }
+        magic::CLONED => kernel.cloned(&call),
         magic::DELIVER => match kernel.stub_asks(&call)? {
             Next::Answer(value) => Ok(Outcome::Value(value)),
             Next::Gone => Ok(Outcome::Gone),

@@ -210,6 +210,7 @@ impl Kernel {
         let task = Task {
             name: creator_task.name.clone(),
             mask: embryo.mask,
+            returning: embryo.returning.clone(),
             settings: creator_task.settings.inherited(),
             ..Task::new(
                 (tid, ids.inner_tid, ids.inner_pid),

@@ -17,8 +17,8 @@ use crate::errno::{Errno, Result};
 use crate::memory::{Address, Memory};
 
 /// Offsets in `struct ucontext` of x86-64. arch/x86/include/uapi/asm/sigcontext.h.
-const RAX: u64 = 144;
-const RIP: u64 = 168;
+pub(super) const RAX: u64 = 144;
+pub(super) const RIP: u64 = 168;
 const MASK: u64 = 296;
 const SYSCALL_INSTRUCTION: u64 = 2;
 /// Looks at a thread that is about to sleep: far more than it needs.
@@ -50,6 +50,11 @@ impl Kernel {
                 .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
             self.leave_mask(call)?;
             return Ok(Next::Answer(EXECUTE));
+        }
+        if self.put_registers(call)? {
+            self.leave_mask(call)?;
+            self.look_again(tid);
+            return Ok(Next::Answer(RETURN));
         }
         loop {
             if self.process_of(tid)?.is_stopped {

@@ -22,6 +22,15 @@ pub struct End {
 }
 
 impl End {
+    /// One that has come already.
+    #[must_use]
+    pub fn come() -> Self {
+        Self {
+            has_come: AtomicBool::new(true),
+            queue: WaitQueue::default(),
+        }
+    }
+
     #[must_use]
     pub fn has_come(&self) -> bool {
         self.has_come.load(Ordering::Acquire)
@@ -92,6 +101,10 @@ impl Kernel {
         process.timers.clear();
         process.alarm = super::timers::Alarm::default();
         let (host_pid, parent) = (process.host_pid, process.parent);
+        crate::syscalls::sysv_semaphores::process_ended(&mut self.sysv.semaphores, pid);
+        let Some(process) = self.processes.get_mut(&pid) else {
+            return;
+        };
         let threads = std::mem::take(&mut process.threads);
         self.dying.insert(host_pid);
         self.account(pid);

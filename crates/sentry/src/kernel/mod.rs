@@ -15,6 +15,7 @@ pub mod machine;
 pub mod offload;
 pub mod outside;
 pub mod posix_timers;
+pub mod recloning;
 pub mod send;
 pub mod settings;
 pub mod signals;
@@ -108,6 +109,8 @@ pub struct Kernel {
     pub fifos: HashMap<(u64, u64), Weak<Pipe>>,
     /// Bound local sockets.
     pub sockets: crate::vfs::socket::unix_names::Names,
+    /// POSIX message queues.
+    pub message_queues: crate::vfs::mqueue::Names,
     /// System V semaphores and message queues.
     pub sysv: crate::syscalls::sysv::Objects,
     /// Ends of FIFOs whose opener waits for the other side, and how often that had been opened then; by native thread.

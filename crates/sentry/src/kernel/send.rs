@@ -235,8 +235,10 @@ impl Kernel {
         };
         let ready = task.deliverable(&process.pending);
         let next = ready.0.trailing_zeros().cast_signed() + 1;
-        let on_alternate =
-            task.image.is_some() || process.actions.lock().get(next).flags & SA_ONSTACK != 0;
+        let on_alternate = task.image.is_some()
+            || task.recloning.is_some()
+            || task.returning.is_some()
+            || process.actions.lock().get(next).flags & SA_ONSTACK != 0;
         let native = if on_alternate {
             KICK_ON_ALTERNATE_STACK
         } else {

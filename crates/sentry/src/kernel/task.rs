@@ -86,6 +86,8 @@ pub struct Embryo {
     pub fs: Shared<FsContext>,
     pub actions: Shared<Actions>,
     pub mask: Set,
+    /// What the child of a clone that the sentry remade returns to (`recloning`).
+    pub returning: Option<Vec<(u64, u64)>>,
 }
 
 #[derive(Debug)]
@@ -113,6 +115,9 @@ pub struct Task {
     /// The interrupted call's time limit, for when it is made again without a handler: it then does not start anew (restart_syscall(2)).
     pub carried: Option<Box<Blocked>>,
     pub embryo: Option<Embryo>,
+    /// A clone that the sentry remakes (`recloning`), and the registers that the next frame is to return to.
+    pub recloning: Option<Box<super::recloning::Recloning>>,
+    pub returning: Option<Vec<(u64, u64)>>,
     pub image: Option<Box<Image>>,
     pub parent_death_signal: i32,
     /// `/proc/TID/syscall` on the host, which tells the stack pointer of a thread in a call.
@@ -274,6 +279,8 @@ impl Task {
             interrupted: None,
             carried: None,
             embryo: None,
+            recloning: None,
+            returning: None,
             image: None,
             parent_death_signal: 0,
             registers: None,

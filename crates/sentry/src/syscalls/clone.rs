@@ -1,16 +1,22 @@
 //! New threads and processes. The host makes them, with the caller's own registers; the sentry notes what the child is to share. clone(2).
 
+use std::sync::Arc;
+
 use super::{Cx, Outcome, SysResult};
 use crate::errno::Errno;
 use crate::kernel::bind::{CLONE_PARENT, CLONE_THREAD};
+use crate::kernel::recloning::Recloning;
 use crate::kernel::task::Embryo;
 use crate::memory::Address;
+use crate::vfs::description::Description;
+use crate::vfs::eventfd::EventFd;
 
 const CSIGNAL: u64 = 0xFF;
 const CLONE_VM: u64 = 0x100;
 const CLONE_FS: u64 = 0x200;
 const CLONE_FILES: u64 = 0x400;
 const CLONE_SIGHAND: u64 = 0x800;
+const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
 const CLONE_SYSVSEM: u64 = 0x4_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
@@ -26,6 +32,7 @@ const KNOWN: u64 = CSIGNAL
     | CLONE_FS
     | CLONE_FILES
     | CLONE_SIGHAND
+    | CLONE_PIDFD
     | CLONE_VFORK
     | CLONE_PARENT
     | CLONE_THREAD
@@ -41,10 +48,10 @@ const KNOWN: u64 = CSIGNAL
 pub fn clone(
     cx: &mut Cx<'_>,
     flags: u64,
-    _stack: Address,
+    stack: Address,
     parent_tid: Address,
     child_tid: Address,
-    _tls: Address,
+    tls: Address,
 ) -> SysResult {
     // The register's high half means nothing to clone(2).
     let flags = flags & 0xFFFF_FFFF;
@@ -54,7 +61,40 @@ pub fn clone(
     if flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);
     }
+    if flags & CLONE_PIDFD != 0 {
+        return with_pidfd(cx, flags, stack, parent_tid, child_tid, tls);
+    }
     expect_child(cx, flags, parent_tid, child_tid)
+}
+
+/// The descriptor takes the place of the number. Linux: kernel_clone(), copy_process().
+fn with_pidfd(
+    cx: &mut Cx<'_>,
+    flags: u64,
+    stack: Address,
+    pidfd: Address,
+    child_tid: Address,
+    tls: Address,
+) -> SysResult {
+    if flags & (CLONE_PARENT_SETTID | CLONE_THREAD | CLONE_DETACHED) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    // Whatever can fail does so before there is a child.
+    let files = cx.task()?.files.clone();
+    let probe = Description::new(Arc::new(EventFd::new(0, false)), 0);
+    let number = cx.add_description(probe, true)?;
+    let closed = files.lock().remove(number);
+    drop(closed);
+    cx.memory().write_i32(pidfd, number)?;
+    let recloning = Recloning {
+        flags,
+        stack: stack.0,
+        child_tid: child_tid.0,
+        tls: tls.0,
+        pidfd: pidfd.0,
+        saved: Vec::new(),
+    };
+    cx.kernel.begin_recloning(cx.call.tid, recloning)
 }
 
 pub fn fork(cx: &mut Cx<'_>) -> SysResult {
@@ -74,6 +114,7 @@ fn expect_child(cx: &mut Cx<'_>, flags: u64, parent_tid: Address, child_tid: Add
     } else {
         process.actions.copy()
     };
+    let returning = cx.kernel.child_returns_to(&cx.call);
     let task = cx.task_mut()?;
     let files = if flags & CLONE_FILES != 0 {
         task.files.clone()
@@ -94,6 +135,7 @@ fn expect_child(cx: &mut Cx<'_>, flags: u64, parent_tid: Address, child_tid: Add
         fs,
         actions,
         mask,
+        returning,
     });
     cx.kernel.embryos.push(cx.call.tid);
     Ok(Outcome::Native)

@@ -12,6 +12,7 @@ use crate::memory::{Address, half, word};
 use crate::vfs::description::Description;
 use crate::vfs::epoll::{EDGE, EXCLUSIVE, Epoll, WAKEUP};
 use crate::vfs::file::{File, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP};
+use crate::vfs::mqueue::QueueFile;
 
 /// `struct epoll_event`, which is packed on x86-64.
 const EVENT: usize = 12;
@@ -66,10 +67,12 @@ pub fn epoll_ctl(cx: &mut Cx<'_>, epfd: i32, operation: i32, fd: i32, event: Add
     DONE
 }
 
-/// Regular files and directories are always ready, and so cannot be waited for; nor can what has no queue.
+/// Regular files and directories are always ready, and so cannot be waited for; nor can what has no queue. A message queue only looks like a file.
 fn can_wait(target: &Description) -> bool {
     let kind = target.file.attributes().map(|attributes| attributes.kind());
-    target.file.queue().is_some() && !matches!(kind, Ok(libc::S_IFREG | libc::S_IFDIR))
+    let is_file = matches!(kind, Ok(libc::S_IFREG | libc::S_IFDIR))
+        && !target.file.as_any().is::<QueueFile>();
+    target.file.queue().is_some() && !is_file
 }
 
 /// epoll_ctl(2), EPOLLEXCLUSIVE. All who wait are woken here: one or more of them is what it promises.

@@ -17,6 +17,7 @@ pub mod locks;
 pub mod memfd;
 pub mod memory_calls;
 pub mod memory_locks;
+pub mod mqueue;
 pub mod nodes;
 pub mod notify;
 pub mod open;

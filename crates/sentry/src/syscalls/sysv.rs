@@ -20,6 +20,7 @@ use crate::syscalls::sysv_semaphores::Semaphores;
 pub const IPC_RMID: i32 = 0;
 pub const IPC_SET: i32 = 1;
 pub const IPC_STAT: i32 = 2;
+pub const IPC_INFO: i32 = 3;
 /// Objects of one kind in a sandbox. Linux: SEMMNI, MSGMNI.
 const MOST_OBJECTS: usize = 32_000;
 const CAP_IPC_OWNER: u32 = 15;
@@ -122,6 +123,25 @@ impl<T> Object<T> {
 }
 
 impl<T> Table<T> {
+    pub fn values(&self) -> impl Iterator<Item = &Object<T>> {
+        self.objects.values()
+    }
+
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Object<T>> {
+        self.objects.values_mut()
+    }
+
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// What the commands that walk all objects end at: here an object's index is its identifier.
+    #[must_use]
+    pub fn highest_id(&self) -> i32 {
+        self.objects.last_key_value().map_or(0, |(id, _)| *id)
+    }
+
     pub fn get(&mut self, id: i32) -> Result<&mut Object<T>> {
         self.objects.get_mut(&id).ok_or(Errno::EINVAL)
     }

@@ -19,6 +19,7 @@ pub mod file;
 pub mod host;
 pub mod host_events;
 pub mod host_ioctl;
+pub mod mqueue;
 pub mod pidfd;
 pub mod pipe;
 pub mod place;

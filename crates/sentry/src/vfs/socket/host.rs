@@ -2,8 +2,9 @@
 //! queue on each edge. What a program passes is bounded and checked here and in `host_options`; the host's kernel checks it again.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use casemate_platform::socket::{self, End, REQUEST_MAX};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -19,7 +20,7 @@ use crate::memory::{Address, Buffer, half, word};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
-use crate::vfs::file::File;
+use crate::vfs::file::{File, READABLE};
 use crate::watcher::HasQueue;
 
 /// Bytes that one transfer moves through the sentry.
@@ -41,6 +42,8 @@ pub struct HostSocket {
     queue: WaitQueue,
     options: Options,
     attributes: Attributes,
+    /// Messages of the sentry's own that are to be read first: mq_notify(2)'s.
+    put: Mutex<VecDeque<Vec<u8>>>,
 }
 
 /// Whether the sentry opens such a socket. Linux's errors for what does not exist; `EPERM` raw ones without CAP_NET_RAW.
@@ -101,6 +104,7 @@ impl HostSocket {
             is_stream,
             queue: WaitQueue::default(),
             options: Options::default(),
+            put: Mutex::default(),
             attributes: super::attributes(kernel.new_inode(), who.fsuid, who.fsgid),
         });
         let weak: Weak<Self> = Arc::downgrade(&made);
@@ -184,9 +188,14 @@ impl File for HostSocket {
             tv_sec: 0,
             tv_nsec: 0,
         };
+        let own = if self.own_messages().is_empty() {
+            0
+        } else {
+            READABLE
+        };
         match rustix::event::poll(&mut polled, Some(&now)) {
-            Ok(_) => u32::from(polled[0].revents().bits()),
-            Err(_) => 0,
+            Ok(_) => own | u32::from(polled[0].revents().bits()),
+            Err(_) => own,
         }
     }
 
@@ -218,7 +227,30 @@ impl File for HostSocket {
 }
 
 impl HostSocket {
+    #[must_use]
+    pub fn is_netlink(&self) -> bool {
+        self.domain == libc::AF_NETLINK
+    }
+
+    fn own_messages(&self) -> MutexGuard<'_, VecDeque<Vec<u8>>> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the socket's reader receive a message of the sentry's, as from the kernel.
+    pub fn put(&self, message: Vec<u8>) {
+        self.own_messages().push_back(message);
+        self.queue.wake_for(READABLE);
+    }
+
     fn take(&self, to: &mut Buffer, flags: i32) -> Result<Received> {
+        let own = self.own_messages().pop_front();
+        if let Some(message) = own {
+            let count = to.put(&message[..message.len().min(to.remaining())])?;
+            return Ok(Received {
+                count,
+                ..Received::default()
+            });
+        }
         let limit = if self.is_stream {
             CHUNK
         } else {
