@@ -1,17 +1,21 @@
 //! The command line, with Firecracker's names.
 use std::path::PathBuf;
 
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
 use crate::api::model::valid_id;
+use crate::controller::StartTimes;
 
 const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--no-api] [--id ID] [--metadata FILE] \
-[--boot-timer] [--level LEVEL] [--log-path PATH] [--show-level] [--http-api-max-payload-size BYTES]";
+[--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp] \
+[--http-api-max-payload-size BYTES] [--mmds-size-limit BYTES] [--start-time-us US] [--start-time-cpu-us US] [--parent-cpu-time-us US]";
 
 /// Firecracker's `HTTP_MAX_PAYLOAD_SIZE`.
 const MAX_BODY: usize = 51_200;
 
 /// What the words ask for.
 pub(crate) enum Command {
-    Run(Options),
+    Run(Box<Options>),
     Print(String),
 }
 
@@ -26,6 +30,10 @@ pub(crate) struct Options {
     pub(crate) level: Option<String>,
     pub(crate) log_path: Option<PathBuf>,
     pub(crate) shows_level: bool,
+    pub(crate) shows_origin: bool,
+    pub(crate) module: Option<String>,
+    pub(crate) metrics_path: Option<PathBuf>,
+    pub(crate) start_times: StartTimes,
     pub(crate) max_body: usize,
     pub(crate) max_mmds: usize,
 }
@@ -41,11 +49,16 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         level: None,
         log_path: None,
         shows_level: false,
+        shows_origin: false,
+        module: None,
+        metrics_path: None,
+        start_times: StartTimes::default(),
         max_body: MAX_BODY,
         max_mmds: MAX_BODY,
     };
     let mut has_api = true;
     let mut max_mmds = None;
+    let mut started = Started::default();
     let mut rest = words.iter().flat_map(|word| match word.split_once('=') {
         Some((name, value)) if name.starts_with("--") => vec![name, value],
         _ => vec![*word],
@@ -61,6 +74,13 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--log-path" => options.log_path = Some(value()?.into()),
             "--http-api-max-payload-size" => options.max_body = bytes(word, value()?)?,
             "--mmds-size-limit" => max_mmds = Some(bytes(word, value()?)?),
+            "--metrics-path" => options.metrics_path = Some(value()?.into()),
+            "--module" => options.module = Some(value()?.to_owned()),
+            "--start-time-us" => started.wall_us = Some(microseconds(word, value()?)?),
+            "--start-time-cpu-us" => started.cpu_us = Some(microseconds(word, value()?)?),
+            "--parent-cpu-time-us" => started.parent_cpu_us = Some(microseconds(word, value()?)?),
+            "--show-log-origin" => options.shows_origin = true,
+            "--enable-pci" => return Err("--enable-pci: this monitor has no PCI bus".to_owned()),
             "--boot-timer" => options.has_boot_timer = true,
             "--show-level" => options.shows_level = true,
             "--no-api" => has_api = false,
@@ -74,6 +94,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             other => return Err(format!("unknown option {other}\n{USAGE}")),
         }
     }
+    options.start_times = started.until_now();
     // A document as large as a request may be, unless it is told.
     options.max_mmds = max_mmds.unwrap_or(options.max_body);
     if !has_api {
@@ -84,7 +105,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             );
         }
     }
-    Ok(Command::Run(options))
+    Ok(Command::Run(Box::new(options)))
 }
 
 fn checked_id(id: &str) -> Result<String, String> {
@@ -100,5 +121,35 @@ fn bytes(option: &str, word: &str) -> Result<usize, String> {
     match word.parse() {
         Ok(size) if (1..=1 << 24).contains(&size) => Ok(size),
         _ => Err(format!("{option} {word}: 1 to 16777216")),
+    }
+}
+
+fn microseconds(option: &str, word: &str) -> Result<u64, String> {
+    word.parse()
+        .map_err(|_| format!("{option} {word}: microseconds as a number"))
+}
+
+/// What whoever started the process read from the clocks before: the monotonic one, and the process's own.
+#[derive(Default)]
+struct Started {
+    wall_us: Option<u64>,
+    cpu_us: Option<u64>,
+    parent_cpu_us: Option<u64>,
+}
+
+impl Started {
+    fn until_now(&self) -> StartTimes {
+        let now = |clock| {
+            let Timespec { tv_sec, tv_nsec } = clock_gettime(clock);
+            u64::try_from(tv_sec * 1_000_000 + tv_nsec / 1000).unwrap_or(0)
+        };
+        let wall_us = self
+            .wall_us
+            .map(|before| now(ClockId::Monotonic).saturating_sub(before));
+        let cpu_us = self.cpu_us.map(|before| {
+            let own = now(ClockId::ProcessCPUTime).saturating_sub(before);
+            own.saturating_add(self.parent_cpu_us.unwrap_or(0))
+        });
+        StartTimes { wall_us, cpu_us }
     }
 }

@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::model::{
-    Balloon, BootSource, Drive, Entropy, Logger, MachineConfig, Metrics, MmdsConfig,
+    Balloon, BootSource, Console, Drive, Entropy, Logger, MachineConfig, Metrics, MmdsConfig,
     NetworkInterface, Serial, Vsock,
 };
 
@@ -10,6 +10,8 @@ use crate::api::model::{
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub(crate) struct VmConfig {
     pub(crate) balloon: Option<Balloon>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) console: Option<Console>,
     pub(crate) drives: Vec<Drive>,
     pub(crate) boot_source: Option<BootSource>,
     pub(crate) entropy: Option<Entropy>,

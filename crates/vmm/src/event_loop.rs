@@ -7,6 +7,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
+use crate::api::model::Metrics;
 use crate::api::server::Server;
 use crate::api::{Fault, routes, socket};
 use crate::cli::Options;
@@ -43,6 +44,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     };
     let controller = Controller::new(options, Preparation::begin()?, log);
     let mut events = Loop::new(server, controller)?;
+    if let Some(metrics_path) = options.metrics_path.clone() {
+        events.controller.put_metrics(Metrics { metrics_path })?;
+    }
     if let Some(path) = &options.metadata {
         events.controller.put_mmds(read_json(path)?)?;
     }
@@ -84,6 +88,8 @@ fn open_log(options: &Options) -> Result<Log, Fault> {
         id: options.id.clone(),
         level,
         shows_level: options.shows_level,
+        shows_origin: options.shows_origin,
+        module: options.module.clone(),
         file,
     }))
 }
@@ -154,6 +160,8 @@ impl Loop {
             self.watch_machine()?;
             for event in self.wait()? {
                 if event == GUEST_ENDED {
+                    // What was counted since the last time; a full pipe loses it.
+                    let _ = self.controller.flush_metrics();
                     return Ok(());
                 }
                 self.handle(event)?;
@@ -203,12 +211,7 @@ impl Loop {
                 if let Some(server) = &mut self.server {
                     let controller = &mut self.controller;
                     server.handle(event - CONNECTIONS, &mut |request| {
-                        let result = routes::serve(controller, request);
-                        match &result {
-                            Ok(_) => controller.requests.answered += 1,
-                            Err(_) => controller.requests.refused += 1,
-                        }
-                        result
+                        routes::serve(controller, request)
                     });
                 }
             }

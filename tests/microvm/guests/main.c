@@ -117,6 +117,11 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=net-echo")) test_net_echo();
     else if (find(command_line, "test=net-bridge")) test_net_bridge();
     else if (find(command_line, "test=net-speed")) test_net_speed(number_option(command_line, "count="));
+    else if (find(command_line, "test=pmem")) test_pmem();
+    else if (find(command_line, "test=hotplug")) test_hotplug();
+    else if (find(command_line, "test=reporting")) test_reporting();
+    else if (find(command_line, "test=hinting")) test_hinting();
+    else if (find(command_line, "test=console")) test_console();
     else if (find(command_line, "test=serial")) echo_serial();
     else if (find(command_line, "test=keys")) wait_for_keys();
     else if (find(command_line, "test=count")) count_for_ever();

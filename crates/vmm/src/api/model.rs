@@ -170,6 +170,25 @@ pub(crate) struct BalloonUpdate {
     pub(crate) amount_mib: u32,
 }
 
+/// May be left out altogether.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HintingStart {
+    #[serde(default = "yes")]
+    pub(crate) acknowledge_on_stop: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Ours: a console on a Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Console {
+    pub(crate) uds_path: PathBuf,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct BalloonStatisticsUpdate {

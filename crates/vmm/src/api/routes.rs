@@ -73,6 +73,24 @@ const ROUTES: &[(&str, &str, Stage, Handler)] = &[
     ("PATCH", "/balloon/statistics", AfterStart, |vm, _, body| {
         vm.patch_balloon_statistics(&read(body)?)
     }),
+    (
+        "PATCH",
+        "/balloon/hinting/start",
+        AfterStart,
+        |vm, _, body| {
+            let start = (!body.is_empty()).then(|| read(body)).transpose()?;
+            vm.start_hinting(start)
+        },
+    ),
+    ("GET", "/balloon/hinting/status", AfterStart, |vm, _, _| {
+        vm.hinting()
+    }),
+    ("PATCH", "/balloon/hinting/stop", AfterStart, |vm, _, _| {
+        vm.stop_hinting()
+    }),
+    ("PUT", "/casemate/console", BeforeStart, |vm, _, body| {
+        vm.put_console(read(body)?)
+    }),
     ("PUT", "/logger", BeforeStart, |vm, _, body| {
         vm.put_logger(read(body)?)
     }),
@@ -123,13 +141,29 @@ pub(crate) fn serve(vm: &mut Controller, request: &Request) -> Result<Reply, Fau
     };
     let found = ROUTES.iter().find_map(|(method, pattern, stage, handler)| {
         let id = matches(pattern, path).filter(|_| *method == request.method)?;
-        Some((id, stage, handler))
+        Some((id, *method, *pattern, (*stage, *handler)))
     });
-    let (id, stage, handler) = found.ok_or_else(unknown)?;
+    let (id, method, pattern, route) = found.ok_or_else(unknown)?;
+    let result = answer(vm, request, id, route, WITHOUT_BODY.contains(&pattern));
+    let is_ok = matches!(result, Ok(Reply::Done | Reply::Json(_)));
+    vm.requests.count(method, noun(pattern), is_ok);
+    result
+}
+
+/// Those of PATCH that need no body.
+const WITHOUT_BODY: [&str; 2] = ["/balloon/hinting/start", "/balloon/hinting/stop"];
+
+fn answer(
+    vm: &mut Controller,
+    request: &Request,
+    id: &str,
+    (stage, handler): (Stage, Handler),
+    needs_none: bool,
+) -> Result<Reply, Fault> {
     if request.method == "GET" && !request.body.is_empty() {
         return Err(Fault::new("GET request cannot have a body."));
     }
-    if request.method != "GET" && request.body.is_empty() {
+    if request.method != "GET" && request.body.is_empty() && !needs_none {
         return Err(Fault(format!("Empty {} request.", request.method)));
     }
     match (stage, vm.has_started()) {
@@ -146,6 +180,29 @@ pub(crate) fn serve(vm: &mut Controller, request: &Request) -> Result<Reply, Fau
         _ => {}
     }
     handler(vm, id, &request.body)
+}
+
+/// What the metrics call the thing that a path is about, with Firecracker's words.
+fn noun(pattern: &'static str) -> &'static str {
+    match pattern {
+        "/" => "instance_info",
+        "/version" => "vmm_version",
+        "/machine-config" => "machine_cfg",
+        "/cpu-config" => "cpu_cfg",
+        "/boot-source" => "boot_source",
+        "/drives/{}" => "drive",
+        "/network-interfaces/{}" => "network",
+        "/pmem/{}" => "pmem",
+        "/hotplug/memory" => "hotplug_memory",
+        "/vm/config" => "vm_config",
+        "/mmds/config" => "mmds",
+        "/snapshot/create" => "snapshot_create",
+        "/snapshot/load" => "snapshot_load",
+        "/balloon/statistics" => "balloon_statistics",
+        "/casemate/console" => "console",
+        other if other.starts_with("/balloon/hinting") => "balloon_hinting",
+        other => other.trim_start_matches('/'),
+    }
 }
 
 /// The id in `path`, if it has the form of `pattern`; empty for a pattern without one.

@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Controller, Placed};
-use crate::api::model::{self, BalloonStatisticsUpdate, BalloonUpdate};
+use super::{Controller, Placed, with_device};
+use crate::api::model::{self, BalloonStatisticsUpdate, BalloonUpdate, HintingStart};
 use crate::api::{Fault, Reply};
 use crate::devices::lock;
 use crate::virtio::Transport;
@@ -15,9 +15,6 @@ const PAGES_PER_MIB: u32 = 256;
 
 impl Controller {
     pub(crate) fn put_balloon(&mut self, config: model::Balloon) -> Result<Reply, Fault> {
-        if config.free_page_hinting || config.free_page_reporting {
-            return Err(Fault::missing("Free page hinting or reporting"));
-        }
         self.check_amount(config.amount_mib)?;
         self.config.balloon = Some(config);
         Ok(Reply::Done)
@@ -92,6 +89,52 @@ impl Controller {
         Ok(Reply::Done)
     }
 
+    /// Without a body the end of the run is acknowledged by itself.
+    pub(crate) fn start_hinting(&mut self, start: Option<HintingStart>) -> Result<Reply, Fault> {
+        let acknowledges = start.is_none_or(|start| start.acknowledge_on_stop);
+        self.change_hinting(|balloon| balloon.start_hinting(acknowledges))
+    }
+
+    pub(crate) fn stop_hinting(&mut self) -> Result<Reply, Fault> {
+        self.change_hinting(Balloon::stop_hinting)
+    }
+
+    pub(crate) fn hinting(&mut self) -> Result<Reply, Fault> {
+        self.check_hinting()?;
+        let place = self.place(&Placed::Balloon).ok_or_else(missing)?;
+        let hinting = with_device(self.machine.as_ref(), place, |balloon: &mut Balloon| {
+            balloon.hinting()
+        });
+        let hinting = hinting.ok_or_else(missing)?;
+        Ok(Reply::Json(json!({
+            "host_cmd": hinting.host_command,
+            "guest_cmd": hinting.guest_command,
+        })))
+    }
+
+    fn change_hinting(&mut self, change: impl FnOnce(&mut Balloon)) -> Result<Reply, Fault> {
+        self.check_hinting()?;
+        self.with_balloon(|transport| {
+            transport.reconfigure(|device| {
+                if let Some(balloon) = device.as_any().downcast_mut::<Balloon>() {
+                    change(balloon);
+                }
+            });
+        })?;
+        Ok(Reply::Done)
+    }
+
+    fn check_hinting(&self) -> Result<(), Fault> {
+        let config = self.config.balloon.as_ref().ok_or_else(missing)?;
+        if config.free_page_hinting {
+            Ok(())
+        } else {
+            Err(Fault::new(
+                "Free page hinting for the balloon device is not enabled",
+            ))
+        }
+    }
+
     fn check_statistics(&self) -> Result<(), Fault> {
         let config = self.config.balloon.as_ref().ok_or_else(missing)?;
         if config.stats_polling_interval_s == 0 {
@@ -103,7 +146,7 @@ impl Controller {
     }
 
     /// Asks the guest for statistics when it is time to.
-    pub(crate) fn tick(&mut self) {
+    pub(super) fn ask_when_due(&mut self) {
         let is_due = self.next_statistics.is_some_and(|at| at <= Instant::now());
         let interval = self
             .config

@@ -11,7 +11,7 @@ use crate::api::{Fault, Reply};
 use crate::devices::lock;
 use crate::machine::{Machine, Plan, Preparation, boot};
 use crate::virtio::Device;
-use crate::virtio::balloon::Balloon;
+use crate::virtio::balloon::{Abilities, Balloon};
 use crate::virtio::entropy::Entropy;
 
 /// The version of Firecracker's API whose bodies and rules are served.
@@ -64,15 +64,22 @@ impl Controller {
         let Some(machine) = &self.machine else {
             return Err(Fault::new("The microVM is not running."));
         };
-        match update.state {
+        let began = Instant::now();
+        let what = match update.state {
             VmState::Paused => {
                 machine.pause();
                 // Transfers that go on by themselves end before the answer: who reads "Paused" may copy the disk.
                 let transports = machine.bus.virtio.iter();
                 transports.for_each(|transport| lock(transport).settle());
+                "pause_vm"
             }
-            VmState::Resumed => machine.resume(),
-        }
+            VmState::Resumed => {
+                machine.resume();
+                "resume_vm"
+            }
+        };
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.latencies_us.insert(what, took);
         self.is_paused = update.state == VmState::Paused;
         Ok(Reply::Done)
     }
@@ -162,9 +169,17 @@ impl Controller {
             devices.push((Placed::Entropy, Box::new(entropy)));
         }
         if let Some(config) = &self.config.balloon {
-            let has_statistics = config.stats_polling_interval_s > 0;
-            let balloon = Balloon::new(config.amount_mib, config.deflate_on_oom, has_statistics);
+            let abilities = Abilities {
+                deflates_on_oom: config.deflate_on_oom,
+                has_statistics: config.stats_polling_interval_s > 0,
+                has_hinting: config.free_page_hinting,
+                has_reporting: config.free_page_reporting,
+            };
+            let balloon = Balloon::new(config.amount_mib, abilities);
             devices.push((Placed::Balloon, Box::new(balloon)));
+        }
+        if let Some(console) = self.console.take() {
+            devices.push((Placed::Console, Box::new(console)));
         }
         Ok(devices)
     }
@@ -181,6 +196,9 @@ impl Controller {
         }
         if let Some(vsock) = self.config.vsock.take() {
             let _ = self.put_vsock(vsock);
+        }
+        if let Some(console) = self.config.console.take() {
+            let _ = self.put_console(console);
         }
         if let Some(serial) = self.config.serial.take() {
             let _ = self.put_serial(serial);

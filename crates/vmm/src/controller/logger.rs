@@ -1,11 +1,6 @@
-//! /logger and /metrics.
-use std::io::Write;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use serde_json::json;
-
+//! /logger.
 use super::Controller;
-use crate::api::model::{Logger, Metrics};
+use crate::api::model::Logger;
 use crate::api::{Fault, Reply};
 use crate::log::{self, Level};
 
@@ -25,43 +20,15 @@ impl Controller {
         self.log.change(|settings| {
             settings.level = level.unwrap_or(settings.level);
             settings.shows_level = logger.show_level.unwrap_or(settings.shows_level);
+            settings.shows_origin = logger.show_log_origin.unwrap_or(settings.shows_origin);
+            if logger.module.is_some() {
+                settings.module.clone_from(&logger.module);
+            }
             if file.is_some() {
                 settings.file = file;
             }
         });
         self.config.logger = Some(logger);
-        Ok(Reply::Done)
-    }
-
-    pub(crate) fn put_metrics(&mut self, metrics: Metrics) -> Result<Reply, Fault> {
-        if self.metrics.is_some() {
-            return Err(Fault::new("The metrics system was already initialized."));
-        }
-        let path = &metrics.metrics_path;
-        let file = log::open(path).map_err(|error| {
-            Fault(format!(
-                "Cannot open the metrics {}: {error}",
-                path.display()
-            ))
-        })?;
-        self.metrics = Some(file);
-        self.config.metrics = Some(metrics);
-        Ok(Reply::Done)
-    }
-
-    /// One line of JSON per flush.
-    pub(super) fn flush_metrics(&mut self) -> Result<Reply, Fault> {
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        let line = json!({
-            "utc_timestamp_ms": u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            "api_server": { "answered": self.requests.answered, "refused": self.requests.refused },
-        });
-        if let Some(file) = &mut self.metrics {
-            file.write_all(format!("{line}\n").as_bytes())
-                .map_err(|error| Fault(format!("Cannot write the metrics: {error}")))?;
-        }
         Ok(Reply::Done)
     }
 }

@@ -5,11 +5,13 @@ mod drives;
 mod instance;
 mod logger;
 mod machine_config;
+mod metrics;
 mod mmds;
 mod network;
 mod small_devices;
 mod snapshot;
 
+pub(crate) use metrics::{Requests, Shared, StartTimes};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -25,6 +27,7 @@ use crate::log::{Level, Log};
 use crate::machine::{Machine, Preparation};
 use crate::snapshot::memory::Paging;
 use crate::virtio::block::Disk;
+use crate::virtio::console::Console;
 use crate::virtio::net::Link;
 use crate::virtio::vsock::Vsock;
 
@@ -36,6 +39,7 @@ pub(crate) enum Placed {
     Entropy,
     Vsock,
     Balloon,
+    Console,
 }
 
 #[derive(Debug)]
@@ -52,6 +56,7 @@ pub(crate) struct Controller {
     disks: BTreeMap<String, Disk>,
     links: BTreeMap<String, Box<dyn Link>>,
     vsock: Option<Vsock>,
+    console: Option<Console>,
     serial_output: Option<Box<dyn Write + Send>>,
     metrics: Option<File>,
     mmds: Arc<Mutex<Store>>,
@@ -63,14 +68,11 @@ pub(crate) struct Controller {
     paging: Paging,
     next_statistics: Option<Instant>,
     pub(crate) log: Arc<Log>,
-    pub(crate) requests: Counts,
-}
-
-/// For the metrics.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) answered: u64,
-    pub(crate) refused: u64,
+    pub(crate) requests: Requests,
+    start_times: StartTimes,
+    next_flush: Option<Instant>,
+    /// How long the last of each took, for the metrics.
+    pub(crate) latencies_us: BTreeMap<&'static str, u64>,
 }
 
 impl Controller {
@@ -82,6 +84,7 @@ impl Controller {
             disks: BTreeMap::new(),
             links: BTreeMap::new(),
             vsock: None,
+            console: None,
             serial_output: None,
             metrics: None,
             mmds: Arc::new(Mutex::new(Store::new(options.max_mmds))),
@@ -93,7 +96,10 @@ impl Controller {
             paging: Paging::default(),
             next_statistics: None,
             log,
-            requests: Counts::default(),
+            requests: Requests::default(),
+            start_times: options.start_times,
+            next_flush: None,
+            latencies_us: BTreeMap::new(),
         }
     }
 
@@ -159,13 +165,18 @@ impl Controller {
             .serial
             .map(|serial| self.put_serial(serial))
             .transpose()?;
+        config
+            .console
+            .map(|console| self.put_console(console))
+            .transpose()?;
         Ok(())
     }
 
     /// When [`Controller::tick`] wants to be called.
     pub(crate) fn next_tick(&self) -> Option<Duration> {
-        self.next_statistics
-            .map(|at| at.saturating_duration_since(Instant::now()))
+        let next = [self.next_statistics, self.next_flush];
+        let next = next.into_iter().flatten().min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Where on the bus a device is.
@@ -173,6 +184,13 @@ impl Controller {
         self.placed.iter().position(|placed| placed == wanted)
     }
 
+    /// What is due, such as new statistics.
+    pub(crate) fn tick(&mut self) {
+        self.ask_when_due();
+        self.flush_when_due();
+    }
+
+    #[track_caller]
     fn info(&self, message: &str) {
         self.log.write(Level::Info, message);
     }

@@ -1,8 +1,8 @@
-//! /vsock, /entropy and /serial.
+//! /vsock, /entropy, /serial, and /casemate/console.
 use super::Controller;
-use crate::api::model::{Entropy, Serial, Vsock};
+use crate::api::model::{Console, Entropy, Serial, Vsock};
 use crate::api::{Fault, Reply};
-use crate::virtio::vsock;
+use crate::virtio::{console, vsock};
 
 impl Controller {
     pub(crate) fn put_vsock(&mut self, config: Vsock) -> Result<Reply, Fault> {
@@ -23,6 +23,20 @@ impl Controller {
             })?;
         self.vsock = Some(device);
         self.config.vsock = Some(config);
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn put_console(&mut self, config: Console) -> Result<Reply, Fault> {
+        self.console = None;
+        self.config.console = None;
+        let console = console::Console::new(&config.uds_path).map_err(|error| {
+            Fault(format!(
+                "Cannot create the console: {}: {error}",
+                config.uds_path.display()
+            ))
+        })?;
+        self.console = Some(console);
+        self.config.console = Some(config);
         Ok(Reply::Done)
     }
 

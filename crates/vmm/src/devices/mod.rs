@@ -6,7 +6,7 @@ pub mod mmds;
 pub mod state;
 pub mod virtio;
 
-pub(crate) use bus::{Bus, Output, lock};
+pub(crate) use bus::{Bus, EXITS, Output, UART, lock};
 pub(crate) use legacy::boot_timer::BootTimer;
 pub(crate) use legacy::keyboard::Keyboard;
 pub(crate) use legacy::serial::SerialPort;

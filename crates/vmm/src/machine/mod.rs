@@ -18,8 +18,9 @@ use vm_memory::GuestMemoryError;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Memory;
+use crate::controller::Shared;
 use crate::devices::state::StateError;
-use crate::devices::{BootTimer, Bus, Keyboard, SerialPort, lock};
+use crate::devices::{BootTimer, Bus, EXITS, Keyboard, SerialPort, UART, lock};
 use crate::log::Log;
 use crate::raw::{self, MappedVm};
 use crate::virtio::{Device, Interrupt, Slot, Transport};
@@ -264,6 +265,8 @@ impl Parts {
                 boot_timer: plan.boot_timer,
                 virtio,
                 log: plan.log,
+                exits: Shared::new(EXITS),
+                uart: Shared::new(UART),
             },
             abilities: prepared.abilities,
             generation,

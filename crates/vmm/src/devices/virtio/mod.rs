@@ -15,6 +15,7 @@
 pub mod balloon;
 pub mod block;
 pub mod chain;
+pub mod console;
 mod drain;
 pub mod entropy;
 pub mod net;
@@ -88,6 +89,10 @@ pub trait Device: Send + std::fmt::Debug {
     /// Waits for the end of what the device does by itself. Called when the machine has been paused, so that a snapshot is whole.
     fn settle(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Worked, Broken> {
         Ok(Worked::default())
+    }
+    /// Whether its configuration space changed by its own doing, since the last call.
+    fn has_news(&mut self) -> bool {
+        false
     }
     /// What the device has counted since the last call.
     fn metrics(&mut self) -> Option<serde_json::Value> {

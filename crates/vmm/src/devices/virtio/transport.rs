@@ -309,6 +309,10 @@ impl Transport {
     pub(super) fn signal(&mut self, result: Result<Worked, Broken>) -> bool {
         match result {
             Ok(worked) => {
+                if self.device.has_news() {
+                    self.generation = self.generation.wrapping_add(1);
+                    self.interrupt.raise(CONFIG_CHANGED);
+                }
                 if worked.interrupt {
                     // The used index is in memory before the interrupt (§2.7.8).
                     std::sync::atomic::fence(Ordering::SeqCst);
