@@ -6,8 +6,75 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
 from microvm.monitor import Monitor
 from microvm.test_vmm import memory_kib
+
+
+def pmem(path: Path, **more: object) -> dict[str, object]:
+    return {"id": "data", "path_on_host": str(path), **more}
+
+
+def test_pmem_is_read_and_written_as_memory(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"first bytes 1234" + bytes(10_000))
+    monitor.ok("PUT", "/pmem/data", pmem(path))
+    monitor.boot(guest, "test=pmem")
+    # The size is a whole number of 2 MiB.
+    assert monitor.finish().splitlines() == ["size 2097152", "first bytes 1234", "flush 0", "ABCD"]
+    assert path.read_bytes()[4096 : 4096 + 64] == bytes(ord("A") + i % 26 for i in range(64))
+    assert path.stat().st_size == 10_016
+
+
+def test_read_only_pmem_is_not_written(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"first bytes 1234" + bytes(10_000))
+    monitor.ok("PUT", "/pmem/data", pmem(path, read_only=True))
+    monitor.boot(guest, "test=pmem")
+    assert monitor.finish().splitlines()[:2] == ["size 2097152", "first bytes 1234"]
+    assert path.read_bytes()[16:] == bytes(10_000)
+
+
+def test_pmem_as_root_is_on_the_command_line(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x")
+    monitor.ok("PUT", "/pmem/data", pmem(tmp_path / "file", root_device=True, read_only=True))
+    body = {"drive_id": "d", "is_root_device": True, "is_read_only": True, "path_on_host": str(tmp_path / "file")}
+    assert "already exists" in monitor.fault("PUT", "/drives/d", body)
+    monitor.boot(guest, "test=commandline")
+    assert " root=/dev/pmem0 ro" in monitor.finish()
+
+
+def test_memory_is_plugged_and_unplugged(monitor: Monitor, guest: Path) -> None:
+    monitor.ok("PUT", "/hotplug/memory", {"total_size_mib": 256, "slot_size_mib": 128, "block_size_mib": 2})
+    assert "before starting" in monitor.fault("PATCH", "/hotplug/memory", {"requested_size_mib": 4})
+    monitor.boot(guest, "test=hotplug")
+    assert monitor.read_until("ready\n").splitlines() == ["block 2097152", "plug before it is asked for 1", "ready"]
+    assert "at most 256 MiB" in monitor.fault("PATCH", "/hotplug/memory", {"requested_size_mib": 258})
+    assert "blocks of 2 MiB" in monitor.fault("PATCH", "/hotplug/memory", {"requested_size_mib": 3})
+    monitor.ok("PATCH", "/hotplug/memory", {"requested_size_mib": 132})
+    lines = monitor.read_until("wait\n").splitlines()
+    assert lines[:6] == ["plug 0", "plugged 66", "plug too much 1", "plug again 3", "plug elsewhere 3", "good 132"]
+    # What was unplugged and is plugged again holds nothing.
+    assert lines[6:] == ["unplug 0", "state 0", "mixed 2", "plug 0", "content 0", "wait"]
+    status = monitor.ok("GET", "/hotplug/memory")
+    assert (status["plugged_size_mib"], status["requested_size_mib"], status["total_size_mib"]) == (132, 132, 256)
+    monitor.ok("PATCH", "/hotplug/memory", {"requested_size_mib": 0})
+    assert monitor.finish() == "unplug all 0\nplugged 0\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"total_size_mib": 128, "slot_size_mib": 64}, "slot_size_mib"),
+        ({"total_size_mib": 128, "block_size_mib": 3}, "block_size_mib"),
+        ({"total_size_mib": 100}, "total_size_mib"),
+        ({"total_size_mib": 1 << 60}, "total_size_mib"),
+        ({"total_size_mib": -1}, "invalid value"),
+    ],
+)
+def test_wrong_sizes_are_refused(monitor: Monitor, body: dict[str, int], text: str) -> None:
+    assert text in monitor.fault("PUT", "/hotplug/memory", body)
 
 
 def balloon(**more: object) -> dict[str, object]:

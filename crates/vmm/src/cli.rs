@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::api::model::valid_id;
-use crate::controller::StartTimes;
+use crate::controller::{API_VERSION, StartTimes};
 
 const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--no-api] [--id ID] [--metadata FILE] \
 [--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp] \
@@ -30,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) level: Option<String>,
     pub(crate) log_path: Option<PathBuf>,
     pub(crate) shows_level: bool,
+    /// Whether the monitor may forbid itself what it does not need.
+    pub(crate) has_filters: bool,
     pub(crate) shows_origin: bool,
     pub(crate) module: Option<String>,
     pub(crate) metrics_path: Option<PathBuf>,
@@ -49,6 +51,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         level: None,
         log_path: None,
         shows_level: false,
+        has_filters: true,
         shows_origin: false,
         module: None,
         metrics_path: None,
@@ -80,6 +83,13 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--start-time-cpu-us" => started.cpu_us = Some(microseconds(word, value()?)?),
             "--parent-cpu-time-us" => started.parent_cpu_us = Some(microseconds(word, value()?)?),
             "--show-log-origin" => options.shows_origin = true,
+            "--no-seccomp" => options.has_filters = false,
+            "--seccomp-filter" => {
+                return Err(format!(
+                    "--seccomp-filter {}: filters of one's own are not read; there are this monitor's, and --no-seccomp",
+                    value()?
+                ));
+            }
             "--enable-pci" => return Err("--enable-pci: this monitor has no PCI bus".to_owned()),
             "--boot-timer" => options.has_boot_timer = true,
             "--show-level" => options.shows_level = true,
@@ -87,7 +97,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--help" | "-h" => return Ok(Command::Print(USAGE.to_owned())),
             "--version" => {
                 return Ok(Command::Print(format!(
-                    "casemate vmm {}",
+                    "casemate vmm {}, Firecracker API v{API_VERSION}",
                     env!("CARGO_PKG_VERSION")
                 )));
             }

@@ -23,6 +23,7 @@ const LISTENER: u64 = 0;
 const GUEST_ENDED: u64 = 1;
 const INPUT: u64 = 2;
 const INPUT_EMPTIED: u64 = 3;
+const OUTPUT: u64 = 4;
 const DEVICES: u64 = 1 << 32;
 const CONNECTIONS: u64 = 1 << 33;
 
@@ -198,6 +199,10 @@ impl Loop {
         }
         // A regular file or /dev/null cannot be watched, and has nothing to say.
         let _ = self.watch(std::io::stdin(), INPUT, EventFlags::IN | EventFlags::ET);
+        if let Some(output) = self.controller.serial_output() {
+            // A regular file cannot be watched, and never makes anybody wait.
+            let _ = self.watch(output.fd(), OUTPUT, EventFlags::OUT | EventFlags::ET);
+        }
         self.terminal = Some(RawTerminal::enter());
         self.watches_machine = true;
         Ok(())
@@ -207,6 +212,11 @@ impl Loop {
         match event {
             LISTENER => self.accept()?,
             INPUT | INPUT_EMPTIED => self.feed(event),
+            OUTPUT => {
+                if let Some(output) = self.controller.serial_output() {
+                    output.drain();
+                }
+            }
             CONNECTIONS.. => {
                 if let Some(server) = &mut self.server {
                     let controller = &mut self.controller;

@@ -29,12 +29,16 @@ pub use devices::virtio;
 pub type Memory = vm_memory::GuestMemoryMmap<()>;
 
 /// Runs a monitor as `words` (the arguments behind `vmm`) say, until its guest ends.
-#[expect(clippy::print_stderr, reason = "the command's own messages")]
+#[expect(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the command's own messages"
+)]
 pub fn run(words: &[&str]) -> ExitCode {
     let options = match cli::parse(words) {
         Ok(cli::Command::Run(options)) => options,
         Ok(cli::Command::Print(text)) => {
-            eprintln!("{text}");
+            println!("{text}");
             return ExitCode::SUCCESS;
         }
         Err(error) => {

@@ -152,7 +152,11 @@ impl Settings {
             place.push_str(level.word());
         }
         if self.shows_origin {
-            place.push_str(&format!(":{}:{}", origin.file(), origin.line()));
+            // Where the source was built is nobody's business.
+            let file = origin.file();
+            let at = file.find("crates/").unwrap_or(0);
+            let file = file.get(at..).unwrap_or(file);
+            place.push_str(&format!(":{file}:{}", origin.line()));
         }
         format!("{} [{place}] {message}\n", timestamp())
     }

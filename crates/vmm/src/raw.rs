@@ -3,37 +3,45 @@
 #![expect(unsafe_code, reason = "KVM maps our memory; the guest shares it")]
 
 mod pages;
+mod slots;
 mod tap;
 mod transfers;
+mod window;
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 
 use kvm_bindings::{Xsave, kvm_run, kvm_userspace_memory_region, kvm_xsave};
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, VolatileSlice};
 
 use crate::Memory;
+use crate::devices::lock;
 pub(crate) use pages::{FaultFd, Pages, notes_writes, scan};
 pub(crate) use tap::{HEADER as TAP_HEADER, Tap};
 pub(crate) use transfers::Transfers;
+pub(crate) use window::Window;
 
 /// A virtual machine and the memory KVM maps for it.
 ///
 /// `vm` may not leave this type: the memory has to live as long as it. Virtual CPUs keep the machine alive too, so whoever runs
 /// one holds an `Arc` of the memory (see `machine/vcpu.rs`).
 #[derive(Debug)]
-pub(crate) struct MappedVm {
+pub struct MappedVm {
     vm: VmFd,
     memory: Arc<Memory>,
+    /// Files that the guest sees as memory.
+    windows: Mutex<Vec<Arc<Window>>>,
+    next_slot: AtomicU32,
 }
 
 impl MappedVm {
-    /// Gives every region of `memory` to `vm`, one slot each.
-    pub(crate) fn new(vm: VmFd, memory: Arc<Memory>) -> io::Result<MappedVm> {
-        for (slot, region) in memory.iter().enumerate() {
+    /// Gives the first `nr_regions` regions of `memory` to `vm`, one slot each; the rest may follow while the machine runs.
+    pub(crate) fn new(vm: VmFd, memory: Arc<Memory>, nr_regions: usize) -> io::Result<MappedVm> {
+        for (slot, region) in memory.iter().take(nr_regions).enumerate() {
             let slot = u32::try_from(slot).map_err(io::Error::other)?;
             let address = region
                 .get_host_address(vm_memory::MemoryRegionAddress(0))
@@ -49,7 +57,12 @@ impl MappedVm {
             // fields of this type and virtual CPUs hold an Arc of it; (3) slots and guest ranges do not overlap, as vm-memory sorted them.
             unsafe { vm.set_user_memory_region(description) }.map_err(io::Error::from)?;
         }
-        Ok(MappedVm { vm, memory })
+        Ok(MappedVm {
+            vm,
+            windows: Mutex::default(),
+            next_slot: AtomicU32::new(u32::try_from(nr_regions).map_err(io::Error::other)?),
+            memory,
+        })
     }
 
     pub(crate) fn vm(&self) -> &VmFd {

@@ -73,6 +73,16 @@ proptest! {
     }
 
     #[test]
+    fn pmem_survives(steps in prop::collection::vec(step(), 1..80)) {
+        run(pmem(), pmem(), &steps);
+    }
+
+    #[test]
+    fn hotplug_survives(steps in prop::collection::vec(step(), 1..80)) {
+        run(hotplug(), hotplug(), &steps);
+    }
+
+    #[test]
     fn console_survives(steps in prop::collection::vec(step(), 1..80)) {
         let (path, copy) = (unique("console"), unique("console"));
         let (console, client) = connected(&path);

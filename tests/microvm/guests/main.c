@@ -62,6 +62,19 @@ static void wait_for_keys(void) {
     }
 }
 
+/* What a kernel without a test to run does: nothing, until Ctrl+Alt+Del. */
+static void idle(void) {
+    for (int keys = 0; keys < 4; keys++) {
+        while (!(in8(0x64) & 1)) {}
+        in8(0x60);
+    }
+}
+
+/* More than any pipe holds, as fast as it goes. */
+static void flood(void) {
+    for (int i = 0; i < 20000; i++) print("0123456789abcdef0123456789abcde\n");
+}
+
 static void count_for_ever(void) {
     for (u64 i = 0;; i++) {
         print_number(i);
@@ -127,6 +140,8 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=count")) count_for_ever();
     else if (find(command_line, "test=state")) test_state(number_option(command_line, "mib="));
     else if (find(command_line, "test=touch")) touch(number_option(command_line, "mib="));
+    else if (find(command_line, "test=flood")) flood();
+    else if (!find(command_line, "test=")) idle();
     else print("no such test\n");
     out8(0x64, 0xfe);
     for (;;) __asm__ volatile("hlt");

@@ -137,6 +137,50 @@ pub(crate) struct NetworkUpdate {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct Pmem {
+    pub(crate) id: String,
+    pub(crate) path_on_host: PathBuf,
+    #[serde(default)]
+    pub(crate) root_device: bool,
+    #[serde(default)]
+    pub(crate) read_only: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate_limiter: Option<RateLimiter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PmemUpdate {
+    pub(crate) id: String,
+    pub(crate) rate_limiter: Option<RateLimiter>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemoryHotplug {
+    pub(crate) total_size_mib: u64,
+    #[serde(default = "slot_mib")]
+    pub(crate) slot_size_mib: u64,
+    #[serde(default = "block_mib")]
+    pub(crate) block_size_mib: u64,
+}
+
+fn slot_mib() -> u64 {
+    128
+}
+
+fn block_mib() -> u64 {
+    2
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemoryHotplugUpdate {
+    pub(crate) requested_size_mib: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Vsock {
     pub(crate) guest_cid: u32,
     pub(crate) uds_path: PathBuf,

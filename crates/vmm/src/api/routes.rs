@@ -34,7 +34,7 @@ const ROUTES: &[(&str, &str, Stage, Handler)] = &[
         vm.patch_machine(read(body)?)
     }),
     ("PUT", "/cpu-config", BeforeStart, |vm, _, body| {
-        vm.put_cpu_config(&read(body)?)
+        vm.put_cpu_config(read(body)?)
     }),
     ("PUT", "/boot-source", BeforeStart, |vm, _, body| {
         vm.put_boot_source(read(body)?)
@@ -119,11 +119,20 @@ const ROUTES: &[(&str, &str, Stage, Handler)] = &[
     ("PUT", "/snapshot/load", BeforeStart, |vm, _, body| {
         vm.load_snapshot(&read(body)?)
     }),
-    ("PUT", "/pmem/{}", BeforeStart, |_, _, _| {
-        Err(Fault::missing("A pmem device"))
+    ("PUT", "/pmem/{}", BeforeStart, |vm, id, body| {
+        vm.put_pmem(id, read(body)?)
     }),
-    ("PUT", "/hotplug/memory", BeforeStart, |_, _, _| {
-        Err(Fault::missing("Memory hotplug"))
+    ("PATCH", "/pmem/{}", AfterStart, |vm, id, body| {
+        vm.patch_pmem(id, &read(body)?)
+    }),
+    ("PUT", "/hotplug/memory", BeforeStart, |vm, _, body| {
+        vm.put_hotplug(read(body)?)
+    }),
+    ("PATCH", "/hotplug/memory", AfterStart, |vm, _, body| {
+        vm.patch_hotplug(&read(body)?)
+    }),
+    ("GET", "/hotplug/memory", AfterStart, |vm, _, _| {
+        vm.hotplug()
     }),
 ];
 

@@ -38,17 +38,21 @@ impl Controller {
             .and_then(|source| source.boot_args.as_deref())
             .unwrap_or(DEFAULT_ARGS)
             .to_owned();
-        if let Some(root) = self.config.drives.iter().find(|drive| drive.is_root_device) {
-            // The root drive is the first device, so the guest's vda.
-            let device = match &root.partuuid {
-                Some(partuuid) => format!("PARTUUID={partuuid}"),
-                None => "/dev/vda".to_owned(),
-            };
-            let mode = if root.is_read_only.unwrap_or(false) {
-                "ro"
-            } else {
-                "rw"
-            };
+        let drive = self.config.drives.iter().find(|drive| drive.is_root_device);
+        let pmem = self.config.pmem.iter().find(|pmem| pmem.root_device);
+        // The root is the first device of its kind, so the guest's vda or pmem0.
+        let root = match (drive, pmem) {
+            (Some(drive), _) => {
+                let partition = drive.partuuid.as_ref();
+                let device = partition.map(|partuuid| format!("PARTUUID={partuuid}"));
+                let device = device.unwrap_or_else(|| "/dev/vda".to_owned());
+                Some((device, drive.is_read_only.unwrap_or(false)))
+            }
+            (None, Some(pmem)) => Some(("/dev/pmem0".to_owned(), pmem.read_only)),
+            (None, None) => None,
+        };
+        if let Some((device, is_read_only)) = root {
+            let mode = if is_read_only { "ro" } else { "rw" };
             let words = format!(" root={device} {mode}");
             // What stands behind ` -- ` belongs to init.
             let at = args.find(" -- ").unwrap_or(args.len());

@@ -25,13 +25,13 @@ impl Controller {
             ));
         };
         let is_other = |other: &Drive| other.drive_id != id;
-        if drive.is_root_device
-            && self
-                .config
-                .drives
-                .iter()
-                .any(|other| other.is_root_device && is_other(other))
-        {
+        let has_root = self
+            .config
+            .drives
+            .iter()
+            .any(|other| other.is_root_device && is_other(other))
+            || self.config.pmem.iter().any(|pmem| pmem.root_device);
+        if drive.is_root_device && has_root {
             return Err(Fault::new("A root block device already exists!"));
         }
         let disk = Disk::open(path, is_read_only).map_err(|error| Fault(error.to_string()))?;

@@ -1,5 +1,5 @@
 //! /, /version, /vm, /vm/config and /actions: the machine as a whole.
-use std::io::{self, stdout};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,14 +8,14 @@ use serde_json::json;
 use super::{Controller, Placed};
 use crate::api::model::{Action, ActionType, VmState, VmUpdate};
 use crate::api::{Fault, Reply};
-use crate::devices::lock;
-use crate::machine::{Machine, Plan, Preparation, boot};
+use crate::devices::{SerialOutput, lock};
+use crate::machine::{Extent, Machine, Plan, Preparation, boot};
 use crate::virtio::Device;
 use crate::virtio::balloon::{Abilities, Balloon};
 use crate::virtio::entropy::Entropy;
 
 /// The version of Firecracker's API whose bodies and rules are served.
-const API_VERSION: &str = "1.16.0";
+pub(crate) const API_VERSION: &str = "1.16.0";
 
 impl Controller {
     pub(crate) fn describe(&self) -> Result<Reply, Fault> {
@@ -132,10 +132,8 @@ impl Controller {
             Some(preparation) => preparation,
             None => Preparation::begin()?,
         };
-        let output = self
-            .serial_output
-            .take()
-            .unwrap_or_else(|| Box::new(stdout()));
+        let output = self.output()?;
+        let template = self.template();
         let files = self.boot_files.as_ref();
         let files = files
             .ok_or_else(|| Fault::new("Cannot start microvm without kernel configuration."))?;
@@ -147,12 +145,13 @@ impl Controller {
         let plan = Plan {
             nr_cpus: config.vcpu_count,
             has_smt: config.smt,
+            template,
             devices,
             boot_timer: self.boot_timer.take(),
             output,
             log: Arc::clone(&self.log),
         };
-        let machine = Machine::start(preparation, plan, config.mem_size_mib, &source)?;
+        let machine = Machine::start(preparation, plan, self.extent(), &source)?;
         self.placed = placed;
         Ok(machine)
     }
@@ -160,6 +159,7 @@ impl Controller {
     /// Every device, in the order of the bus: disks first, so that the root is vda.
     pub(super) fn take_devices(&mut self) -> io::Result<Vec<(Placed, Box<dyn Device>)>> {
         let mut devices = self.take_drives()?;
+        devices.extend(self.take_pmem()?);
         devices.extend(self.take_networks()?);
         if let Some(vsock) = self.vsock.take() {
             devices.push((Placed::Vsock, Box::new(vsock)));
@@ -178,10 +178,38 @@ impl Controller {
             let balloon = Balloon::new(config.amount_mib, abilities);
             devices.push((Placed::Balloon, Box::new(balloon)));
         }
+        if let Some(hotplug) = self.hotplug_device() {
+            devices.push((Placed::Hotplug, Box::new(hotplug)));
+        }
         if let Some(console) = self.console.take() {
             devices.push((Placed::Console, Box::new(console)));
         }
         Ok(devices)
+    }
+
+    /// The line that the serial port writes to, which the loop knows too.
+    pub(super) fn output(&mut self) -> Result<Box<dyn Write + Send>, Fault> {
+        let standard =
+            || SerialOutput::standard().map_err(|error| Fault(format!("standard output: {error}")));
+        let output = match self.serial_output.take() {
+            Some(output) => output,
+            None => standard()?,
+        };
+        self.serial_output = Some(output.clone());
+        Ok(Box::new(output))
+    }
+
+    /// The serial port's line, of a machine that has started.
+    pub(crate) fn serial_output(&self) -> Option<&SerialOutput> {
+        self.serial_output.as_ref().filter(|_| self.has_started())
+    }
+
+    pub(super) fn extent(&self) -> Extent {
+        let hotplug = self.config.memory_hotplug.as_ref();
+        Extent {
+            ram: self.machine_config().mem_size_mib << 20,
+            hotplug: hotplug.map_or(0, |hotplug| hotplug.total_size_mib << 20),
+        }
     }
 
     /// Opens again what a failed start took. What cannot be opened any more is left out of the configuration.
@@ -189,6 +217,9 @@ impl Controller {
         self.boot_timer = None;
         for drive in std::mem::take(&mut self.config.drives) {
             let _ = self.put_drive(&drive.drive_id.clone(), drive);
+        }
+        for pmem in std::mem::take(&mut self.config.pmem) {
+            let _ = self.put_pmem(&pmem.id.clone(), pmem);
         }
         self.links.clear();
         for network in std::mem::take(&mut self.config.network_interfaces) {

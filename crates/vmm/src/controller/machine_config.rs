@@ -1,9 +1,8 @@
 //! /machine-config and /cpu-config.
-use serde_json::Value;
-
 use super::Controller;
 use crate::api::model::{HugePages, MachineConfig, MachineUpdate};
 use crate::api::{Fault, Reply};
+use crate::machine::CpuTemplate;
 use crate::raw;
 
 const MAX_CPUS: u8 = 32;
@@ -52,12 +51,28 @@ impl Controller {
         })
     }
 
-    /// An empty template changes nothing; others are honestly refused.
-    pub(crate) fn put_cpu_config(&mut self, config: &Value) -> Result<Reply, Fault> {
-        match config.as_object() {
-            Some(fields) if fields.is_empty() => Ok(Reply::Done),
-            _ => Err(Fault::missing("A CPU template")),
+    /// The template is applied when the machine starts; what the host lacks for it is told then.
+    pub(crate) fn put_cpu_config(&mut self, template: CpuTemplate) -> Result<Reply, Fault> {
+        if !template.reg_modifiers.is_empty() || !template.vcpu_features.is_empty() {
+            return Err(Fault::new(
+                "reg_modifiers and vcpu_features are for processors of ARM; this monitor is for x86_64.",
+            ));
         }
+        self.config.cpu_config = Some(template);
+        Ok(Reply::Done)
+    }
+
+    /// What `/cpu-config` said, or else the named template of `/machine-config`.
+    pub(super) fn template(&self) -> CpuTemplate {
+        let named = || {
+            let name = self.config.machine_config.as_ref()?.cpu_template.clone()?;
+            CpuTemplate::named(&name)
+        };
+        self.config
+            .cpu_config
+            .clone()
+            .or_else(named)
+            .unwrap_or_default()
     }
 }
 
@@ -71,12 +86,12 @@ fn check(config: &MachineConfig) -> Result<(), Fault> {
     if !(MIN_MIB..=MAX_MIB).contains(&config.mem_size_mib) {
         return Err(Fault::new("The memory size (MiB) is invalid."));
     }
-    if config
-        .cpu_template
-        .as_deref()
-        .is_some_and(|template| template != "None")
-    {
-        return Err(Fault::missing("A CPU template"));
+    if let Some(name) = &config.cpu_template {
+        if CpuTemplate::named(name).is_none() {
+            return Err(Fault(format!(
+                "The CPU template {name} is for other processors, or unknown; there are T2, T2S, T2CL, C3 and None."
+            )));
+        }
     }
     if config.huge_pages != HugePages::None {
         return Err(Fault::missing("Guest memory of huge pages"));

@@ -124,7 +124,13 @@ impl Controller {
             return;
         };
         line.insert("vcpu".to_owned(), machine.bus.exits.take());
-        line.insert("uart".to_owned(), machine.bus.uart.take());
+        let mut uart = machine.bus.uart.take();
+        if let (Value::Object(uart), Some(output)) = (&mut uart, &self.serial_output) {
+            let (limited, lost) = output.take_lost();
+            uart.insert("rate_limiter_dropped_bytes".to_owned(), limited.into());
+            uart.insert("missed_write_count".to_owned(), lost.into());
+        }
+        line.insert("uart".to_owned(), uart);
         for (placed, transport) in self.placed.iter().zip(&machine.bus.virtio) {
             let Some(counts) = lock(transport).device().metrics() else {
                 continue;
@@ -136,6 +142,8 @@ impl Controller {
                 Placed::Entropy => ("entropy", None),
                 Placed::Balloon => ("balloon", None),
                 Placed::Console => ("console", None),
+                Placed::Pmem(id) => ("pmem", Some(id)),
+                Placed::Hotplug => ("memory_hotplug", None),
             };
             add(line.entry(kind).or_insert_with(|| json!({})), &counts);
             if let Some(id) = id {

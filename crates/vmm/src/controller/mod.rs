@@ -2,19 +2,21 @@
 mod balloon;
 mod boot_source;
 mod drives;
+mod hotplug;
 mod instance;
 mod logger;
 mod machine_config;
 mod metrics;
 mod mmds;
 mod network;
+mod pmem;
 mod small_devices;
 mod snapshot;
 
+pub(crate) use instance::API_VERSION;
 pub(crate) use metrics::{Requests, Shared, StartTimes};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,9 +24,10 @@ use crate::api::Fault;
 use crate::cli::Options;
 use crate::config::VmConfig;
 use crate::devices::mmds::Store;
-use crate::devices::{BootTimer, lock};
+use crate::devices::{BootTimer, SerialOutput, lock};
 use crate::log::{Level, Log};
 use crate::machine::{Machine, Preparation};
+use crate::raw::Window;
 use crate::snapshot::memory::Paging;
 use crate::virtio::block::Disk;
 use crate::virtio::console::Console;
@@ -40,6 +43,8 @@ pub(crate) enum Placed {
     Vsock,
     Balloon,
     Console,
+    Pmem(String),
+    Hotplug,
 }
 
 #[derive(Debug)]
@@ -57,7 +62,8 @@ pub(crate) struct Controller {
     links: BTreeMap<String, Box<dyn Link>>,
     vsock: Option<Vsock>,
     console: Option<Console>,
-    serial_output: Option<Box<dyn Write + Send>>,
+    windows: BTreeMap<String, Arc<Window>>,
+    serial_output: Option<SerialOutput>,
     metrics: Option<File>,
     mmds: Arc<Mutex<Store>>,
     boot_timer: Option<BootTimer>,
@@ -85,6 +91,7 @@ impl Controller {
             links: BTreeMap::new(),
             vsock: None,
             console: None,
+            windows: BTreeMap::new(),
             serial_output: None,
             metrics: None,
             mmds: Arc::new(Mutex::new(Store::new(options.max_mmds))),
@@ -148,6 +155,17 @@ impl Controller {
         config
             .mmds_config
             .map(|mmds| self.put_mmds_config(mmds))
+            .transpose()?;
+        for pmem in config.pmem {
+            self.put_pmem(&pmem.id.clone(), pmem)?;
+        }
+        config
+            .memory_hotplug
+            .map(|hotplug| self.put_hotplug(hotplug))
+            .transpose()?;
+        config
+            .cpu_config
+            .map(|template| self.put_cpu_config(template))
             .transpose()?;
         config
             .vsock

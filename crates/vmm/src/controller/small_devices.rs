@@ -2,6 +2,7 @@
 use super::Controller;
 use crate::api::model::{Console, Entropy, Serial, Vsock};
 use crate::api::{Fault, Reply};
+use crate::devices::SerialOutput;
 use crate::virtio::{console, vsock};
 
 impl Controller {
@@ -47,10 +48,7 @@ impl Controller {
 
     /// The guest's serial output goes to a file or FIFO in the place of standard output.
     pub(crate) fn put_serial(&mut self, config: Serial) -> Result<Reply, Fault> {
-        if config.rate_limiter.is_some() {
-            return Err(Fault::missing("A rate limiter"));
-        }
-        self.serial_output = match &config.serial_out_path {
+        let output = match &config.serial_out_path {
             Some(path) => {
                 let file = crate::log::open(path).map_err(|error| {
                     Fault(format!(
@@ -58,10 +56,16 @@ impl Controller {
                         path.display()
                     ))
                 })?;
-                Some(Box::new(file))
+                Some(SerialOutput::new(file, config.rate_limiter.as_ref()))
+            }
+            None if config.rate_limiter.is_some() => {
+                Some(SerialOutput::limited(config.rate_limiter.as_ref()))
             }
             None => None,
         };
+        let output = output.transpose();
+        self.serial_output =
+            output.map_err(|error| Fault(format!("Cannot open the serial output: {error}")))?;
         self.config.serial = Some(config);
         Ok(Reply::Done)
     }

@@ -1,5 +1,4 @@
 //! /snapshot/create and /snapshot/load.
-use std::io::stdout;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +7,7 @@ use super::Controller;
 use crate::Memory;
 use crate::api::{Fault, Reply};
 use crate::config::VmConfig;
-use crate::machine::{Machine, MachineState, Plan, Preparation, Prepared};
+use crate::machine::{CpuTemplate, Machine, MachineState, Plan, Preparation, Prepared};
 use crate::snapshot::memory::Paging;
 use crate::snapshot::request::{BackendType, Create, Load, SnapshotType};
 use crate::snapshot::{Saved, file, handler, memory};
@@ -96,11 +95,11 @@ impl Controller {
         path: &Path,
         paging: &mut Paging,
     ) -> std::io::Result<Arc<Memory>> {
-        let size = self.machine_config().mem_size_mib << 20;
+        let extent = self.extent();
         match kind {
-            BackendType::File => memory::map_file(path, size),
+            BackendType::File => memory::map_file(path, extent),
             BackendType::Uffd => {
-                let memory = memory::map_empty(size)?;
+                let memory = memory::map_empty(extent)?;
                 paging.handler = Some(handler::hand_over(&memory, path)?);
                 Ok(memory)
             }
@@ -122,10 +121,8 @@ impl Controller {
             has_smt: config.smt,
             devices,
             boot_timer: None,
-            output: self
-                .serial_output
-                .take()
-                .unwrap_or_else(|| Box::new(stdout())),
+            template: CpuTemplate::default(),
+            output: self.output()?,
             log: Arc::clone(&self.log),
         };
         let machine = Machine::restore(prepared, plan, memory, state);

@@ -43,14 +43,39 @@ pub(crate) const GENERATION_IRQ: u32 = 3;
 pub(crate) const SERIAL_IRQ: u32 = 4;
 pub(crate) const KEYBOARD_IRQ: u32 = 1;
 
-/// The guest's memory as (start, length) pairs.
-pub(crate) fn regions(size: u64) -> Vec<(GuestAddress, usize)> {
-    let low = size.min(MMIO_START);
-    let high = size - low;
+/// How much memory a machine has, and how much it can get. In bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) ram: u64,
+    pub(crate) hotplug: u64,
+}
+
+impl Extent {
+    pub(crate) fn total(self) -> u64 {
+        self.ram + self.hotplug
+    }
+}
+
+/// Linux plugs memory, and takes that of devices, in sections of this size on x86.
+const SECTION: u64 = 128 << 20;
+
+/// The first place behind `end` for memory that is no RAM from the start: above 4 GiB.
+pub(crate) fn behind(end: u64) -> u64 {
+    end.max(MMIO_END).next_multiple_of(SECTION)
+}
+
+/// The guest's memory as (start, length) pairs. What can be plugged in is the last of them.
+pub(crate) fn regions(extent: Extent) -> Vec<(GuestAddress, usize)> {
+    let low = extent.ram.min(MMIO_START);
+    let high = extent.ram - low;
     let length = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut regions = vec![(GuestAddress(0), length(low))];
     if high > 0 {
         regions.push((GuestAddress(MMIO_END), length(high)));
+    }
+    if extent.hotplug > 0 {
+        let start = behind(MMIO_END + high);
+        regions.push((GuestAddress(start), length(extent.hotplug)));
     }
     regions
 }

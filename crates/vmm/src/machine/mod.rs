@@ -2,19 +2,22 @@
 pub(crate) mod boot;
 mod cpu;
 mod cpu_state;
+mod cpu_template;
 mod generation;
 pub(crate) mod layout;
 mod prepared;
 mod signal;
 mod state;
 mod vcpu;
+mod windows;
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 
 use kvm_bindings::CpuId;
 use kvm_ioctls::{Cap, VcpuFd, VmFd};
-use vm_memory::GuestMemoryError;
+use vm_memory::mmap::MmapRegion;
+use vm_memory::{GuestMemoryBackend, GuestMemoryError, GuestRegionMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::Memory;
@@ -25,7 +28,9 @@ use crate::log::Log;
 use crate::raw::{self, MappedVm};
 use crate::virtio::{Device, Interrupt, Slot, Transport};
 use cpu_state::Abilities;
+pub(crate) use cpu_template::CpuTemplate;
 use generation::Generation;
+pub(crate) use layout::Extent;
 pub(crate) use prepared::{Preparation, Prepared};
 pub(crate) use signal::Signal;
 use state::Chips;
@@ -49,6 +54,12 @@ pub(crate) enum MachineError {
         set: usize,
         wanted: usize,
     },
+    #[error(
+        "the CPU template changes CPUID leaf {leaf:#x}, subleaf {subleaf:#x}, which this host does not have"
+    )]
+    NoLeaf { leaf: u32, subleaf: u32 },
+    #[error("the CPU template needs capability {0} of KVM, which this host does not have")]
+    NoCapability(u32),
     #[error("more model-specific registers than KVM takes")]
     TooManyMsrs,
     #[error("cannot map the guest's memory: {0}")]
@@ -85,6 +96,7 @@ pub(crate) struct Plan {
     pub(crate) nr_cpus: u8,
     /// Whether two processors share a core.
     pub(crate) has_smt: bool,
+    pub(crate) template: CpuTemplate,
     pub(crate) devices: Vec<Box<dyn Device>>,
     pub(crate) boot_timer: Option<BootTimer>,
     pub(crate) output: Box<dyn Write + Send>,
@@ -95,7 +107,7 @@ pub(crate) struct Plan {
 pub(crate) struct Machine {
     vcpus: Vcpus,
     pub(crate) bus: Arc<Bus>,
-    vm: MappedVm,
+    vm: Arc<MappedVm>,
     abilities: Abilities,
     generation: Generation,
     /// Written when the guest has ended.
@@ -109,23 +121,33 @@ impl Machine {
     pub(crate) fn start(
         preparation: Preparation,
         plan: Plan,
-        memory_mib: u64,
+        extent: Extent,
         source: &boot::Source<'_>,
     ) -> Result<Machine, MachineError> {
         let slots = slots(plan.devices.len())?;
         // Loading the kernel needs no KVM, so it runs while KVM may still be preparing.
-        let memory = map_memory(memory_mib)?;
+        let ram = Extent {
+            hotplug: 0,
+            ..extent
+        };
+        let memory = map_memory(ram)?;
         let entry = boot::load(&memory, source, plan.nr_cpus, &slots)?;
         Generation::write(&memory)?;
+        let memory = add_hotplug(memory, extent)?;
+        let template = plan.template.clone();
         let (nr_cpus, has_smt) = (plan.nr_cpus, plan.has_smt);
         let parts = Parts::assemble(preparation.finish()?, plan, memory, None)?;
+        let mut supported = parts.cpuid.clone();
+        template.check_capabilities(parts.vm.vm())?;
+        template.change_cpuid(&mut supported)?;
         let processors = cpu::Processors {
             count: nr_cpus,
             has_smt,
-            supported: parts.cpuid.clone(),
+            supported,
         };
         for (index, cpu) in (0..nr_cpus).zip(&parts.cpus) {
             cpu::configure(cpu, index, &processors, parts.vm.memory(), entry)?;
+            template.change_msrs(cpu)?;
         }
         parts.start(true)
     }
@@ -198,7 +220,7 @@ impl Machine {
 
 /// A machine whose processors have no state yet.
 struct Parts {
-    vm: MappedVm,
+    vm: Arc<MappedVm>,
     cpus: Vec<VcpuFd>,
     cpuid: CpuId,
     bus: Bus,
@@ -210,16 +232,20 @@ struct Parts {
 impl Parts {
     fn assemble(
         prepared: Prepared,
-        plan: Plan,
+        mut plan: Plan,
         memory: Arc<Memory>,
         state: Option<&MachineState>,
     ) -> Result<Parts, MachineError> {
-        let vm = MappedVm::new(prepared.vm, Arc::clone(&memory)).map_err(|source| {
+        let has_hotplug = plan.devices.iter().any(|device| device.hotplug().is_some());
+        let nr_ram = memory.num_regions() - usize::from(has_hotplug);
+        let vm = MappedVm::new(prepared.vm, Arc::clone(&memory), nr_ram).map_err(|source| {
             MachineError::Kvm {
                 call: "KVM_SET_USER_MEMORY_REGION",
                 source,
             }
         })?;
+        let vm = Arc::new(vm);
+        windows::place(&mut plan.devices, &vm)?;
         let input_emptied = Signal::new().map_err(MachineError::Thread)?;
         let serial_line = line(vm.vm(), layout::SERIAL_IRQ)?;
         let serial = match state {
@@ -315,11 +341,26 @@ fn slots(count: usize) -> Result<Vec<Slot>, MachineError> {
 }
 
 /// Anonymous memory that costs nothing until it is touched.
-fn map_memory(size_mib: u64) -> Result<Arc<Memory>, MachineError> {
-    let regions = layout::regions(size_mib << 20);
+fn map_memory(extent: Extent) -> Result<Arc<Memory>, MachineError> {
+    let regions = layout::regions(extent);
     let memory =
         Memory::from_ranges(&regions).map_err(|error| MachineError::Memory(error.to_string()))?;
     Ok(Arc::new(memory))
+}
+
+/// Adds the address space for memory that is plugged in later: what a guest starts with was laid out without it.
+fn add_hotplug(memory: Arc<Memory>, extent: Extent) -> Result<Arc<Memory>, MachineError> {
+    if extent.hotplug == 0 {
+        return Ok(memory);
+    }
+    let failed = |error: &dyn std::fmt::Display| MachineError::Memory(error.to_string());
+    let (start, length) = layout::regions(extent)
+        .pop()
+        .ok_or(MachineError::State("memory"))?;
+    let mapping = MmapRegion::new(length).map_err(|error| failed(&error))?;
+    let region = GuestRegionMmap::new(mapping, start).ok_or(MachineError::State("memory"))?;
+    let memory = memory.insert_region(Arc::new(region));
+    Ok(Arc::new(memory.map_err(|error| failed(&error))?))
 }
 
 /// An interrupt line: writing the event raises it, without a call into KVM by us (irqfd).

@@ -18,7 +18,7 @@ use super::file;
 use super::pending::{Pending, remove};
 use super::{Saved, file::FileError};
 use crate::Memory;
-use crate::machine::layout;
+use crate::machine::{Extent, layout};
 use crate::raw::{self, FaultFd, Pages};
 
 /// How the pages of a machine come and are watched.
@@ -182,7 +182,8 @@ fn copy_range(
 }
 
 /// Maps a memory file privately: pages come in when they are touched, and the file stays as it is.
-pub(crate) fn map_file(path: &Path, size: u64) -> io::Result<Arc<Memory>> {
+pub(crate) fn map_file(path: &Path, extent: Extent) -> io::Result<Arc<Memory>> {
+    let size = extent.total();
     let file = Arc::new(file::open(path)?);
     let found = file.metadata()?.len();
     if found != size {
@@ -192,7 +193,7 @@ pub(crate) fn map_file(path: &Path, size: u64) -> io::Result<Arc<Memory>> {
         )));
     }
     let mut offset = 0;
-    map(size, |length| {
+    map(extent, |length| {
         let place = FileOffset::from_arc(Arc::clone(&file), offset);
         offset += length as u64;
         Some(place)
@@ -200,11 +201,14 @@ pub(crate) fn map_file(path: &Path, size: u64) -> io::Result<Arc<Memory>> {
 }
 
 /// Memory that a handler of page faults fills.
-pub(crate) fn map_empty(size: u64) -> io::Result<Arc<Memory>> {
-    map(size, |_| None)
+pub(crate) fn map_empty(extent: Extent) -> io::Result<Arc<Memory>> {
+    map(extent, |_| None)
 }
 
-fn map(size: u64, mut place: impl FnMut(usize) -> Option<FileOffset>) -> io::Result<Arc<Memory>> {
+fn map(
+    extent: Extent,
+    mut place: impl FnMut(usize) -> Option<FileOffset>,
+) -> io::Result<Arc<Memory>> {
     let region = |(address, length): (GuestAddress, usize)| {
         let place = place(length);
         let kind = if place.is_some() {
@@ -218,7 +222,7 @@ fn map(size: u64, mut place: impl FnMut(usize) -> Option<FileOffset>) -> io::Res
         GuestRegionMmap::new(mapping, address)
             .ok_or_else(|| io::Error::other("the memory is too large"))
     };
-    let regions = layout::regions(size)
+    let regions = layout::regions(extent)
         .into_iter()
         .map(region)
         .collect::<io::Result<Vec<_>>>()?;

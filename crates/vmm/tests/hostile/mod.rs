@@ -24,7 +24,9 @@ use casemate_vmm::virtio::balloon::{Abilities, Balloon};
 use casemate_vmm::virtio::block::{Block, Disk, Engine};
 use casemate_vmm::virtio::console::Console;
 use casemate_vmm::virtio::entropy::Entropy;
+use casemate_vmm::virtio::memory::{Hotplug, Sizes};
 use casemate_vmm::virtio::net::{Identity, Link, Net};
+use casemate_vmm::virtio::pmem::Pmem;
 use casemate_vmm::virtio::vsock::Vsock;
 use casemate_vmm::virtio::{Device, Interrupt, Transport};
 use vm_memory::{Bytes, GuestAddress, VolatileSlice};
@@ -290,8 +292,32 @@ pub fn device(number: usize) -> Option<Box<dyn Device>> {
         4 => balloon(),
         5 => vsock(),
         6 => Box::new(Console::new(&unique("console")).unwrap()),
+        7 => pmem(),
+        8 => hotplug(),
         _ => return None,
     })
+}
+
+pub fn pmem() -> Box<dyn Device> {
+    let path = unique("pmem");
+    std::fs::write(&path, [7; 8192]).unwrap();
+    let window = Pmem::open(&path, false).unwrap();
+    std::fs::remove_file(path).unwrap();
+    let mut pmem = Pmem::new(window, None).unwrap();
+    pmem.place(1 << 32);
+    Box::new(pmem)
+}
+
+/// Its region is the second half of the memory, so that it can be plugged and discarded without KVM.
+pub fn hotplug() -> Box<dyn Device> {
+    let mut hotplug = Hotplug::new(Sizes {
+        region: MEMORY as u64 / 2,
+        slot: 1 << 16,
+        block: 1 << 12,
+    });
+    hotplug.place(MEMORY as u64 / 2);
+    hotplug.request(MEMORY as u64 / 4);
+    Box::new(hotplug)
 }
 
 pub fn balloon() -> Box<dyn Device> {

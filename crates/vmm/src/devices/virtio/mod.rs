@@ -18,7 +18,9 @@ pub mod chain;
 pub mod console;
 mod drain;
 pub mod entropy;
+pub mod memory;
 pub mod net;
+pub mod pmem;
 mod transport;
 mod transport_state;
 pub mod vsock;
@@ -35,6 +37,7 @@ pub use transport_state::TransportState;
 
 use crate::Memory;
 use crate::devices::state::{DeviceState, StateError};
+use crate::raw::{MappedVm, Window};
 
 /// Where the guest finds a device.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +70,18 @@ pub trait Device: Send + std::fmt::Debug {
     fn attach(&mut self, _memory: &Arc<Memory>) -> std::io::Result<()> {
         Ok(())
     }
+    /// A file that the guest shall see as memory.
+    fn window(&self) -> Option<&Arc<Window>> {
+        None
+    }
+    /// How many bytes of address space it wants for memory that it plugs in. At most one device does.
+    fn hotplug(&self) -> Option<u64> {
+        None
+    }
+    /// Where its window or its memory lies.
+    fn place(&mut self, _address: u64) {}
+    /// Hands over the machine, to a device that plugs memory in.
+    fn attach_vm(&mut self, _vm: &Arc<MappedVm>) {}
     /// The driver is ready; it accepted `features`.
     fn activate(&mut self, features: u64);
     /// Forgets the driver: it wants to start again.

@@ -1,0 +1,94 @@
+//! /hotplug/memory.
+use serde_json::json;
+
+use super::{Controller, Placed};
+use crate::api::model::{MemoryHotplug, MemoryHotplugUpdate};
+use crate::api::{Fault, Reply};
+use crate::devices::lock;
+use crate::virtio::memory::{Hotplug, Sizes};
+
+const MIN_SLOT_MIB: u64 = 128;
+const MIN_BLOCK_MIB: u64 = 2;
+/// As much as a machine may have at all.
+const MAX_TOTAL_MIB: u64 = 1 << 20;
+const MIB: u64 = 1 << 20;
+
+impl Controller {
+    pub(crate) fn put_hotplug(&mut self, config: MemoryHotplug) -> Result<Reply, Fault> {
+        check(&config)
+            .map_err(|reason| Fault(format!("Invalid memory hotplug configuration: {reason}")))?;
+        self.config.memory_hotplug = Some(config);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn hotplug_device(&self) -> Option<Hotplug> {
+        let config = self.config.memory_hotplug.as_ref()?;
+        Some(Hotplug::new(Sizes {
+            region: config.total_size_mib * MIB,
+            slot: config.slot_size_mib * MIB,
+            block: config.block_size_mib * MIB,
+        }))
+    }
+
+    pub(crate) fn patch_hotplug(&mut self, update: &MemoryHotplugUpdate) -> Result<Reply, Fault> {
+        let config = self.config.memory_hotplug.as_ref().ok_or_else(missing)?;
+        let requested = update.requested_size_mib;
+        if requested > config.total_size_mib || !requested.is_multiple_of(config.block_size_mib) {
+            return Err(Fault(format!(
+                "Invalid requested size: at most {} MiB, in blocks of {} MiB.",
+                config.total_size_mib, config.block_size_mib
+            )));
+        }
+        let place = self.place(&Placed::Hotplug).ok_or_else(missing)?;
+        let machine = self.machine.as_ref().ok_or_else(missing)?;
+        let transport = machine.bus.virtio.get(place).ok_or_else(missing)?;
+        lock(transport).reconfigure(|device| {
+            if let Some(hotplug) = device.as_any().downcast_mut::<Hotplug>() {
+                hotplug.request(requested * MIB);
+            }
+        });
+        Ok(Reply::Done)
+    }
+
+    pub(crate) fn hotplug(&self) -> Result<Reply, Fault> {
+        let config = self.config.memory_hotplug.as_ref().ok_or_else(missing)?;
+        let place = self.place(&Placed::Hotplug).ok_or_else(missing)?;
+        let sizes = super::with_device(self.machine.as_ref(), place, |hotplug: &mut Hotplug| {
+            (hotplug.plugged() / MIB, hotplug.requested() / MIB)
+        });
+        let (plugged, requested) = sizes.ok_or_else(missing)?;
+        Ok(Reply::Json(json!({
+            "total_size_mib": config.total_size_mib,
+            "slot_size_mib": config.slot_size_mib,
+            "block_size_mib": config.block_size_mib,
+            "plugged_size_mib": plugged,
+            "requested_size_mib": requested,
+        })))
+    }
+}
+
+fn check(config: &MemoryHotplug) -> Result<(), String> {
+    let MemoryHotplug {
+        total_size_mib: total,
+        slot_size_mib: slot,
+        block_size_mib: block,
+    } = *config;
+    if block < MIN_BLOCK_MIB || !block.is_power_of_two() {
+        return Err(format!(
+            "block_size_mib is a power of two, {MIN_BLOCK_MIB} or more."
+        ));
+    }
+    if slot < MIN_SLOT_MIB || !slot.is_multiple_of(block) {
+        return Err(format!(
+            "slot_size_mib is {MIN_SLOT_MIB} or more, and whole blocks."
+        ));
+    }
+    if total < slot || total > MAX_TOTAL_MIB || !total.is_multiple_of(slot) {
+        return Err("total_size_mib is one or more whole slots.".to_owned());
+    }
+    Ok(())
+}
+
+fn missing() -> Fault {
+    Fault::new("Memory hotplug is not configured.")
+}
