@@ -1,6 +1,7 @@
 """`make conformance`: runtime-tools' suite, then the cases of every engine, on runc and on casemate in one run.
 
-What runc passes, casemate must pass; what runc fails too is skipped. Arguments select parts: runtime-tools podman containerd docker.
+What runc passes, casemate must pass; what runc fails too is skipped. The part microvm drives the
+monitor by Firecracker's clients. Arguments select parts: runtime-tools podman containerd docker microvm.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .engines.command import Failed
 from .engines.containerd import Containerd
 from .engines.docker import Docker
 from .engines.podman import Podman
+from .microvm import judges
 from .runtime_tools import __main__ as runtime_tools
 
 RUNTIMES = runtime_tools.RUNTIMES
@@ -107,11 +109,18 @@ def reason(engine: Engine, case: Case, runtime: str) -> str:
     return ""
 
 
+def on_monitor() -> Iterator[Row]:
+    """The judges of the monitor's API: nothing of runc's, so what they ask that is no matter of the API is what is skipped."""
+    for name, why, excuse in judges.judge():
+        yield Row(name, excuse if why else "", why)
+
+
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "runtime-tools": suite,
     "podman": lambda: on_engine(Podman),
     "containerd": lambda: on_engine(Containerd),
     "docker": lambda: on_engine(Docker),
+    "microvm": on_monitor,
 }
 
 

@@ -31,16 +31,12 @@ Result = tuple[str, str, str]
 NOT_OURS = {
     "TestJailerMicroVMExecution": "Firecracker's jailer",
     "TestNetworkMachineCNI": "CNI plugins, and a root image with ssh",
-    "TestMicroVMExecution/TestGetFirecrackerVersion": "its pattern knows no minor version of two digits",
-    "TestMicroVMExecution/TestCreateMachine": "the deprecated CPU template T2, which is refused by name",
-    "TestMicroVMExecutionWithMmdsV2/TestCreateMachine": "the deprecated CPU template T2, which is refused by name",
     "TestLoadSnapshot": "a root image with ssh",
 }
 
 
 def not_ours(name: str) -> str:
-    reasons = (why for test, why in NOT_OURS.items() if name == test or name.startswith(test + ("/" if "/" not in test else "")))
-    return next((f"needs {why}" for why in reasons), "")
+    return next((f"needs {why}" for test, why in NOT_OURS.items() if name.startswith(test)), "")
 
 
 @contextmanager
@@ -81,7 +77,18 @@ def sdk() -> Iterator[Result]:
         shutil.copy(source / "testdata" / "sigprint.sh", data)
         (data / "firecracker").write_text(f'#!/bin/sh\nexec {engine()} vmm "$@"\n')
         (data / "firecracker").chmod(0o755)
-        words = ["ip", "netns", "exec", name, str(source / "sdk.test"), "-test.v", "-test.timeout=300s"]
+        (data / "sigprint.sh").chmod(0o755)
+        # The test that is left out panics on a version like 1.16: its pattern knows no minor number of two digits.
+        words = [
+            "ip",
+            "netns",
+            "exec",
+            name,
+            str(source / "sdk.test"),
+            "-test.v",
+            "-test.timeout=300s",
+            "-test.skip=TestMicroVMExecution/TestGetFirecrackerVersion",
+        ]
         environment = os.environ | {"FC_TEST_DATA_PATH": folder, "FC_TEST_TAP": "fc-test-tap0"}
         ended = subprocess.run(words, cwd=source, env=environment, capture_output=True, text=True, errors="replace", check=False)
     (CACHE / "sdk.log").write_text(ended.stdout + ended.stderr)
@@ -109,7 +116,8 @@ def clients() -> Path:
 def lines(words: list[str], cwd: Path) -> Iterator[dict[str, object]]:
     """The objects that a script prints, one a line; last, why it ended early, if it did."""
     ended = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=900, check=False)
-    yield from (json.loads(line) for line in ended.stdout.splitlines())
+    # Libraries print too.
+    yield from (json.loads(line) for line in ended.stdout.splitlines() if line.startswith('{"name"'))
     if ended.returncode:
         yield {"name": "script", "why": ended.stderr[-300:]}
 
