@@ -9,6 +9,8 @@
 )]
 #![expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize is u64")]
 
+pub mod channel;
+pub mod fast;
 pub mod filter;
 pub mod jail;
 pub mod loader;

@@ -17,12 +17,22 @@ pub const PAGE: u64 = 0x1000;
 /// The page of commands.
 pub const DATA: u64 = BASE + PAGE;
 /// The first address behind what is ours.
-pub const END: u64 = BASE + 2 * PAGE;
+pub const END: u64 = BASE + 3 * PAGE;
+/// The page where the stub finds a thread's slot. It is empty in a forked child (MADV_WIPEONFORK).
+pub const TABLE: u64 = BASE + 2 * PAGE;
+/// Where the stub finds uid, gid, euid and egid, each plus one; 0 where it has to ask.
+pub const IDS: u64 = DATA + 0xF00;
+/// How many commands the stub is to run.
+const COUNT: u64 = DATA + 0xFF0;
+/// Where in the code page the classes of calls lie (see `fast::classes`).
+const CLASSES: usize = 0xE00;
 /// The descriptor that the stub and the zygote execute: given just before.
 pub const LOADER_FD: u32 = 3;
 /// `magic::DELIVER`'s answers other than a handler's address: return from the frame; execute the loader.
 pub const RETURN: i64 = 0;
 pub const EXECUTE: i64 = 1;
+/// Run the commands at `DATA`, as many as `COUNT` says, and ask again, with the thread's FS base as the fourth argument.
+pub const COMMANDS: i64 = 2;
 /// The native signals that make a thread ask: the first keeps to its stack, the second goes to its alternate one (SA_ONSTACK), as the program's handler wants.
 pub const KICK: i32 = 63;
 pub const KICK_ON_ALTERNATE_STACK: i32 = 64;
@@ -93,6 +103,8 @@ casemate_stub_signal:
     jz 6f
     cmp rax, 1
     je 7f
+    cmp rax, 2
+    je 9f
     mov edi, [rsi]
     jmp rax
 6:  ret
@@ -110,6 +122,30 @@ casemate_stub_signal:
     mov [r9 + 144], rax
     ret
 8:  .byte 0
+9:  mov rbx, rdi
+    mov rbp, rsi
+    mov r15, rdx
+    lea r13, [rip + casemate_loader_start + 0x1000]
+    mov r12, [r13 + 0xff0]
+30: test r12, r12
+    jle 32f
+    mov rax, [r13]
+    mov rdi, [r13 + 8]
+    mov rsi, [r13 + 16]
+    mov rdx, [r13 + 24]
+    mov r10, [r13 + 32]
+    mov r8, [r13 + 40]
+    mov r9, [r13 + 48]
+    syscall
+    mov [r13 + 56], rax
+    add r13, 64
+    dec r12
+    jmp 30b
+32: mov rdi, rbx
+    mov rsi, rbp
+    mov rdx, r15
+    rdfsbase r10
+    jmp casemate_stub_signal
 
     .balign 16
 casemate_stub_restorer:
@@ -123,6 +159,9 @@ casemate_stub_clone:
     mov eax, 0x2004
     syscall
     ud2
+    "#,
+    include_str!("fast.s"),
+    r#"
 casemate_loader_end:
     .popsection
     "#
@@ -136,7 +175,7 @@ unsafe extern "C" {
     static casemate_loader_end: u8;
 }
 
-fn offset(symbol: *const u8) -> u64 {
+pub(crate) fn offset(symbol: *const u8) -> u64 {
     (symbol.addr() - (&raw const casemate_loader_start).addr()) as u64
 }
 
@@ -173,7 +212,8 @@ pub fn executable() -> io::Result<OwnedFd> {
     let mut image = header();
     image.resize(PAGE as usize, 0);
     image.extend_from_slice(code());
-    image.resize(2 * PAGE as usize, 0);
+    image.resize(PAGE as usize + CLASSES, 0);
+    image.extend_from_slice(&crate::fast::classes());
     let file = memfd()?;
     let mut written = 0;
     while written < image.len() {
@@ -230,7 +270,7 @@ fn header() -> Vec<u8> {
         }
     };
     segment(1, 5, PAGE, BASE, PAGE, PAGE);
-    segment(1, 6, 0, DATA, 0, PAGE);
+    segment(1, 6, 0, DATA, 0, 2 * PAGE);
     segment(0x6474_E551, 6, 0, 0, 0, 0); // PT_GNU_STACK
     elf
 }
@@ -264,6 +304,16 @@ pub fn encode(commands: &[Command]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// What is to be written where before the stub is answered `COMMANDS`.
+#[must_use]
+pub fn for_stub(commands: &[Command]) -> [(u64, Vec<u8>); 2] {
+    let count = commands.len() as u64;
+    [
+        (DATA, encode(commands)),
+        (COUNT, count.to_le_bytes().to_vec()),
+    ]
 }
 
 /// The address at which the loader leaves the result of the command at `index`.

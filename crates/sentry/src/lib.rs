@@ -12,6 +12,7 @@
 pub mod boot;
 pub mod control;
 pub mod errno;
+pub mod fast;
 pub mod hooks;
 pub mod kernel;
 pub mod memory;

@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 
-use casemate_platform::memory;
+use crate::fast::window as memory;
 
 use crate::errno::{Errno, Result};
 

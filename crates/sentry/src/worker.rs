@@ -47,7 +47,7 @@ pub fn serve(kernel: &SharedKernel, listener: &Listener) {
     kernel.watcher.finish();
 }
 
-fn handle(kernel: &mut Kernel, call: Call) {
+fn handle(kernel: &mut Kernel, mut call: Call) {
     if call.tid == kernel.zygote {
         return zygote_call(kernel, call);
     }
@@ -63,6 +63,7 @@ fn handle(kernel: &mut Kernel, call: Call) {
     {
         kernel.bind_child_of(call.tid);
     }
+    kernel.arrive(&mut call);
     // A call made again after the host interrupted it finds its old wait gone.
     kernel.unblock(call.tid);
     let carried = carried(kernel, &call);
@@ -141,6 +142,7 @@ fn bind(kernel: &mut Kernel, call: &Call) -> bool {
 
 /// Runs a call, for the first time or after it waited, and answers it. A panic is a report, and ends that program.
 fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
+    let is_new = resumed.is_none();
     let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(kernel, call, resumed)));
     let outcome = outcome.unwrap_or_else(|_| {
         report_panic(&call);
@@ -152,6 +154,9 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     events::settle(kernel);
     if kernel.trace {
         table::trace(&call, &outcome);
+    }
+    if is_new && matches!(outcome, Ok(Outcome::Value(_)) | Err(_)) {
+        kernel.make_faster(&call);
     }
     match outcome {
         Ok(Outcome::Value(value)) => kernel.answer(&call, Answer::Value(value)),
@@ -165,7 +170,7 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     clippy::print_stderr,
     reason = "a fault of the sentry's own, for whoever reads its log"
 )]
-fn report_panic(call: &Call) {
+pub(crate) fn report_panic(call: &Call) {
     eprintln!(
         "casemate-sentry: panic in {} {:#x?} of thread {}",
         table::name(call.nr),
@@ -174,7 +179,7 @@ fn report_panic(call: &Call) {
     );
 }
 
-fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysResult {
+pub(crate) fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysResult {
     match call.nr {
         magic::LOADER => {
             if resumed.is_none() {

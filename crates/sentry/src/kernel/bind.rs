@@ -7,7 +7,8 @@ use std::sync::Arc;
 use casemate_platform::process;
 
 use super::Kernel;
-use super::task::{Embryo, Process, Task};
+use super::task::{Embryo, Process, Shared, Task};
+use crate::fast::Space;
 use crate::memory::{Address, Memory};
 
 /// What the host says of a thread. Nothing of it is the program's to choose.
@@ -207,7 +208,21 @@ impl Kernel {
         self.embryos.retain(|tid| *tid != creator);
         let creator_pid = creator_task.pid;
         let is_thread = embryo.flags & CLONE_THREAD != 0;
+        let space = if is_thread {
+            creator_task.space.clone()
+        } else if embryo.flags & CLONE_VM != 0 {
+            Shared::new(Space::guest(&creator_task.space))
+        } else {
+            Shared::new(creator_task.space.lock().forked())
+        };
+        let keeps_stack = !is_thread && embryo.flags & CLONE_VM == 0;
         let task = Task {
+            space,
+            alternate_stack: if keeps_stack {
+                creator_task.alternate_stack
+            } else {
+                (0, 0)
+            },
             name: creator_task.name.clone(),
             mask: embryo.mask,
             returning: embryo.returning.clone(),
@@ -285,5 +300,6 @@ fn list(directory: &str) -> Vec<i32> {
         .collect()
 }
 
+pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_THREAD: u64 = 0x1_0000;
 pub const CLONE_PARENT: u64 = 0x8000;

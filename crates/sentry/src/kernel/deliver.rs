@@ -4,7 +4,9 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use casemate_platform::loader::{EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN};
+use casemate_platform::loader::{
+    COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN,
+};
 use casemate_platform::notify::Call;
 
 use super::Kernel;
@@ -14,6 +16,7 @@ use super::signals::{
 };
 use super::task::Restart;
 use crate::errno::{Errno, Result};
+use crate::fast::patch::Step;
 use crate::memory::{Address, Memory};
 
 /// Offsets in `struct ucontext` of x86-64. arch/x86/include/uapi/asm/sigcontext.h.
@@ -38,8 +41,14 @@ impl Kernel {
     /// A thread's stub asks (`magic::DELIVER`): the native signal, its siginfo and ucontext are in the arguments.
     pub fn stub_asks(&mut self, call: &Call) -> Result<Next> {
         let native = call.args[0] as i32;
-        if native != KICK && native != KICK_ON_ALTERNATE_STACK {
-            return self.fault(call);
+        let is_fault = native != KICK && native != KICK_ON_ALTERNATE_STACK;
+        if is_fault {
+            return if self.settle_frame(call, true)? {
+                self.leave_mask(call)?;
+                Ok(Next::Answer(RETURN))
+            } else {
+                self.fault(call)
+            };
         }
         let tid = call.tid;
         let task = self.task_mut(tid)?;
@@ -51,10 +60,24 @@ impl Kernel {
             self.leave_mask(call)?;
             return Ok(Next::Answer(EXECUTE));
         }
+        self.settle_frame(call, false)?;
         if self.put_registers(call)? {
             self.leave_mask(call)?;
             self.look_again(tid);
             return Ok(Next::Answer(RETURN));
+        }
+        match self.next_of_plan(call)? {
+            Some(Step::Commands) => return Ok(Next::Answer(COMMANDS)),
+            Some(Step::Done) => {
+                // A signal that came meanwhile gets a frame of its own: on the stack that its handler wants.
+                if self.process_of(tid)?.is_stopped {
+                    self.kick(tid);
+                }
+                self.look_again(tid);
+                self.leave_mask(call)?;
+                return Ok(Next::Answer(RETURN));
+            }
+            None => {}
         }
         loop {
             if self.process_of(tid)?.is_stopped {
@@ -209,7 +232,7 @@ impl Kernel {
     }
 
     /// The stack pointer of a thread that waits in a call: the last but one word of /proc/TID/syscall.
-    fn stack_pointer(&mut self, tid: i32) -> Result<u64> {
+    pub fn stack_pointer(&mut self, tid: i32) -> Result<u64> {
         let task = self.task_mut(tid)?;
         let file = match &task.registers {
             Some(file) => file.clone(),

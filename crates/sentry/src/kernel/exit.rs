@@ -58,11 +58,13 @@ impl Kernel {
             process.ended_threads.remove(0);
         }
         process.ended_threads.push(tid);
+        self.withdraw_slot(tid);
         self.forget_task(tid);
     }
 
     pub(super) fn forget_task(&mut self, tid: i32) {
         self.unblock(tid);
+        self.release_slot(tid);
         self.embryos.retain(|creator| *creator != tid);
         if let Some(task) = self.tasks.remove(&tid)
             && self.tids.get(&task.tid) == Some(&tid)

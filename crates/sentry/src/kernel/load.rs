@@ -142,6 +142,8 @@ impl Kernel {
                 let (stack, auxiliary) =
                     write_stack(memory, image, stack, &host, base, interpreter)?;
                 self.process_of_mut(memory.tid)?.settings.auxiliary = auxiliary;
+                let limit = self.process_of(memory.tid)?.limits.0[libc::RLIMIT_STACK as usize].0;
+                self.task(memory.tid)?.space.lock().stack = (stack, limit);
                 let entry = match &image.interpreter {
                     Some(binary) => binary.elf.entry.wrapping_add(interpreter),
                     None => image.program.elf.entry.wrapping_add(base),
@@ -155,7 +157,11 @@ impl Kernel {
 
     /// The old program is gone: what execve(2) resets is reset.
     fn point_of_no_return(&mut self, tid: i32, image: &Image) -> Result<()> {
+        self.release_slot(tid);
         let task = self.task_mut(tid)?;
+        task.space = super::task::Shared::new(crate::fast::Space::default());
+        task.alternate_stack = (0, 0);
+        task.is_refused_slot = false;
         task.name = image.command_name();
         let old = std::mem::replace(&mut task.credentials, image.credentials.clone());
         let is_dumpable = task.credentials.is_dumpable_after(&old);

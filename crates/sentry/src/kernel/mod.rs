@@ -127,6 +127,7 @@ pub struct Kernel {
     pub trace: bool,
     pub held: crate::hooks::Held,
     pub machine: machine::Machine,
+    pub fast: crate::fast::Fast,
 }
 
 impl Kernel {

@@ -238,6 +238,7 @@ impl Kernel {
         let on_alternate = task.image.is_some()
             || task.recloning.is_some()
             || task.returning.is_some()
+            || task.plan.is_some()
             || process.actions.lock().get(next).flags & SA_ONSTACK != 0;
         let native = if on_alternate {
             KICK_ON_ALTERNATE_STACK

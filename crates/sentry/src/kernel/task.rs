@@ -12,6 +12,9 @@ use super::exec::Image;
 use super::settings::{ProcessSettings, Settings};
 use super::signals::{Actions, Info, Pending, SIGCHLD, Set};
 use super::wake::WaitQueue;
+use crate::fast::Space;
+use crate::fast::patch::Plan;
+use crate::fast::slots::Slot;
 use crate::vfs::context::FsContext;
 use crate::vfs::fd_table::FdTable;
 
@@ -123,6 +126,16 @@ pub struct Task {
     /// `/proc/TID/syscall` on the host, which tells the stack pointer of a thread in a call.
     pub registers: Option<Arc<OwnedFd>>,
     pub settings: Settings,
+    /// sigaltstack(2)'s address and size, as far as they are known.
+    pub alternate_stack: (u64, u64),
+    /// Its address space's part in the fast path, its slot there, and what its stub is to do next.
+    pub space: Shared<Space>,
+    pub slot: Option<Slot>,
+    pub plan: Option<Plan>,
+    /// Its last call came from a patched site.
+    pub is_from_trampoline: bool,
+    /// It cannot have a slot.
+    pub is_refused_slot: bool,
 }
 
 /// How a child's change of state is told by wait(2).
@@ -285,6 +298,12 @@ impl Task {
             parent_death_signal: 0,
             registers: None,
             settings: Settings::default(),
+            alternate_stack: (0, 0),
+            space: Shared::new(Space::default()),
+            slot: None,
+            plan: None,
+            is_from_trampoline: false,
+            is_refused_slot: false,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Cx, Outcome, SysResult};
 use crate::errno::Errno;
-use crate::kernel::bind::{CLONE_PARENT, CLONE_THREAD};
+use crate::kernel::bind::{CLONE_PARENT, CLONE_THREAD, CLONE_VM};
 use crate::kernel::recloning::Recloning;
 use crate::kernel::task::Embryo;
 use crate::memory::Address;
@@ -12,7 +12,6 @@ use crate::vfs::description::Description;
 use crate::vfs::eventfd::EventFd;
 
 const CSIGNAL: u64 = 0xFF;
-const CLONE_VM: u64 = 0x100;
 const CLONE_FS: u64 = 0x200;
 const CLONE_FILES: u64 = 0x400;
 const CLONE_SIGHAND: u64 = 0x800;
@@ -107,6 +106,11 @@ pub fn vfork(cx: &mut Cx<'_>) -> SysResult {
 }
 
 fn expect_child(cx: &mut Cx<'_>, flags: u64, parent_tid: Address, child_tid: Address) -> SysResult {
+    if flags & CLONE_VM != 0 && flags & CLONE_THREAD == 0 {
+        // The child has this thread's FS base and its memory: it must not find its slot.
+        let tid = cx.tid();
+        cx.kernel.withdraw_slot(tid);
+    }
     // Linux: copy_process(): a new member of the group while a signal waits would miss it.
     let process = cx.process()?;
     let actions = if flags & CLONE_SIGHAND != 0 {

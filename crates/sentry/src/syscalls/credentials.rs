@@ -29,6 +29,8 @@ pub fn commit(cx: &mut Cx<'_>, new: Credentials) -> Result<()> {
     if is_leader {
         process.uid = uid;
     }
+    let tid = cx.tid();
+    cx.kernel.ids_changed(tid);
     Ok(())
 }
 

@@ -279,6 +279,9 @@ impl Cx<'_> {
         progress: u64,
         remaining: Option<Remaining>,
     ) -> SysResult {
+        if crate::fast::is_served(&self.call) {
+            return Ok(Outcome::Blocked);
+        }
         let blocked = Blocked {
             call: self.call,
             wait: ticket.wait,

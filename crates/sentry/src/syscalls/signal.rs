@@ -92,7 +92,11 @@ pub fn rt_sigreturn(cx: &mut Cx<'_>) -> SysResult {
 }
 
 /// The alternate stack is the host's to keep: its frames are built there.
-pub fn sigaltstack(_cx: &mut Cx<'_>, _stack: Address, _old: Address) -> SysResult {
+pub fn sigaltstack(cx: &mut Cx<'_>, stack: Address, _old: Address) -> SysResult {
+    if !stack.is_null() {
+        let bytes = cx.memory().read_vec(stack, 24)?;
+        cx.task_mut()?.alternate_stack = (word(&bytes, 0), word(&bytes, 16));
+    }
     Ok(Outcome::Native)
 }
 

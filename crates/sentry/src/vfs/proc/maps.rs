@@ -27,13 +27,15 @@ fn filtered(kernel: &Kernel, who: Who, file: &str) -> Result<Vec<u8>> {
     if process(kernel, who)?.is_zombie() {
         return Ok(Vec::new());
     }
-    let path = format!("{}/{file}", task(kernel, who)?.host_tid);
+    let task = task(kernel, who)?;
+    let path = format!("{}/{file}", task.host_tid);
+    let space = task.space.lock();
     let text = read_below(&kernel.host_proc, &path, MOST).unwrap_or_default();
     let mut kept = Vec::with_capacity(text.len());
     let mut is_own = false;
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         if let Some(start) = start_of(line) {
-            is_own = (loader::BASE..loader::END).contains(&start);
+            is_own = (loader::BASE..loader::END).contains(&start) || space.hides(start);
         }
         if !is_own {
             kept.extend_from_slice(line);

@@ -1,0 +1,324 @@
+//! The fast path's half in a program: patched call sites, trampolines, and what the stub of `fast.s` holds where. docs/decisions/2026-11-28-fast-path.md.
+//!
+//! A site `syscall` + three bytes, whatever they are, becomes a jump by writing one byte, e9 over 0f: 05 and the three bytes are its distance. What follows
+//! the site's two bytes is unchanged, so a thread that comes back there sees its own code, and other processors see either instruction, nothing between.
+
+use crate::loader::{BASE, offset};
+
+/// The instruction that a site begins with, and its first byte once patched.
+pub const SYSCALL: [u8; 2] = [0x0F, 0x05];
+pub const JUMP: u8 = 0xE9;
+/// Bytes of a site that decide where its jump goes.
+pub const SITE_LEN: usize = 5;
+pub const TRAMPOLINE_LEN: usize = 27;
+/// Where in a trampoline its own syscall instruction lies: the call as the host's kernel sees it.
+pub const SLOW: u64 = 20;
+/// From a syscall instruction to the instruction pointer that the host's kernel reports.
+pub const AFTER: u64 = 2;
+/// Entries of the table at `loader::TABLE`: a slot's address and the thread's FS base, 16 bytes each.
+pub const TABLE_ENTRY: u64 = 16;
+
+unsafe extern "C" {
+    static casemate_fast_entry: u8;
+    static casemate_fast_shifted: u8;
+    static casemate_fast_packed: u8;
+    static casemate_fast_saved: u8;
+    static casemate_fast_kept: u8;
+    static casemate_fast_done: u8;
+    static casemate_fast_finished: u8;
+    static casemate_fast_declined: u8;
+    static casemate_fast_unpack: u8;
+    static casemate_fast_leave: u8;
+    #[cfg(test)]
+    static casemate_fast_ids: u8;
+    static casemate_fast_known: u8;
+    static casemate_fast_answered: u8;
+    static casemate_fast_end: u8;
+}
+
+/// Where a patched site's jump goes; `None` if what is there is no system call.
+#[must_use]
+pub fn target(site: u64, bytes: [u8; SITE_LEN]) -> Option<u64> {
+    let [first, second, rest @ ..] = bytes;
+    if [first, second] != SYSCALL {
+        return None;
+    }
+    let [a, b, c] = rest;
+    let distance = i32::from_le_bytes([second, a, b, c]);
+    site.checked_add(SITE_LEN as u64)?
+        .checked_add_signed(distance.into())
+}
+
+/// The trampoline at `at` of the site: tells the stub its own system call in rcx, which a jump behind the site follows. `None` if it lies too far off.
+#[must_use]
+pub fn trampoline(site: u64, at: u64) -> Option<[u8; TRAMPOLINE_LEN]> {
+    let entry = BASE + offset(&raw const casemate_fast_entry);
+    let mut code = [0; TRAMPOLINE_LEN];
+    // lea rcx, [rip + 13]; mov r11, entry; jmp r11; syscall; jmp site + 2
+    code[..7].copy_from_slice(&[0x48, 0x8D, 0x0D, 13, 0, 0, 0]);
+    code[7..9].copy_from_slice(&[0x49, 0xBB]);
+    code[9..17].copy_from_slice(&entry.to_le_bytes());
+    code[17..20].copy_from_slice(&[0x41, 0xFF, 0xE3]);
+    code[20..22].copy_from_slice(&SYSCALL);
+    code[22] = JUMP;
+    let back = site
+        .wrapping_add(AFTER)
+        .wrapping_sub(at)
+        .wrapping_sub(TRAMPOLINE_LEN as u64);
+    let back = i32::try_from(back.cast_signed()).ok()?;
+    code[23..].copy_from_slice(&back.to_le_bytes());
+    Some(code)
+}
+
+/// How far a call is whose thread stands in the stub, and where its registers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Not begun: rcx is the trampoline's system call, rax the number.
+    Untouched,
+    /// Not begun: rcx is the address `AFTER` the trampoline's system call, rax the number.
+    Moved,
+    /// Not begun: rcx is that address, shifted by 16 bits; rax the number.
+    Shifted,
+    /// Not begun: rcx is that address, shifted, and the number in the low bits.
+    Packed,
+    /// Not begun: the slot tells both, as in `Packed`.
+    Saved,
+    /// The slot tells all: its state how far the call is, and what rdi and rsi were.
+    Kept,
+    /// As `Kept`, and the result is being copied.
+    Copying,
+    /// Done: rcx is the address `AFTER` the trampoline's system call, rax the result.
+    Finished,
+}
+
+/// Where in the stub an instruction pointer stands; `None`: elsewhere.
+#[must_use]
+pub fn stage(ip: u64) -> Option<Stage> {
+    let at = ip.checked_sub(BASE)?;
+    let before = |label: *const u8| at < offset(label);
+    if before(&raw const casemate_fast_entry) || !before(&raw const casemate_fast_end) {
+        return None;
+    }
+    let stages = [
+        (&raw const casemate_fast_shifted, Stage::Untouched),
+        (&raw const casemate_fast_packed, Stage::Shifted),
+        (&raw const casemate_fast_saved, Stage::Packed),
+        (&raw const casemate_fast_kept, Stage::Saved),
+        (&raw const casemate_fast_done, Stage::Kept),
+        (&raw const casemate_fast_finished, Stage::Copying),
+        (&raw const casemate_fast_declined, Stage::Finished),
+        (&raw const casemate_fast_unpack, Stage::Kept),
+        (&raw const casemate_fast_leave, Stage::Packed),
+        (&raw const casemate_fast_known, Stage::Untouched),
+        (&raw const casemate_fast_answered, Stage::Moved),
+    ];
+    let found = stages.into_iter().find(|(end, _)| before(*end));
+    Some(found.map_or(Stage::Finished, |(_, stage)| stage))
+}
+
+/// What the stub does with a call besides asking: values as `fast.s` compares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Class {
+    /// Not by the channel.
+    None = 0,
+    Plain = 1,
+    /// Data to the second argument, as much as the third says.
+    Read = 2,
+    Write = 3,
+    /// `struct stat` to the second argument.
+    Fstat = 4,
+    /// A path is the first argument, or the second.
+    Path = 5,
+    PathAt = 6,
+    /// Both: a path, and `struct stat` to the argument behind it.
+    Stat = 7,
+    StatAt = 8,
+}
+
+/// Calls that the stub offers to the sentry without a notification. None of them can send its caller a signal, change its mask, or end it.
+const OFFERED: &[(i64, Class)] = &[
+    (libc::SYS_read, Class::Read),
+    (libc::SYS_write, Class::Write),
+    (libc::SYS_pread64, Class::Read),
+    (libc::SYS_pwrite64, Class::Write),
+    (libc::SYS_readv, Class::Plain),
+    (libc::SYS_writev, Class::Plain),
+    (libc::SYS_lseek, Class::Plain),
+    (libc::SYS_open, Class::Path),
+    (libc::SYS_openat, Class::PathAt),
+    (libc::SYS_close, Class::Plain),
+    (libc::SYS_stat, Class::Stat),
+    (libc::SYS_lstat, Class::Stat),
+    (libc::SYS_fstat, Class::Fstat),
+    (libc::SYS_newfstatat, Class::StatAt),
+    (libc::SYS_statx, Class::PathAt),
+    (libc::SYS_access, Class::Path),
+    (libc::SYS_faccessat, Class::PathAt),
+    (libc::SYS_faccessat2, Class::PathAt),
+    (libc::SYS_readlink, Class::Path),
+    (libc::SYS_readlinkat, Class::PathAt),
+    (libc::SYS_getdents64, Class::Plain),
+    (libc::SYS_getcwd, Class::Plain),
+    (libc::SYS_fcntl, Class::Plain),
+    (libc::SYS_dup, Class::Plain),
+    (libc::SYS_dup2, Class::Plain),
+    (libc::SYS_poll, Class::Plain),
+    (libc::SYS_epoll_wait, Class::Plain),
+    (libc::SYS_epoll_pwait, Class::Plain),
+    (libc::SYS_getppid, Class::Plain),
+    (libc::SYS_getpgrp, Class::Plain),
+    (libc::SYS_umask, Class::Plain),
+    (libc::SYS_uname, Class::Plain),
+];
+
+/// Calls that the stub answers from `loader::IDS`, in that order.
+pub const ANSWERED: [i64; 4] = [
+    libc::SYS_getuid,
+    libc::SYS_getgid,
+    libc::SYS_geteuid,
+    libc::SYS_getegid,
+];
+
+const CLASSES: [u8; 512] = {
+    let mut classes = [0; 512];
+    let mut index = 0;
+    while index < OFFERED.len() {
+        let (nr, class) = OFFERED[index];
+        #[expect(clippy::cast_sign_loss, reason = "the table's numbers are small")]
+        let nr = nr as usize;
+        classes[nr] = class as u8;
+        index += 1;
+    }
+    classes
+};
+
+/// By number, as they lie in the loader's page.
+pub(crate) fn classes() -> [u8; 512] {
+    CLASSES
+}
+
+#[must_use]
+pub fn class(nr: i32) -> Class {
+    let found = usize::try_from(nr).ok().and_then(|nr| CLASSES.get(nr));
+    match found {
+        Some(1) => Class::Plain,
+        Some(2) => Class::Read,
+        Some(3) => Class::Write,
+        Some(4) => Class::Fstat,
+        Some(5) => Class::Path,
+        Some(6) => Class::PathAt,
+        Some(7) => Class::Stat,
+        Some(8) => Class::StatAt,
+        _ => Class::None,
+    }
+}
+
+/// Whether a site that makes this call is worth patching.
+#[must_use]
+pub fn is_eligible(nr: i32) -> bool {
+    class(nr) != Class::None || ANSWERED.contains(&i64::from(nr))
+}
+
+/// Whether a thread's FS base can be told without a call (FSGSBASE, which the kernel says it lets programs use).
+#[must_use]
+pub fn tells_fs_base() -> bool {
+    const HWCAP2_FSGSBASE: u64 = 2;
+    // SAFETY: no memory is passed.
+    unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
+}
+
+/// The table's entry for an FS base: as the stub computes it.
+#[must_use]
+pub fn table_entry(fs_base: u64) -> u64 {
+    crate::loader::TABLE + ((fs_base >> 8) & 0xFF0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patched_site_jumps_where_its_bytes_say() {
+        // glibc's `syscall; cmp $-4096, %rax`
+        let site = 0x7F00_0000_1000;
+        let bytes = [0x0F, 0x05, 0x48, 0x3D, 0x00];
+        assert_eq!(target(site, bytes), Some(site + 5 + 0x003D_4805));
+        let below = [0x0F, 0x05, 0x48, 0x89, 0xC7];
+        assert_eq!(target(site, below), Some(site + 5 - 0x3876_B7FB));
+        assert_eq!(target(0x1000, below), None);
+        assert_eq!(target(site, [0x0F, 0x34, 0, 0, 0]), None);
+    }
+
+    #[test]
+    fn a_trampoline_returns_behind_its_site() {
+        let (site, at) = (0x7F00_0000_1000_u64, 0x7F00_003D_580A_u64);
+        let code = trampoline(site, at).expect("near");
+        assert_eq!(code[SLOW as usize..][..2], SYSCALL);
+        let back = i32::from_le_bytes(code[23..27].try_into().expect("four bytes"));
+        let end = at + TRAMPOLINE_LEN as u64;
+        assert_eq!(end.checked_add_signed(back.into()), Some(site + AFTER));
+        assert_eq!(trampoline(site, site + (3 << 30)), None);
+    }
+
+    #[test]
+    fn every_instruction_of_the_stub_has_a_stage() {
+        let at = |label: *const u8| BASE + offset(label);
+        assert_eq!(
+            stage(at(&raw const casemate_fast_entry)),
+            Some(Stage::Untouched)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_shifted)),
+            Some(Stage::Shifted)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_packed)),
+            Some(Stage::Packed)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_saved)),
+            Some(Stage::Saved)
+        );
+        assert_eq!(stage(at(&raw const casemate_fast_kept)), Some(Stage::Kept));
+        assert_eq!(
+            stage(at(&raw const casemate_fast_done)),
+            Some(Stage::Copying)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_finished)),
+            Some(Stage::Finished)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_declined)),
+            Some(Stage::Kept)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_unpack)),
+            Some(Stage::Packed)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_leave)),
+            Some(Stage::Untouched)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_ids)),
+            Some(Stage::Untouched)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_known)),
+            Some(Stage::Moved)
+        );
+        assert_eq!(
+            stage(at(&raw const casemate_fast_answered)),
+            Some(Stage::Finished)
+        );
+        assert_eq!(stage(at(&raw const casemate_fast_end)), None);
+        assert_eq!(stage(at(&raw const casemate_fast_entry) - 1), None);
+    }
+
+    #[test]
+    fn the_stub_leaves_room_for_its_tables() {
+        assert!(offset(&raw const casemate_fast_end) < 0xE00);
+    }
+}

@@ -1,0 +1,149 @@
+//! A signal found its thread in a trampoline or in the stub: its frame is made to say what a system call at the site would have left, so that handlers,
+//! unwinders and longjmp(3) know nothing of the fast path. A call there has either not begun, or is over: nothing stays in a slot.
+
+use casemate_platform::channel::{DONE, FREE, TAKEN};
+use casemate_platform::fast::{self, Stage};
+use casemate_platform::notify::Call;
+
+use super::slots::Slot;
+use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
+use crate::memory::{Address, Memory, word};
+
+/// General registers in `struct ucontext`, from r8 on.
+const REGISTERS: u64 = 40;
+const RDI: u64 = 104;
+const RSI: u64 = 112;
+const RAX: u64 = 144;
+const RCX: u64 = 152;
+const RIP: u64 = 168;
+
+/// What the frame is to say.
+enum Found {
+    /// The call has not begun: number and the trampoline's own system call.
+    Before(u64, u64),
+    /// It is over: the result, and that address.
+    After(i64, u64),
+}
+
+struct Frame {
+    memory: Memory,
+    context: Address,
+    registers: [u8; 136],
+}
+
+impl Frame {
+    fn read(call: &Call) -> Result<Self> {
+        let memory = Memory { tid: call.tid };
+        let context = Address(call.args[2]);
+        let mut registers = [0; 136];
+        memory.read(context.offset(REGISTERS), &mut registers)?;
+        Ok(Self {
+            memory,
+            context,
+            registers,
+        })
+    }
+
+    fn get(&self, register: u64) -> u64 {
+        word(&self.registers, (register - REGISTERS) as usize)
+    }
+
+    fn set(&self, register: u64, value: u64) -> Result<()> {
+        self.memory.write_u64(self.context.offset(register), value)
+    }
+}
+
+impl Kernel {
+    /// Before anything else is decided on a frame. `is_fault`: an instruction there faulted; true if that was the stub's, and is settled.
+    pub fn settle_frame(&mut self, call: &Call, is_fault: bool) -> Result<bool> {
+        let task = self.task(call.tid)?;
+        let space = task.space.lock();
+        if !space.has_sites() {
+            return Ok(false);
+        }
+        let frame = Frame::read(call)?;
+        let ip = frame.get(RIP);
+        if let Some((slow, site)) = space.trampoline_at(ip) {
+            // Behind its own system call, that is over; before, nothing is.
+            let is_over = ip > slow;
+            frame.set(RIP, if is_over { site + fast::AFTER } else { site })?;
+            return Ok(false);
+        }
+        let Some(stage) = fast::stage(ip) else {
+            return Ok(false);
+        };
+        let found = found(&frame, stage, task.slot.as_ref(), is_fault)?;
+        let slow = match found {
+            Found::Before(_, slow) | Found::After(_, slow) => slow,
+        };
+        let site = space.site_of(slow).ok_or(Errno::EFAULT)?;
+        match found {
+            // A fault at the program's own pointer: the host's call tells what that means.
+            Found::Before(nr, slow) if is_fault => {
+                frame.set(RAX, nr)?;
+                frame.set(RIP, slow)?;
+            }
+            Found::Before(nr, _) => {
+                frame.set(RAX, nr)?;
+                frame.set(RIP, site)?;
+            }
+            Found::After(result, _) => {
+                frame.set(RAX, result.cast_unsigned())?;
+                frame.set(RIP, site + fast::AFTER)?;
+            }
+        }
+        Ok(is_fault)
+    }
+}
+
+fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Result<Found> {
+    let (rax, rcx) = (frame.get(RAX), frame.get(RCX));
+    Ok(match stage {
+        Stage::Untouched => Found::Before(rax, rcx),
+        Stage::Moved => Found::Before(rax, rcx.wrapping_sub(fast::AFTER)),
+        Stage::Shifted => Found::Before(rax, rcx >> 16),
+        Stage::Packed => Found::Before(rcx & 0xFFFF, rcx >> 16),
+        Stage::Finished => Found::After(rax.cast_signed(), rcx.wrapping_sub(fast::AFTER)),
+        Stage::Saved => {
+            let slot = slot.ok_or(Errno::EFAULT)?;
+            let packed = slot.channel.packed(slot.index);
+            Found::Before(packed & 0xFFFF, packed >> 16)
+        }
+        Stage::Kept | Stage::Copying => {
+            let slot = slot.ok_or(Errno::EFAULT)?;
+            kept(frame, stage, slot, is_fault)?
+        }
+    })
+}
+
+/// The slot tells how far the call is; registers that the stub used come back from there.
+fn kept(frame: &Frame, stage: Stage, slot: &Slot, is_fault: bool) -> Result<Found> {
+    let (channel, index) = (&slot.channel, slot.index);
+    let state = channel.state(index);
+    let offered = channel.offered(index);
+    let packed = channel.packed(index);
+    frame.set(RDI, offered.args[0])?;
+    frame.set(RSI, offered.args[1])?;
+    // TAKEN, with the kernel held: served, and its end left to this (`server`).
+    if state != DONE && state != TAKEN {
+        channel.set_state(index, FREE);
+        return Ok(Found::Before(packed & 0xFFFF, packed >> 16));
+    }
+    let (mut result, out) = channel.finished(index);
+    if is_fault && stage == Stage::Copying {
+        result = -i64::from(libc::EFAULT);
+    } else if out > 0 {
+        let mut bytes = vec![0; out];
+        channel.read_data(index, 0, &mut bytes);
+        if frame
+            .memory
+            .write(Address(channel.out(index)), &bytes)
+            .is_err()
+        {
+            result = -i64::from(libc::EFAULT);
+        }
+    }
+    channel.set_state(index, FREE);
+    Ok(Found::After(result, packed >> 16))
+}

@@ -1,0 +1,133 @@
+//! The fast path: calls answered in the stub, and calls that a spinning thread of the sentry takes from shared memory. docs/decisions/2026-11-28-fast-path.md.
+//!
+//! Call sites that trap often are patched (`patch`) to jump to the stub (`casemate_platform::fast`). What that finds, the sentry keeps right (`ids`, `slots`);
+//! `server` serves the slots; `window` gives handlers the data that the stub copied; `frame` makes a signal's frame say what the program would know of.
+//! Every call that is not served this way is an ordinary notification, from the trampoline: `arrive` tells whose site it is.
+
+pub mod frame;
+pub mod ids;
+pub mod patch;
+pub mod server;
+pub mod slots;
+pub mod space;
+pub mod window;
+
+use std::time::{Duration, Instant};
+
+use casemate_platform::notify::Call;
+use casemate_platform::{fast, magic};
+
+use crate::kernel::Kernel;
+pub use space::Space;
+
+/// A served call has no notification to answer.
+pub const CALL_ID: u64 = u64::MAX;
+/// Calls that follow each other this closely make a series, so many of them a dense one: then a server is worth its processor.
+const CLOSE: Duration = Duration::from_micros(20);
+const DENSE: u32 = 8;
+
+/// Whether a call is one of the channel's: it must not wait.
+#[must_use]
+pub fn is_served(call: &Call) -> bool {
+    call.id == CALL_ID
+}
+
+/// The sandbox's part: what works here, and the series of calls under way.
+#[derive(Debug)]
+pub struct Fast {
+    pub patches: bool,
+    pub channels: bool,
+    series: u32,
+    last: Option<Instant>,
+    pub server: server::Handle,
+}
+
+impl Fast {
+    /// `processors`: how many the sandbox may use at once. A server beside a single one would only stand in its program's way.
+    #[must_use]
+    pub fn new(is_traced: bool, processors: usize) -> Self {
+        Self {
+            patches: !is_traced,
+            channels: !is_traced && processors >= 2 && fast::tells_fs_base(),
+            series: 0,
+            last: None,
+            server: server::Handle::default(),
+        }
+    }
+
+    /// One more call that could have been served; whether the series is dense.
+    fn is_dense(&mut self) -> bool {
+        let now = Instant::now();
+        let is_close = self.last.is_some_and(|last| now - last < CLOSE);
+        self.series = if is_close { self.series + 1 } else { 0 };
+        self.last = Some(now);
+        self.series >= DENSE
+    }
+}
+
+impl Kernel {
+    /// A notification came: gives it the instruction pointer of its site, if it comes from a trampoline.
+    pub fn arrive(&mut self, call: &mut Call) {
+        let Some(task) = self.tasks.get_mut(&call.tid) else {
+            return;
+        };
+        let slow = call.ip.wrapping_sub(fast::AFTER);
+        let site = task.space.lock().site_of(slow);
+        task.is_from_trampoline = site.is_some();
+        if let Some(site) = site {
+            call.ip = site.wrapping_add(fast::AFTER);
+        }
+        // In a signal's frame, the slot tells how far a call is.
+        if call.nr != magic::DELIVER
+            && let Some(slot) = &task.slot
+        {
+            slot.settle();
+        }
+    }
+
+    /// A call is about to be answered that did not have to wait: sees whether its site, or its thread, is to be made faster.
+    pub fn make_faster(&mut self, call: &Call) {
+        if !self.fast.patches || !fast::is_eligible(call.nr) {
+            return;
+        }
+        let Some(task) = self.tasks.get(&call.tid) else {
+            return;
+        };
+        if task.is_from_trampoline {
+            return self.missed(call);
+        }
+        let site = call.ip.wrapping_sub(fast::AFTER);
+        let counts = task.space.lock().counts(site);
+        if counts {
+            self.begin_patch(call, site);
+        }
+    }
+
+    /// A patched site's call came as a notification all the same.
+    fn missed(&mut self, call: &Call) {
+        if !self.fast.channels || fast::class(call.nr) == fast::Class::None {
+            return;
+        }
+        let slot = self
+            .tasks
+            .get_mut(&call.tid)
+            .and_then(|task| task.slot.as_mut());
+        let Some(slot) = slot else {
+            if self.fast.is_dense() {
+                self.begin_registration(call);
+            }
+            return;
+        };
+        // The server sent it here.
+        if std::mem::take(&mut slot.is_declined) {
+            return;
+        }
+        let processor = slot.channel.processor(slot.index);
+        if self.fast.server.is_listening() {
+            // Its stub gave up, or had begun just before.
+            self.fast.server.note_late();
+        } else if self.fast.is_dense() {
+            self.fast.server.wake(processor);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A thread's slot in its process's channel: given, taken back, found by the stub through the process's table.
+
+use std::sync::Arc;
+
+use casemate_platform::channel::{Channel, FREE};
+use casemate_platform::fast::{TABLE_ENTRY, table_entry};
+
+use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
+use crate::memory::{Address, Memory};
+
+#[derive(Debug)]
+pub struct Slot {
+    pub channel: Arc<Channel>,
+    pub index: usize,
+    /// Where the table says so.
+    entry: u64,
+    /// The server sent its last call to be made in the ordinary way.
+    pub is_declined: bool,
+}
+
+impl Slot {
+    /// Its thread stands in a call of another kind, or in a signal's frame: whatever was left in the slot is over.
+    pub fn settle(&self) {
+        if self.channel.state(self.index) != FREE {
+            self.channel.set_state(self.index, FREE);
+        }
+    }
+}
+
+impl Kernel {
+    /// Gives the thread, which waits in its stub, a slot by its FS base.
+    pub(super) fn register(&mut self, tid: i32, fs_base: u64) -> Result<()> {
+        let task = self.task(tid)?;
+        let mut space = task.space.lock();
+        let channel = space.channel.clone().ok_or(Errno::ENOMEM)?;
+        let index = space.slots.iter().position(Option::is_none);
+        let index = index.ok_or(Errno::EBUSY)?;
+        let entry = table_entry(fs_base);
+        let taken = space.slots.iter().flatten().any(|other| {
+            let other = self.tasks.get(other).and_then(|task| task.slot.as_ref());
+            other.is_some_and(|slot| slot.entry == entry)
+        });
+        // Two threads with one FS base, or of one entry: only the first has a slot. A thread without a base of its own has none.
+        if fs_base == 0 || taken || task.embryo.is_some() {
+            return Err(Errno::EEXIST);
+        }
+        space.slots[index] = Some(tid);
+        drop(space);
+        channel.set_state(index, FREE);
+        let mut bytes = Channel::address_of(index).to_le_bytes().to_vec();
+        bytes.extend(fs_base.to_le_bytes());
+        Memory { tid }.write(Address(entry), &bytes)?;
+        let slot = Slot {
+            channel,
+            index,
+            entry,
+            is_declined: false,
+        };
+        self.fast.server.add(tid, &slot);
+        self.task_mut(tid)?.slot = Some(slot);
+        Ok(())
+    }
+
+    /// The thread ends, or its memory is about to be another's too: the stub is not to find a slot by its FS base any more.
+    pub fn withdraw_slot(&mut self, tid: i32) {
+        if let Some(slot) = self.release_slot(tid) {
+            let nothing = [0; TABLE_ENTRY as usize];
+            // Without it, it would be found by whoever gets the same base next; a process that ends has nobody.
+            let _ = Memory { tid }.write(Address(slot.entry), &nothing);
+        }
+    }
+
+    /// The thread, or its memory, is gone.
+    pub fn release_slot(&mut self, tid: i32) -> Option<Slot> {
+        let task = self.tasks.get_mut(&tid)?;
+        task.plan = None;
+        let slot = task.slot.take()?;
+        task.space.lock().slots[slot.index] = None;
+        slot.channel.set_listening(slot.index, false);
+        self.fast.server.remove(tid);
+        Some(slot)
+    }
+}

@@ -1,0 +1,46 @@
+"""The fast path: what programs see is what they see on the host, whether a call site is patched or not, a server spins or not."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent / "fast"
+CASEMATE = HERE.parents[2] / ".venv/bin/casemate"
+LIMIT_S = 120
+
+
+PROGRAMS = sorted(path for path in HERE.glob("*.c") if path.stem not in ("ids", "patched"))
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+def test_as_on_the_host(program: Path, same: Callable[..., str]) -> None:
+    same(program)
+
+
+def test_ids_that_change(same_in_container: Callable[[str], None]) -> None:
+    same_in_container("fast/ids.c")
+
+
+def test_a_hot_site_is_patched_by_one_byte(tmp_path: Path) -> None:
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", tmp_path / "patched", HERE / "patched.c"], check=True)
+    command = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", "/t/patched"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout.splitlines() == ["before 0f 05", "after e9 05", "child e9 05", "alone 0f 05", "hidden"], done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("what", ["channel", "table", "stub", "trampolines", "code", "unmap"])
+def test_a_hostile_program_harms_itself_alone(what: str, tmp_path: Path) -> None:
+    for name in ("hostile", "witness"):
+        source = HERE / "escape" / f"{name}.c"
+        subprocess.run(["gcc", "-static", "-O1", "-Wall", "-pthread", f"-I{HERE}", "-o", tmp_path / name, source], check=True)
+    script = f"/t/witness & for seed in 1 2 3 4 5 6; do /t/hostile {what} $seed & done; wait $!; wait; echo survived"
+    command = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", "sh", "-c", script]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout.splitlines()[-1:] == ["survived"], done.stderr[-2000:]
+    assert "witness ok" in done.stdout, done.stdout
+    assert "panic" not in done.stderr, done.stderr[-2000:]
+    assert "refused call" not in done.stderr, done.stderr[-2000:]
