@@ -1,15 +1,16 @@
 //! The fast path's half in a program: patched call sites, trampolines, and what the stub of `fast.s` holds where. docs/decisions/2026-11-28-fast-path.md.
 //!
-//! A site `syscall` + three bytes, whatever they are, becomes a jump by writing one byte, e9 over 0f: 05 and the three bytes are its distance. What follows
+//! A site `syscall` + three bytes, whatever they are, becomes a jump by writing one byte, e9 over 0f: 05 and the three bytes are its distance. Or by two, 67 e9,
+//! where the distance is what follows them (the prefix means nothing): only for a single thread, since another could see one of the two. What follows
 //! the site's two bytes is unchanged, so a thread that comes back there sees its own code, and other processors see either instruction, nothing between.
 
 use crate::loader::{BASE, offset};
 
-/// The instruction that a site begins with, and its first byte once patched.
+/// The instruction that a site begins with.
 pub const SYSCALL: [u8; 2] = [0x0F, 0x05];
-pub const JUMP: u8 = 0xE9;
-/// Bytes of a site that decide where its jump goes.
-pub const SITE_LEN: usize = 5;
+const JUMP: u8 = 0xE9;
+/// Bytes of a site that decide where its jump can go.
+pub const SITE_LEN: usize = 6;
 pub const TRAMPOLINE_LEN: usize = 27;
 /// Where in a trampoline its own syscall instruction lies: the call as the host's kernel sees it.
 pub const SLOW: u64 = 20;
@@ -36,17 +37,32 @@ unsafe extern "C" {
     static casemate_fast_end: u8;
 }
 
-/// Where a patched site's jump goes; `None` if what is there is no system call.
+/// How a site can be patched: what is written over its first bytes, and where it then jumps to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    pub written: &'static [u8],
+    pub target: u64,
+}
+
+/// The ways to patch a site, the better one first; none if what is there is no system call.
 #[must_use]
-pub fn target(site: u64, bytes: [u8; SITE_LEN]) -> Option<u64> {
-    let [first, second, rest @ ..] = bytes;
+pub fn ways(site: u64, bytes: [u8; SITE_LEN]) -> Vec<Way> {
+    let [first, second, a, b, c, d] = bytes;
     if [first, second] != SYSCALL {
-        return None;
+        return Vec::new();
     }
-    let [a, b, c] = rest;
-    let distance = i32::from_le_bytes([second, a, b, c]);
-    site.checked_add(SITE_LEN as u64)?
-        .checked_add_signed(distance.into())
+    let way = |written: &'static [u8], len: u64, distance: [u8; 4]| {
+        let distance = i32::from_le_bytes(distance);
+        let target = site.checked_add(len)?.checked_add_signed(distance.into())?;
+        Some(Way { written, target })
+    };
+    [
+        way(&[JUMP], 5, [second, a, b, c]),
+        way(&[0x67, JUMP], 6, [a, b, c, d]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// The trampoline at `at` of the site: tells the stub its own system call in rcx, which a jump behind the site follows. `None` if it lies too far off.
@@ -242,12 +258,19 @@ mod tests {
     fn a_patched_site_jumps_where_its_bytes_say() {
         // glibc's `syscall; cmp $-4096, %rax`
         let site = 0x7F00_0000_1000;
-        let bytes = [0x0F, 0x05, 0x48, 0x3D, 0x00];
-        assert_eq!(target(site, bytes), Some(site + 5 + 0x003D_4805));
-        let below = [0x0F, 0x05, 0x48, 0x89, 0xC7];
-        assert_eq!(target(site, below), Some(site + 5 - 0x3876_B7FB));
-        assert_eq!(target(0x1000, below), None);
-        assert_eq!(target(site, [0x0F, 0x34, 0, 0, 0]), None);
+        let targets = |site: u64, bytes: [u8; SITE_LEN]| -> Vec<u64> {
+            ways(site, bytes).iter().map(|way| way.target).collect()
+        };
+        assert_eq!(
+            targets(site, [0x0F, 0x05, 0x48, 0x3D, 0x00, 0xF0]),
+            [site + 5 + 0x003D_4805, site + 6 - 0x0FFF_C2B8]
+        );
+        // As above, of a 32-bit result: the first way leads below all memory where the program lies low.
+        assert_eq!(
+            targets(0x44_0000, [0x0F, 0x05, 0x3D, 0x00, 0xF0, 0xFF]),
+            [0x44_0000 + 6 - 0xF_FFC3]
+        );
+        assert_eq!(targets(site, [0x0F, 0x34, 0, 0, 0, 0]), [] as [u64; 0]);
     }
 
     #[test]

@@ -8,7 +8,15 @@ __asm__(
     "site_call: mov %rdi, %rax\n"
     "the_site: syscall\n"
     "cmp $-4096, %rax\n"
+    "ret\n"
+    /* As the library's stat family: the one-byte jump would lead below all memory. */
+    ".globl low_call, low_site\n"
+    "low_call: mov %rdi, %rax\n"
+    "low_site: syscall\n"
+    "cmp $-4096, %eax\n"
     "ret\n");
+long low_call(long nr);
+extern const unsigned char low_site[];
 
 static void show(const char *when) {
     printf("%s %02x %02x\n", when, ((volatile const unsigned char *)the_site)[0], ((volatile const unsigned char *)the_site)[1]);
@@ -22,6 +30,9 @@ int main(int argc, char **argv) {
     show("before");
     for (int i = 0; i < OFTEN; i++) MUST(site_call(SYS_getuid) == 0);
     show("after");
+    for (int i = 0; i < OFTEN; i++) MUST(low_call(SYS_getuid) == 0);
+    printf("low %02x %02x\n", ((volatile const unsigned char *)low_site)[0], ((volatile const unsigned char *)low_site)[1]);
+    fflush(stdout);
     if (!fork()) {
         MUST(site_call(SYS_getuid) == 0);
         show("child");

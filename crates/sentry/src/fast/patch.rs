@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use casemate_platform::channel;
-use casemate_platform::fast::{self, JUMP, SITE_LEN, SYSCALL};
+use casemate_platform::fast::{self, SITE_LEN, Way};
 use casemate_platform::loader::{self, Command};
 use casemate_platform::notify::Call;
 use rustix::fs::{Mode, OFlags};
@@ -32,7 +32,11 @@ pub struct Plan {
 #[derive(Debug, Clone)]
 pub enum Goal {
     /// Room for a trampoline.
-    Patch { site: u64, pages: Vec<u64> },
+    Patch {
+        site: u64,
+        way: Way,
+        pages: Vec<u64>,
+    },
     /// A slot for the thread; the channel first, if the process has none (its descriptor's number in the process is here).
     Register { channel: Option<u64> },
 }
@@ -55,23 +59,27 @@ impl Kernel {
         let memory = Memory { tid: call.tid };
         let mut bytes = [0; SITE_LEN];
         memory.read(Address(site), &mut bytes)?;
-        let target = fast::target(site, bytes).ok_or(Errno::EINVAL)?;
         let task = self.task(call.tid)?;
+        let is_alone = self.process(task.pid)?.threads.len() == 1 && task.embryo.is_none();
         let space = task.space.lock();
-        if space.busy.is_some_and(|tid| tid != call.tid)
-            || !space.may_hold(target)
-            || space.collides(target)
-            || fast::trampoline(site, target).is_none()
-        {
+        if space.busy.is_some_and(|tid| tid != call.tid) {
             return Err(Errno::EBUSY);
         }
-        let pages = space.missing_pages(target);
+        let way = fast::ways(site, bytes).into_iter().find(|way| {
+            let is_seen_whole = way.written.len() == 1 || is_alone && !space.had_guest;
+            is_seen_whole
+                && space.may_hold(way.target)
+                && !space.collides(way.target)
+                && fast::trampoline(site, way.target).is_some()
+        });
+        let way = way.ok_or(Errno::EINVAL)?;
+        let pages = space.missing_pages(way.target);
         drop(space);
         self.check_private_code(call.tid, site)?;
         if pages.is_empty() {
-            return self.patch(call.tid, site);
+            return self.patch(call.tid, site, way);
         }
-        self.ask_stub(call, Goal::Patch { site, pages })
+        self.ask_stub(call, Goal::Patch { site, way, pages })
     }
 
     /// The thread runs in no slot yet, but could use one.
@@ -168,14 +176,15 @@ impl Kernel {
         let memory = Memory { tid: call.tid };
         let result = |index: usize| memory.read_u64(Address(loader::result_of(index)));
         match goal {
-            Goal::Patch { site, pages } => {
+            Goal::Patch { site, way, pages } => {
                 for (index, page) in pages.iter().enumerate() {
                     if result(index)? != *page {
+                        self.task(call.tid)?.space.lock().occupied.insert(*page);
                         return Err(Errno::EEXIST);
                     }
                     self.task(call.tid)?.space.lock().pages.insert(*page);
                 }
-                self.patch(call.tid, *site)
+                self.patch(call.tid, *site, *way)
             }
             Goal::Register { channel } => {
                 if channel.is_some() && result(0)? != channel::ADDRESS {
@@ -213,11 +222,14 @@ impl Kernel {
     }
 
     /// Writes the trampoline and then the site's byte. The room is there.
-    fn patch(&mut self, tid: i32, site: u64) -> Result<()> {
+    fn patch(&mut self, tid: i32, site: u64, way: Way) -> Result<()> {
         let text = self.text_of(tid)?;
         let mut bytes = [0; SITE_LEN];
-        read_exactly(&text, site, &mut bytes)?;
-        let target = fast::target(site, bytes).ok_or(Errno::EINVAL)?;
+        let count = rustix::io::pread(&text, &mut bytes[..], site)?;
+        if count < SITE_LEN || !fast::ways(site, bytes).contains(&way) {
+            return Err(Errno::EFAULT);
+        }
+        let target = way.target;
         let code = fast::trampoline(site, target).ok_or(Errno::EINVAL)?;
         let task = self.task(tid)?;
         let mut space = task.space.lock();
@@ -236,9 +248,9 @@ impl Kernel {
         if wants_ids {
             self.write_ids(tid);
         }
-        // One byte: other threads that run here see the one instruction or the other.
-        let written = rustix::io::pwrite(&text, &[JUMP], site);
-        if written != Ok(1) {
+        // One byte, or nobody else runs here: the one instruction is seen, or the other.
+        let written = rustix::io::pwrite(&text, way.written, site);
+        if written != Ok(way.written.len()) {
             // This host lets nobody write to code (CONFIG_PROC_MEM_NO_FORCE).
             self.fast.patches = false;
         }
@@ -284,14 +296,6 @@ impl Kernel {
             }
             _ => Err(Errno::EACCES),
         }
-    }
-}
-
-fn read_exactly(text: &OwnedFd, at: u64, into: &mut [u8; SITE_LEN]) -> Result<()> {
-    if rustix::io::pread(text, &mut into[..], at)? == SITE_LEN && into[..2] == SYSCALL {
-        Ok(())
-    } else {
-        Err(Errno::EFAULT)
     }
 }
 

@@ -36,8 +36,9 @@ pub enum Ids {
 pub struct Space {
     /// Patched sites, by their trampolines' own system calls.
     sites: BTreeMap<u64, u64>,
-    /// Pages of trampolines.
+    /// Pages of trampolines, and those where something else lay when one was wanted.
     pub pages: BTreeSet<u64>,
+    pub occupied: BTreeSet<u64>,
     counts: [Count; COUNTED],
     tried: u32,
     /// The thread that makes room for a trampoline, or for the channel.
@@ -61,6 +62,7 @@ impl Default for Space {
         Self {
             sites: BTreeMap::new(),
             pages: BTreeSet::new(),
+            occupied: BTreeSet::new(),
             counts: [Count::default(); COUNTED],
             tried: 0,
             busy: None,
@@ -184,7 +186,8 @@ impl Space {
         let below = limit.clamp(64 << 20, STACK);
         let in_stack = (stack.saturating_sub(below)..stack.saturating_add(below)).contains(&target);
         let in_heap = (channel::ADDRESS..loader::BASE + HEAP).contains(&target);
-        (LOWEST..HIGHEST).contains(&target) && !in_stack && !in_heap
+        let is_occupied = self.occupied.contains(&(target & !(PAGE - 1)));
+        (LOWEST..HIGHEST).contains(&target) && !in_stack && !in_heap && !is_occupied
     }
 
     /// Whether a mapping that starts there is the fast path's own, which /proc/PID/maps leaves out.
