@@ -76,8 +76,8 @@ def load(path: Path, **more: object) -> dict[str, object]:
     return {"snapshot_path": f"{path}.state", "mem_backend": backend, "resume_vm": True, **more}
 
 
-def begin(monitor: Monitor, guest: Path, mib: int = 4, memory_mib: int = 64, **machine: object) -> None:
-    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(guest), "boot_args": f"test=state mib={mib}"})
+def begin(monitor: Monitor, guest: Path, mib: int = 4, memory_mib: int = 64, test: str = "state", **machine: object) -> None:
+    monitor.ok("PUT", "/boot-source", {"kernel_image_path": str(guest), "boot_args": f"test={test} mib={mib}"})
     monitor.ok("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": memory_mib, **machine})
     monitor.ok("PUT", "/actions", {"action_type": "InstanceStart"})
     monitor.read_until("ready\n")

@@ -20,13 +20,15 @@ pub(crate) enum Command {
 }
 
 /// How a monitor is started.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     pub(crate) api_socket: Option<PathBuf>,
     pub(crate) config_file: Option<PathBuf>,
     pub(crate) metadata: Option<PathBuf>,
     pub(crate) id: String,
     pub(crate) has_boot_timer: bool,
+    /// Whether the standard streams are the guest's serial line.
+    pub(crate) has_console: bool,
     pub(crate) level: Option<String>,
     pub(crate) log_path: Option<PathBuf>,
     pub(crate) shows_level: bool,
@@ -48,6 +50,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         metadata: None,
         id: "anonymous-instance".to_owned(),
         has_boot_timer: false,
+        has_console: true,
         level: None,
         log_path: None,
         shows_level: false,

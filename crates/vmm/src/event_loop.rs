@@ -31,20 +31,9 @@ const CONNECTIONS: u64 = 1 << 33;
 pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     let log = Arc::new(open_log(options)?);
     // The socket first: its user waits for it, and not for KVM.
-    let socket = options
-        .api_socket
-        .as_deref()
-        .map(SocketFile::listen)
-        .transpose()?;
-    let server = match &socket {
-        Some(socket) => Some(
-            Server::new(socket.listener()?, options.max_body)
-                .map_err(|error| failed("api socket", &error))?,
-        ),
-        None => None,
-    };
-    let controller = Controller::new(options, Preparation::begin()?, log);
-    let mut events = Loop::new(server, controller)?;
+    let (_socket, server) = listen(options)?;
+    let controller = Controller::new(options, Some(Preparation::begin()?), log);
+    let mut events = Loop::new(server, controller, options.has_console)?;
     if let Some(metrics_path) = options.metrics_path.clone() {
         events.controller.put_metrics(Metrics { metrics_path })?;
     }
@@ -56,6 +45,47 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
         events.controller.start_from(config)?;
     }
     events.run()
+}
+
+fn listen(options: &Options) -> Result<(Option<SocketFile>, Option<Server>), Fault> {
+    let Some(path) = options.api_socket.as_deref() else {
+        return Ok((None, None));
+    };
+    let socket = SocketFile::listen(path)?;
+    let server = Server::new(socket.listener()?, options.max_body)
+        .map_err(|error| failed("api socket", &error))?;
+    Ok((Some(socket), Some(server)))
+}
+
+/// A monitor in a forked child, ready to run.
+pub(crate) struct Adopted {
+    events: Loop,
+    _socket: Option<SocketFile>,
+}
+
+/// Makes the child's monitor: its socket, and its machine by `build`.
+pub(crate) fn adopt(
+    options: &Options,
+    log: Arc<Log>,
+    build: impl FnOnce(&mut Controller) -> Result<(), Fault>,
+) -> Result<Adopted, Fault> {
+    let (socket, server) = listen(options)?;
+    let mut controller = Controller::new(options, None, log);
+    build(&mut controller)?;
+    Ok(Adopted {
+        events: Loop::new(server, controller, options.has_console)?,
+        _socket: socket,
+    })
+}
+
+impl Adopted {
+    pub(crate) fn resume(&mut self) {
+        self.events.controller.resume();
+    }
+
+    pub(crate) fn run(self) -> Result<(), Fault> {
+        self.events.run()
+    }
 }
 
 fn failed(what: &str, error: &dyn std::fmt::Display) -> Fault {
@@ -128,6 +158,7 @@ struct Loop {
     epoll: std::os::fd::OwnedFd,
     server: Option<Server>,
     controller: Controller,
+    has_console: bool,
     watches_machine: bool,
     /// Input that the guest had no room for.
     pending: Vec<u8>,
@@ -135,12 +166,17 @@ struct Loop {
 }
 
 impl Loop {
-    fn new(server: Option<Server>, controller: Controller) -> Result<Loop, Fault> {
+    fn new(
+        server: Option<Server>,
+        controller: Controller,
+        has_console: bool,
+    ) -> Result<Loop, Fault> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).map_err(|error| failed("epoll", &error))?;
         let events = Loop {
             epoll,
             server,
             controller,
+            has_console,
             watches_machine: false,
             pending: Vec::new(),
             terminal: None,
@@ -197,6 +233,10 @@ impl Loop {
                 self.watch(fd, DEVICES + number, EventFlags::IN | EventFlags::ET)?;
             }
         }
+        self.watches_machine = true;
+        if !self.has_console {
+            return Ok(());
+        }
         // A regular file or /dev/null cannot be watched, and has nothing to say.
         let _ = self.watch(std::io::stdin(), INPUT, EventFlags::IN | EventFlags::ET);
         if let Some(output) = self.controller.serial_output() {
@@ -204,7 +244,6 @@ impl Loop {
             let _ = self.watch(output.fd(), OUTPUT, EventFlags::OUT | EventFlags::ET);
         }
         self.terminal = Some(RawTerminal::enter());
-        self.watches_machine = true;
         Ok(())
     }
 
@@ -262,7 +301,7 @@ impl Loop {
         loop {
             let taken = lock(&machine.bus.serial).receive(&self.pending);
             self.pending.drain(..taken);
-            if !self.pending.is_empty() {
+            if !self.pending.is_empty() || !self.has_console {
                 return;
             }
             let mut chunk = [0; 64];

@@ -15,6 +15,7 @@ mod config;
 mod controller;
 pub mod devices;
 mod event_loop;
+mod fork;
 mod log;
 mod machine;
 mod raw;

@@ -1,6 +1,7 @@
 //! The log.
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::Location;
 use std::path::Path;
@@ -93,6 +94,15 @@ impl Log {
                 .lock()
                 .unwrap_or_else(std::sync::PoisonError::into_inner),
         );
+    }
+
+    /// The open file, for a process that closes all others.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        let settings = self
+            .settings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        settings.file.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     /// Writes one line. A full pipe or disk loses the line, never the machine.

@@ -171,6 +171,26 @@ pub(crate) fn keep_out_of_children(cpu: &mut VcpuFd, size: usize) -> io::Result<
     check(unsafe { libc::madvise(page.cast(), size, libc::MADV_DONTFORK) })
 }
 
+/// fork(2): the child's number, or nothing in the child.
+///
+/// Callers have paused the virtual CPUs.
+pub(crate) fn fork() -> io::Result<Option<u32>> {
+    // SAFETY: the child has only this thread. The others were virtual CPUs, which their caller parked at the gate, where they hold neither a
+    // lock of ours nor the allocator's (which fork(3) of the C library puts in order besides). The child uses no object of theirs again.
+    let pid = unsafe { libc::fork() };
+    check(pid)?;
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid > 0))
+}
+
+/// Has the kernel forget children that end.
+pub(crate) fn ignore_ended_children() -> io::Result<()> {
+    // SAFETY: SIG_IGN is a legal disposition; nothing here waits for children.
+    if unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } == libc::SIG_ERR {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())

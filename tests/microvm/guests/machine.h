@@ -38,5 +38,6 @@ void test_console(void);
 void test_net_echo(void);
 void test_net_bridge(void);
 void test_net_speed(u64 count);
-void test_state(u64 mib);
+/* A machine to be copied; with `reports` it tells what it is when it sees that it was. */
+void test_state(u64 mib, int reports);
 #endif

@@ -138,7 +138,7 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=serial")) echo_serial();
     else if (find(command_line, "test=keys")) wait_for_keys();
     else if (find(command_line, "test=count")) count_for_ever();
-    else if (find(command_line, "test=state")) test_state(number_option(command_line, "mib="));
+    else if (find(command_line, "test=state")) test_state(number_option(command_line, "mib="), find(command_line, "test=state-fork") != 0);
     else if (find(command_line, "test=touch")) touch(number_option(command_line, "mib="));
     else if (find(command_line, "test=flood")) flood();
     else if (!find(command_line, "test=")) idle();

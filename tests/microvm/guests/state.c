@@ -14,11 +14,15 @@ static void write_pages(u64 step) {
     for (u64 page = 0; page < pages; page += step) PAGES[page * 512] = pattern(page);
 }
 
-/* How many of the pages hold what was written last, by the rounds that touched them. */
-static void say_pages(u64 step) {
+/* How many of every `step`th page hold what this round wrote. */
+static u64 right_pages(u64 step) {
     u64 right = 0;
     for (u64 page = 0; page < pages; page += step) right += PAGES[page * 512] == pattern(page);
-    print_number(right);
+    return right;
+}
+
+static void say_pages(u64 step) {
+    print_number(right_pages(step));
     print("\n");
 }
 
@@ -49,15 +53,32 @@ static u64 time_stamp(void) {
     return (u64)high << 32 | low;
 }
 
-void test_state(u64 mib) {
+/* What a copy sees of itself; then it writes, which nobody else must see. */
+static void report(void) {
+    print_hex(GENERATION, 16);
+    print(" ");
+    print_number(right_pages(1));
+    round++;
+    write_pages(4);
+    print(" ");
+    print_number(right_pages(4));
+    out8(0x20, 0x0a);
+    print(in8(0x20) & 8 ? " told\n" : " not told\n");
+}
+
+void test_state(u64 mib, int reports) {
     volatile u8 *device = find_device(2);
-    u64 last = time_stamp();
+    u64 last = time_stamp(), generation = *(volatile u64 *)GENERATION;
     pages = mib * 256;
     write_pages(1);
     if (device) start_device(device, 0, &disk_queue, 1);
     print("ready\n");
     for (;;) {
-        while (!(in8(0x3fd) & 1)) {}
+        while (!(in8(0x3fd) & 1)) {
+            if (!reports || *(volatile u64 *)GENERATION == generation) continue;
+            generation = *(volatile u64 *)GENERATION;
+            report();
+        }
         switch (in8(0x3f8)) {
         case 'c': say_pages(1); break;
         case 'q': say_pages(4); break;

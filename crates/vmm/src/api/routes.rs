@@ -119,6 +119,9 @@ const ROUTES: &[(&str, &str, Stage, Handler)] = &[
     ("PUT", "/snapshot/load", BeforeStart, |vm, _, body| {
         vm.load_snapshot(&read(body)?)
     }),
+    ("PUT", "/casemate/fork", AfterStart, |vm, _, body| {
+        vm.fork(&read(body)?)
+    }),
     ("PUT", "/pmem/{}", BeforeStart, |vm, id, body| {
         vm.put_pmem(id, read(body)?)
     }),

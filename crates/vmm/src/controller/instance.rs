@@ -189,6 +189,9 @@ impl Controller {
 
     /// The line that the serial port writes to, which the loop knows too.
     pub(super) fn output(&mut self) -> Result<Box<dyn Write + Send>, Fault> {
+        if self.serial_output.is_none() && !self.options.has_console {
+            return Ok(Box::new(std::io::sink()));
+        }
         let standard =
             || SerialOutput::standard().map_err(|error| Fault(format!("standard output: {error}")));
         let output = match self.serial_output.take() {

@@ -2,6 +2,7 @@
 mod balloon;
 mod boot_source;
 mod drives;
+mod fork;
 mod hotplug;
 mod instance;
 mod logger;
@@ -55,6 +56,8 @@ struct BootFiles {
 
 pub(crate) struct Controller {
     id: String,
+    /// For children.
+    options: Options,
     config: VmConfig,
     boot_files: Option<BootFiles>,
     /// Opened when they are configured, so that a wrong path is answered there.
@@ -82,9 +85,14 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    pub(crate) fn new(options: &Options, preparation: Preparation, log: Arc<Log>) -> Controller {
+    pub(crate) fn new(
+        options: &Options,
+        preparation: Option<Preparation>,
+        log: Arc<Log>,
+    ) -> Controller {
         Controller {
             id: options.id.clone(),
+            options: options.clone(),
             config: VmConfig::default(),
             boot_files: None,
             disks: BTreeMap::new(),
@@ -96,7 +104,7 @@ impl Controller {
             metrics: None,
             mmds: Arc::new(Mutex::new(Store::new(options.max_mmds))),
             boot_timer: options.has_boot_timer.then(BootTimer::start),
-            preparation: Some(preparation),
+            preparation,
             machine: None,
             placed: Vec::new(),
             is_paused: false,

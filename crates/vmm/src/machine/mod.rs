@@ -31,7 +31,7 @@ use cpu_state::Abilities;
 pub(crate) use cpu_template::CpuTemplate;
 use generation::Generation;
 pub(crate) use layout::Extent;
-pub(crate) use prepared::{Preparation, Prepared};
+pub(crate) use prepared::{Preparation, Prepared, prepare};
 pub(crate) use signal::Signal;
 use state::Chips;
 pub(crate) use state::MachineState;

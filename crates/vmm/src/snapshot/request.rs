@@ -1,5 +1,5 @@
 //! The bodies of /snapshot/create and /snapshot/load, as Firecracker's swagger has them. `drive_overrides` and a `guest_cid` are ours.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -113,6 +113,44 @@ pub(crate) struct Overrides {
     pub(crate) networks: Vec<NetworkOverride>,
     pub(crate) drives: Vec<DriveOverride>,
     pub(crate) vsock: Option<VsockOverride>,
+}
+
+impl NetworkOverride {
+    /// With `number` in the place of `{}`.
+    pub(crate) fn numbered(&self, number: &str) -> NetworkOverride {
+        NetworkOverride {
+            iface_id: self.iface_id.clone(),
+            host_dev_name: self.host_dev_name.replace("{}", number),
+        }
+    }
+}
+
+impl DriveOverride {
+    /// With `number` in the place of `{}`.
+    pub(crate) fn numbered(&self, number: &str) -> DriveOverride {
+        DriveOverride {
+            drive_id: self.drive_id.clone(),
+            path_on_host: numbered(&self.path_on_host, number),
+        }
+    }
+}
+
+impl VsockOverride {
+    /// With `number` in the place of `{}`.
+    pub(crate) fn numbered(&self, number: &str) -> VsockOverride {
+        VsockOverride {
+            uds_path: numbered(&self.uds_path, number),
+            guest_cid: self.guest_cid,
+        }
+    }
+}
+
+/// A path with `number` in the place of `{}`; one that is no text stays.
+pub(crate) fn numbered(path: &Path, number: &str) -> PathBuf {
+    path.to_str().map_or_else(
+        || path.to_owned(),
+        |text| PathBuf::from(text.replace("{}", number)),
+    )
 }
 
 impl Overrides {
