@@ -8,7 +8,7 @@ ENGINE := target/x86_64-unknown-linux-gnu/engine
 PACKAGES := runc busybox-static iproute2 procps uidmap util-linux
 PEERS := crun bubblewrap podman containerd docker.io
 
-.PHONY: setup build wheel demo gen test check unit rust system compat conformance bench bench-sentry clean peers
+.PHONY: setup build wheel demo gen test check unit rust system compat conformance bench bench-sentry fuzz clean peers
 
 setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build
 
@@ -70,9 +70,20 @@ conformance: peers
 
 bench: peers
 	$(BIN)/python bench/run.py
+	$(BIN)/python tests/microvm/measure.py
 
 bench-sentry: setup
 	$(BIN)/python bench/sentry/run.py
+
+# A long run of random drivers against every device, then libFuzzer with coverage for FUZZ_S seconds. What it finds stays in fuzz/found.
+FUZZ_S ?= 300
+COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+fuzz: setup
+	CASEMATE_HOSTILE_STEPS=50000000 cargo test --locked --release -p casemate-vmm --test hostile_run
+	cd fuzz && RUSTFLAGS="--cfg fuzzing $(COVERAGE)" cargo build --release
+	mkdir -p fuzz/found
+	cd fuzz && target/*/release/queues -max_total_time=$(FUZZ_S) -timeout=10 -max_len=4096 -artifact_prefix=found/ found corpus/queues
 
 clean:
 	rm -rf target build dist .cache src/casemate/_bin

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,34 @@ def test_console_carries_bytes_both_ways_for_one_client_after_the_other(monitor:
     second.close()
     monitor.finish()
     assert not Path(path).exists()
+
+
+def test_devices_go_on_in_a_copy(start: Callable[..., Monitor], guest: Path, tmp_path: Path) -> None:
+    """The guest has found its memory device and waits; the copy's API lets it plug."""
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    snapshot = {"snapshot_path": str(tmp_path / "state"), "mem_file_path": str(tmp_path / "memory")}
+    first = start()
+    first.ok(
+        "PUT", "/drives/d", {"drive_id": "d", "is_root_device": False, "is_read_only": False, "path_on_host": str(tmp_path / "file"), "io_engine": "Async"}
+    )
+    first.ok("PUT", "/pmem/p", {"id": "p", "path_on_host": str(tmp_path / "file")})
+    first.ok("PUT", "/entropy", {"rate_limiter": {"ops": {"size": 5, "refill_time": 100}}})
+    first.ok("PUT", "/balloon", balloon(free_page_hinting=True, free_page_reporting=True))
+    first.ok("PUT", "/casemate/console", {"uds_path": str(tmp_path / "console")})
+    first.ok("PUT", "/hotplug/memory", {"total_size_mib": 256})
+    first.boot(guest, "test=hotplug")
+    first.read_until("ready\n")
+    first.ok("PATCH", "/vm", {"state": "Paused"})
+    first.ok("PUT", "/snapshot/create", snapshot)
+    first.close()
+    copy = start()
+    copy.ok(
+        "PUT",
+        "/snapshot/load",
+        {"snapshot_path": snapshot["snapshot_path"], "mem_backend": {"backend_type": "File", "backend_path": snapshot["mem_file_path"]}, "resume_vm": True},
+    )
+    copy.ok("PATCH", "/hotplug/memory", {"requested_size_mib": 132})
+    lines = copy.read_until("wait\n").splitlines()
+    assert lines[:6] == ["plug 0", "plugged 66", "plug too much 1", "plug again 3", "plug elsewhere 3", "good 132"]
+    copy.ok("PATCH", "/hotplug/memory", {"requested_size_mib": 0})
+    assert copy.finish() == "unplug all 0\nplugged 0\n"
