@@ -23,6 +23,7 @@ pub struct Settings {
     pub machine_check: i32,
     /// The CPUs that sched_setaffinity(2) left it, in the sandbox's numbers; empty: all.
     pub cpus: Vec<usize>,
+    pub memory_policy: crate::syscalls::memory_policy::Policy,
 }
 
 impl Settings {

@@ -50,6 +50,8 @@ impl Set {
 pub struct Info {
     pub signal: i32,
     pub code: i32,
+    /// Mostly 0: only a filter's answer is told here.
+    pub errno: i32,
     /// Bytes 16 to 48 of siginfo_t: the part that depends on the code.
     pub fields: [u8; 32],
     /// The POSIX timer that sent it.
@@ -67,6 +69,7 @@ impl Info {
         Self {
             signal,
             code,
+            errno: 0,
             fields: [0; 32],
             timer: None,
         }
@@ -95,6 +98,7 @@ impl Info {
             i32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
         };
         let mut info = Self::new(word(0), word(8));
+        info.errno = word(4);
         info.fields.copy_from_slice(&bytes[16..48]);
         info
     }
@@ -103,6 +107,7 @@ impl Info {
     pub fn to_bytes(&self) -> [u8; 128] {
         let mut bytes = [0; 128];
         bytes[..4].copy_from_slice(&self.signal.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.errno.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.code.to_le_bytes());
         bytes[16..48].copy_from_slice(&self.fields);
         bytes

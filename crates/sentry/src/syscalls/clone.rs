@@ -12,12 +12,12 @@ use crate::vfs::description::Description;
 use crate::vfs::eventfd::EventFd;
 
 const CSIGNAL: u64 = 0xFF;
-const CLONE_FS: u64 = 0x200;
-const CLONE_FILES: u64 = 0x400;
-const CLONE_SIGHAND: u64 = 0x800;
+pub const CLONE_FS: u64 = 0x200;
+pub const CLONE_FILES: u64 = 0x400;
+pub const CLONE_SIGHAND: u64 = 0x800;
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
-const CLONE_SYSVSEM: u64 = 0x4_0000;
+pub const CLONE_SYSVSEM: u64 = 0x4_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
 const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
@@ -25,7 +25,7 @@ const CLONE_DETACHED: u64 = 0x40_0000;
 const CLONE_UNTRACED: u64 = 0x80_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 const CLONE_IO: u64 = 0x8000_0000;
-const CLONE_NAMESPACES: u64 = 0x7E02_0080;
+pub const CLONE_NAMESPACES: u64 = 0x7E02_0080;
 const KNOWN: u64 = CSIGNAL
     | CLONE_VM
     | CLONE_FS

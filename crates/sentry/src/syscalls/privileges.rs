@@ -120,12 +120,13 @@ pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> Sy
         libc::PR_CAP_AMBIENT => return ambient(cx, new, [a, b, c, d]),
         libc::PR_GET_SECCOMP => return value(if new.filters.is_some() { 2 } else { 0 }),
         libc::PR_SET_SECCOMP => {
-            let operation = match a {
-                1 => 0,
-                2 => 1,
+            // Strict mode has no argument.
+            let (operation, argument) = match a {
+                1 => (0, 0),
+                2 => (1, b),
                 _ => return Err(Errno::EINVAL),
             };
-            return super::sandboxed::seccomp(cx, operation, 0, Address(b));
+            return super::sandboxed::seccomp(cx, operation, 0, Address(argument));
         }
         _ => return super::prctl::other(cx, option, [a, b, c, d]),
     }

@@ -23,6 +23,8 @@ const SYS_SECCOMP: i32 = 1;
 pub fn seccomp(cx: &mut Cx<'_>, operation: u32, flags: u64, arguments: Address) -> SysResult {
     match operation {
         SET_MODE_STRICT if flags != 0 || !arguments.is_null() => Err(Errno::EINVAL),
+        // The two modes exclude each other. Linux: seccomp_may_assign_mode().
+        SET_MODE_STRICT if cx.task()?.credentials.filters.is_some() => Err(Errno::EINVAL),
         SET_MODE_STRICT => install(cx, strict(), 0),
         SET_MODE_FILTER => {
             if flags & !(TSYNC | LOG | SPEC_ALLOW | TSYNC_ESRCH) != 0 {
@@ -153,7 +155,7 @@ pub fn judge(cx: &mut Cx<'_>) -> Result<Option<Outcome>> {
             let errno = i64::from((answer & 0xFFFF).min(4095));
             Ok(Some(Outcome::Value(-errno)))
         }
-        filters::TRAP => trap(cx).map(Some),
+        filters::TRAP => trap(cx, (answer & 0xFFFF) as i32).map(Some),
         // Nobody listens and nobody traces.
         filters::TRACE | filters::USER_NOTIF => Err(Errno::ENOSYS),
         // One thread alone is not killed here, but its process.
@@ -169,7 +171,7 @@ pub fn judge(cx: &mut Cx<'_>) -> Result<Option<Outcome>> {
 }
 
 /// A forced SIGSYS: blocked or ignored, it kills.
-fn trap(cx: &mut Cx<'_>) -> Result<Outcome> {
+fn trap(cx: &mut Cx<'_>, data: i32) -> Result<Outcome> {
     let tid = cx.tid();
     let (pid, is_blocked) = {
         let task = cx.task()?;
@@ -181,6 +183,7 @@ fn trap(cx: &mut Cx<'_>) -> Result<Outcome> {
         return Ok(Outcome::Gone);
     }
     let mut info = Info::new(SIGSYS, SYS_SECCOMP);
+    info.errno = data;
     info.fields[..8].copy_from_slice(&cx.call.ip.to_le_bytes());
     info.fields[8..12].copy_from_slice(&cx.call.nr.to_le_bytes());
     info.fields[12..16].copy_from_slice(&0xC000_003E_u32.to_le_bytes());

@@ -8,7 +8,7 @@ use super::priorities::{may_nice, may_schedule, set_nice};
 use super::{Cx, DONE, Outcome, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::settings::Schedule;
-use crate::memory::{Address, half};
+use crate::memory::{Address, half, word};
 
 const CAP_SYS_NICE: u32 = 23;
 const SCHED_DEADLINE: i32 = 6;
@@ -169,6 +169,17 @@ pub fn sched_setattr(cx: &mut Cx<'_>, tid: i32, attr: Address, flags: u32) -> Sy
     let asked = u64::from(half(&bytes, 8)) | u64::from(half(&bytes, 12)) << 32;
     if asked & !0x7F != 0 {
         return Err(Errno::EINVAL);
+    }
+    // Deadlines are the machine's to promise. Linux: __checkparam_dl(), user_check_sched_setscheduler().
+    let [runtime, deadline, period] = [24, 32, 40].map(|at| word(&bytes, at));
+    if half(&bytes, 4).cast_signed() == SCHED_DEADLINE && asked & KEEP_POLICY == 0 {
+        let is_legal =
+            runtime >= 1024 && runtime <= deadline && (period == 0 || deadline <= period);
+        return Err(if is_legal {
+            Errno::EPERM
+        } else {
+            Errno::EINVAL
+        });
     }
     let target = thread(cx, tid)?;
     let old = cx.kernel.task(target)?.settings.schedule;

@@ -157,7 +157,7 @@ syscalls! {
     69 msgsnd(id: i32, message: Address, size: usize, flags: Flags) => sysv_messages, Full;
     70 msgrcv(id: i32, message: Address, size: usize, kind: i64, flags: Flags) => sysv_messages, Full;
     71 msgctl(id: i32, command: i32, buf: Address) => sysv_messages, Full;
-    72 fcntl(fd: i32, command: i32, argument: u64) => descriptors, Partial("locks are kept but not yet checked");
+    72 fcntl(fd: i32, command: i32, argument: u64) => descriptors, Partial("no leases, no F_NOTIFY");
     73 flock(fd: i32, operation: Flags) => locks, Full;
     74 fsync(fd: i32) => file_systems, Full;
     75 fdatasync(fd: i32) => file_systems, Full;
@@ -238,7 +238,7 @@ syscalls! {
     153 vhangup() => refused, Partial("EPERM: as without CAP_SYS_TTY_CONFIG");
     154 modify_ldt() => refused, Partial("ENOSYS: as a kernel without it");
     155 pivot_root() => refused, Partial("EPERM: the tree is the plan's");
-    157 prctl(option: i32, a: u64, b: u64, c: u64, d: u64) => system, Partial("no PR_SET_MM, no PR_SET_SECCOMP");
+    157 prctl(option: i32, a: u64, b: u64, c: u64, d: u64) => system, Partial("no PR_SET_MM");
     158 arch_prctl(code: i32, address: u64) => system, Full;
     159 adjtimex(timex: Address) => time, Full;
     160 setrlimit(resource: u32, limit: Address) => resources, Full;
@@ -298,9 +298,9 @@ syscalls! {
     233 epoll_ctl(epfd: i32, operation: i32, fd: i32, event: Address) => epoll, Full;
     234 tgkill(pid: i32, tid: i32, signal: i32) => signal, Full;
     235 utimes(path: Address, times: Address) => times, Full;
-    237 mbind(addr: Address, len: u64, mode: i32, nodes: Address, most: u64, flags: Flags) => memory_locks, Partial("refused");
-    238 set_mempolicy(mode: i32, nodes: Address, most: u64) => memory_locks, Partial("refused");
-    239 get_mempolicy(mode: Address, nodes: Address, most: u64, addr: Address, flags: Flags) => memory_locks, Partial("only the default policy");
+    237 mbind(addr: Address, len: u64, mode: i32, nodes: Address, most: u64, flags: Flags) => memory_policy, Partial("one node: checked, without effect");
+    238 set_mempolicy(mode: i32, nodes: Address, most: u64) => memory_policy, Partial("one node: kept, without effect");
+    239 get_mempolicy(mode: Address, nodes: Address, most: u64, addr: Address, flags: Flags) => memory_policy, Partial("one node; memory's own policy is the default");
     240 mq_open(name: Address, flags: Flags, mode: u32, attributes: Address) => mqueue, Full;
     241 mq_unlink(name: Address) => mqueue, Full;
     242 mq_timedsend(fd: i32, message: Address, len: usize, priority: u32, timeout: Address) => mqueue, Full;
@@ -317,6 +317,7 @@ syscalls! {
     253 inotify_init() => notify, Full;
     254 inotify_add_watch(fd: i32, path: Address, mask: Flags) => notify, Partial("nothing of /proc and other trees of the sentry's own");
     255 inotify_rm_watch(fd: i32, watch: i32) => notify, Full;
+    256 migrate_pages() => refused, Partial("EPERM: the machine is the host's");
     257 openat(directory: i32, path: Address, flags: Flags, mode: u32) => open, Full;
     258 mkdirat(directory: i32, path: Address, mode: u32) => directories, Full;
     259 mknodat(directory: i32, path: Address, mode: u32, device: u64) => nodes, Partial("no devices: EPERM");
@@ -333,10 +334,13 @@ syscalls! {
     270 pselect6(nfds: i32, read: Address, write: Address, except: Address, timeout: Address, mask: Address) => poll, Full;
     271 ppoll(fds: Address, nfds: u32, timeout: Address, mask: Address, size: usize) => poll, Full;
     273 set_robust_list(head: Address, len: usize) => system, Full;
+    272 unshare(flags: u64) => sharing, Partial("EPERM for namespaces");
+    274 get_robust_list(tid: i32, head: Address, len: Address) => sharing, Full;
     275 splice(from: i32, from_offset: Address, to: i32, to_offset: Address, len: usize, flags: Flags) => splice, Full;
     276 tee(from: i32, to: i32, len: usize, flags: Flags) => splice, Full;
     277 sync_file_range(fd: i32, offset: i64, len: i64, flags: Flags) => file_systems, Full;
     278 vmsplice(fd: i32, iov: Address, count: u64, flags: Flags) => splice, Partial("copies: later changes of the memory are not seen");
+    279 move_pages() => refused, Partial("EPERM: the machine is the host's");
     280 utimensat(directory: i32, path: Address, times: Address, flags: Flags) => times, Full;
     281 epoll_pwait(epfd: i32, events: Address, maxevents: i32, timeout: i32, mask: Address, size: usize) => epoll, Full;
     282 signalfd(fd: i32, mask: Address, size: usize) => event, Full;
@@ -365,14 +369,16 @@ syscalls! {
     305 clock_adjtime(clock: i32, timex: Address) => time, Full;
     306 syncfs(fd: i32) => file_systems, Full;
     307 sendmmsg(fd: i32, messages: Address, count: u32, flags: Flags) => socket_messages, Full;
+    308 setns(fd: i32, kind: i32) => sharing, Partial("EPERM: no namespaces inside");
     309 getcpu(cpu: Address, node: Address, cache: Address) => scheduling, Full;
     310 process_vm_readv(pid: i32, local: Address, nr_local: u64, remote: Address, nr_remote: u64, flags: u64) => process_memory, Full;
     311 process_vm_writev(pid: i32, local: Address, nr_local: u64, remote: Address, nr_remote: u64, flags: u64) => process_memory, Full;
+    312 kcmp() => refused, Partial("EPERM: no process traces another");
     313 finit_module() => refused, Partial("EPERM: the machine is the host's");
     314 sched_setattr(tid: i32, attr: Address, flags: u32) => scheduling, Partial("no deadlines, no utilisation clamps");
     315 sched_getattr(tid: i32, attr: Address, size: u32, flags: u32) => scheduling, Full;
     316 renameat2(from_directory: i32, from: Address, to_directory: i32, to: Address, flags: Flags) => directories, Full;
-    317 seccomp(operation: u32, flags: u64, arguments: Address) => sandboxed, Partial("filters do not see the calls that the host answers natively; no listener, no SECCOMP_RET_DATA in siginfo; KILL_THREAD ends the process");
+    317 seccomp(operation: u32, flags: u64, arguments: Address) => sandboxed, Partial("filters do not see the calls that the host answers natively; no listener; KILL_THREAD ends the process");
     318 getrandom(buf: Address, count: usize, flags: Flags) => system, Full;
     319 memfd_create(name: Address, flags: Flags) => memfd, Partial("no huge pages");
     320 kexec_file_load() => refused, Partial("EPERM: the machine is the host's");
@@ -384,6 +390,9 @@ syscalls! {
     326 copy_file_range(from: i32, from_offset: Address, to: i32, to_offset: Address, len: usize, flags: Flags) => splice, Full;
     327 preadv2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => read_write_flags, Partial("RWF_NOWAIT on regular files is refused");
     328 pwritev2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => read_write_flags, Partial("no RWF_ATOMIC");
+    329 pkey_mprotect(addr: u64, len: u64, prot: Flags, key: i32) => sharing, Full;
+    330 pkey_alloc(flags: Flags, rights: u64) => sharing, Full;
+    331 pkey_free(key: i32) => sharing, Full;
     332 statx(directory: i32, path: Address, flags: Flags, mask: u32, statxbuf: Address) => stat, Full;
     334 rseq(area: Address, len: u32, flags: Flags, signature: u32) => system, Full;
     424 pidfd_send_signal(fd: i32, signal: i32, info: Address, flags: Flags) => pidfd, Partial("no PIDFD_SIGNAL flags");
@@ -401,13 +410,19 @@ syscalls! {
     437 openat2(directory: i32, path: Address, how: Address, size: usize) => open, Partial("with RESOLVE_*, a dangling link is not created through");
     438 pidfd_getfd(fd: i32, target: i32, flags: Flags) => pidfd, Full;
     439 faccessat2(directory: i32, path: Address, mode: u32, flags: Flags) => stat, Full;
+    440 process_madvise() => refused, Partial("EPERM: no process traces another");
     441 epoll_pwait2(epfd: i32, events: Address, maxevents: i32, timeout: Address, mask: Address, size: usize) => epoll, Full;
     442 mount_setattr() => refused, Partial("EPERM: the tree is the plan's");
     443 quotactl_fd() => refused, Partial("EPERM: quotas are the host's");
     444 landlock_create_ruleset() => refused, Partial("ENOSYS: as a kernel without it");
     445 landlock_add_rule() => refused, Partial("ENOSYS: as a kernel without it");
     446 landlock_restrict_self() => refused, Partial("ENOSYS: as a kernel without it");
+    448 process_mrelease() => refused, Partial("EPERM: memory is the host's to take back");
+    449 futex_waitv(waiters: Address, count: u32, flags: Flags, timeout: Address, clock: i32) => sharing, Full;
     452 fchmodat2(directory: i32, path: Address, mode: u32, flags: Flags) => ownership, Full;
+    454 futex_wake(address: Address, mask: u64, count: i32, flags: Flags) => sharing, Full;
+    455 futex_wait(address: Address, value: u64, mask: u64, flags: Flags, timeout: Address, clock: i32) => sharing, Full;
+    456 futex_requeue(waiters: Address, flags: Flags, wake: i32, requeue: i32) => sharing, Full;
 }
 
 fn row(nr: i32) -> Option<&'static Row> {
@@ -417,7 +432,10 @@ fn row(nr: i32) -> Option<&'static Row> {
 /// The call's name, or its number.
 #[must_use]
 pub fn name(nr: i32) -> String {
-    row(nr).map_or_else(|| format!("syscall_{nr}"), |row| row.name.to_owned())
+    match row(nr) {
+        Some(row) => row.name.to_owned(),
+        None => super::names::of(nr).map_or_else(|| format!("syscall_{nr}"), str::to_owned),
+    }
 }
 
 /// One line for a handled call.
