@@ -112,7 +112,15 @@ impl Offset {
 pub fn sendfile(cx: &mut Cx<'_>, out: i32, from: i32, offset: Address, count: usize) -> SysResult {
     let source = input(cx, from)?;
     let target = output(cx, out)?;
-    if source.file.is_stream() && pipe_of(&source).is_none() || source.attributes_are_directory()? {
+    // Not from a pipe either: programs fall back to reading then. Linux: splice_direct_to_actor().
+    if source.file.is_stream() {
+        return Err(if offset.is_null() {
+            Errno::EINVAL
+        } else {
+            Errno::ESPIPE
+        });
+    }
+    if source.attributes_are_directory()? {
         return Err(Errno::EINVAL);
     }
     if target.flags() & APPEND != 0 {
@@ -128,10 +136,7 @@ pub fn sendfile(cx: &mut Cx<'_>, out: i32, from: i32, offset: Address, count: us
     while done < count {
         let limit = CHUNK.min((count - done) as usize);
         let start = at.value().unwrap_or_else(|| *source.position());
-        let bytes = match pipe_of(&source) {
-            Some(pipe) => pipe.peek(limit),
-            None => read_some(&source, limit, Some(start))?,
-        };
+        let bytes = read_some(&source, limit, Some(start))?;
         if bytes.is_empty() {
             break;
         }
@@ -139,10 +144,8 @@ pub fn sendfile(cx: &mut Cx<'_>, out: i32, from: i32, offset: Address, count: us
             Ok(moved) => {
                 done += moved as u64;
                 at.advance(cx, moved)?;
-                match (pipe_of(&source), at) {
-                    (Some(pipe), _) => pipe.consume(moved),
-                    (None, Offset::Own) => *source.position() = start + moved as u64,
-                    _ => {}
+                if matches!(at, Offset::Own) {
+                    *source.position() = start + moved as u64;
                 }
                 if moved == 0 {
                     break;
