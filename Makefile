@@ -5,12 +5,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := target/x86_64-unknown-linux-gnu/engine
-PACKAGES := runc busybox-static iproute2 procps uidmap util-linux
+PACKAGES := runc busybox-static iproute2 procps uidmap util-linux user-mode-linux qemu-system-x86
 PEERS := crun bubblewrap podman containerd docker.io
 
 .PHONY: setup build wheel demo gen test check unit rust system compat conformance bench bench-sentry fuzz clean peers
 
-setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build
+setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build $(VENV)/.kernel
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +32,11 @@ $(VENV)/.tools: pyproject.toml packaging/requirements-dev.txt | $(VENV)/bin/pyth
 build: | $(VENV)/bin/python
 	cargo build --locked --profile engine -p casemate-engine -p casemate-launcher
 	packaging/link-into $(VENV) $(ENGINE)
+
+# The kernel that tests boot under QEMU: the distribution's own package, unpacked.
+$(VENV)/.kernel: | build
+	$(BIN)/casemate kernel list | grep -q ^cloud || $(BIN)/casemate kernel install cloud
+	touch $@
 
 # dist/: the wheel, and the source that it can be built from.
 wheel: setup

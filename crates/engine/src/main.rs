@@ -6,7 +6,16 @@ use std::process::ExitCode;
 
 const USAGE: &str = "usage: casemate-engine init PLAN_FD CONTROL_FD";
 
+/// The name by which a guest's kernel executes this file: what words it adds (those of its command line that it does not know) means nothing.
+const GUEST_AGENT: &str = "/casemate-agent";
+
 fn main() -> ExitCode {
+    if env::args_os()
+        .next()
+        .is_some_and(|name| name == GUEST_AGENT)
+    {
+        return ExitCode::from(casemate_guest_agent::run());
+    }
     let arguments: Vec<String> = env::args_os()
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())

@@ -70,7 +70,7 @@ impl Plan {
             if let Op::Sentry(sentry) = op {
                 named.extend(sentry.agent);
             }
-            if let Op::SentryExec { control, .. } = op {
+            if let Op::SentryExec { control, .. } | Op::MachineExec { control, .. } = op {
                 named.push(*control);
             }
         }

@@ -144,6 +144,18 @@ pub enum Op {
         terminal: Option<(u16, u16)>,
         program: Box<Sentry>,
     },
+    Nest {
+        path: String,
+        at: String,
+    },
+    Machine(Box<Machine>),
+    MachineExec {
+        control: i32,
+        #[serde(default)]
+        terminal: Option<(u16, u16)>,
+        #[serde(with = "binary")]
+        plan: Vec<u8>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -429,4 +441,65 @@ pub struct Sentry {
     /// What runs before the program: startContainer hooks.
     #[serde(default)]
     pub hooks: Vec<Hook>,
+}
+
+/// A virtual machine, and the plan of its first container. docs/design/microvm.md.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    #[serde(default)]
+    pub helpers: Vec<Vec<String>>,
+    #[serde(default)]
+    pub wait_for: Vec<String>,
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    #[serde(default)]
+    pub share: Option<String>,
+    pub container: String,
+    #[serde(with = "binary")]
+    pub plan: Vec<u8>,
+    #[serde(default)]
+    pub terminal: bool,
+    #[serde(default)]
+    pub memory: u64,
+    #[serde(default)]
+    pub pids: u64,
+    #[serde(default)]
+    pub default_action: bool,
+    pub boot_timeout_s: u32,
+    #[serde(default)]
+    pub link_window: u32,
+}
+
+/// MessagePack's binary: serde's own form of a `Vec<u8>` is an array of integers.
+mod binary {
+    use serde::{Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        struct Binary;
+
+        impl de::Visitor<'_> for Binary {
+            type Value = Vec<u8>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("binary")
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+
+            fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Vec<u8>, E> {
+                Ok(bytes)
+            }
+        }
+
+        deserializer.deserialize_byte_buf(Binary)
+    }
 }

@@ -32,6 +32,7 @@ VERBS = {
     "resume": "resume a paused container",
     "update": "change a container's resource limits",
     "events": "show a container's events and statistics",
+    "kernel": "install, list and verify the kernels that virtual machines boot",
     "doctor": "say what this host can do, and what to change",
     "surface": "count the system calls of the host that a sandbox can reach",
     "spec": "write a config.json to start from",

@@ -93,10 +93,10 @@ def wait_child(pid: int) -> None:
 
 
 def handles_signal(pid: int, signal: int) -> bool:
-    """Whether a process catches or ignores a signal; True also if it is gone."""
+    """Whether a process catches, ignores or blocks a signal (it is then kept, or read from a signalfd); True also if it is gone."""
     try:
         with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
             fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if line.startswith("Sig"))
     except OSError:
         return True
-    return bool((int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16)) >> (signal - 1) & 1)
+    return bool((int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16) | int(fields["SigBlk"], 16)) >> (signal - 1) & 1)

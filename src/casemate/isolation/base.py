@@ -71,12 +71,16 @@ class Launch:
     """One process to start: its plan, its stdio (three descriptors) and the further descriptors that the plan names by number.
 
     agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
+    spec: the specification that the plan was lowered from, for an isolation that makes more than processes.
     """
 
-    __slots__ = ("agent_fd", "descriptors", "handlers", "plan", "stdio")
+    __slots__ = ("agent_fd", "descriptors", "handlers", "plan", "spec", "stdio")
 
-    def __init__(self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers) -> None:
+    def __init__(
+        self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers, spec: dict[str, object] | None = None
+    ) -> None:
         self.plan = plan
+        self.spec = spec or {}
         self.stdio = stdio
         self.descriptors = descriptors
         self.handlers = handlers
@@ -98,11 +102,16 @@ class Isolation:
 
     name = ""
     has_control = False  # a running container listens on the store's CONTROL_SOCKET
+    has_own_kernel = False  # of Linux: a container's cgroups are that kernel's (v2), whatever the host has
     serves_pods = False  # containers of one pod share a sandbox (oci/pods.py): there is a `join`
 
     def probe(self) -> Verdict:
         """Whether this host can run it. Cheap: called at each create."""
         raise NotImplementedError
+
+    def host_resources(self, resources: dict[str, object]) -> dict[str, object]:
+        """`linux.resources` as they hold for the container's cgroup on the host."""
+        return resources
 
     def create(self, launch: Launch) -> int:
         """Builds the container up to the point before its program and returns the pid of its first process, on the host.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from casemate.isolation.base import Isolation
 
 DEFAULT = "namespaces"
-NAMES = ("namespaces", "sentry")
+NAMES = ("namespaces", "sentry", "microvm")
 
 
 def get(name: str) -> Isolation:
@@ -22,6 +22,10 @@ def get(name: str) -> Isolation:
         from casemate.isolation.sentry import Sentry
 
         return Sentry()
+    if name == "microvm":
+        from casemate.isolation.microvm import Microvm
+
+        return Microvm()
     raise HostError(f"isolation {name!r} is not in this version of casemate", f"use one of: {', '.join(NAMES)}")
 
 

@@ -184,7 +184,7 @@ class _Creation:
             )
             if agent:
                 descriptors = (*descriptors, agent.fileno())
-            launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers)
+            launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
             if agent:
                 launch.agent_fd = agent.fileno()
             isolation = registry.get(record.isolation)
@@ -225,7 +225,7 @@ class _Creation:
         manager.create()
         record.cgroup = manager.to_state()
         resources = self.linux.get("resources")
-        manager.apply(resources if isinstance(resources, dict) else {})
+        manager.apply(registry.get(record.isolation).host_resources(resources if isinstance(resources, dict) else {}))
         return manager
 
     def _listen(self) -> socket:
@@ -256,7 +256,8 @@ class _Creation:
             rootfs=self.container.record.rootfs,
             host=host_facts(manager.mode),
         )
-        context.cgroup_mounts = manager.mounts("cgroup" in self.namespaces)
+        has_own_kernel = registry.get(self.container.record.isolation).has_own_kernel
+        context.cgroup_mounts = [{"kind": "v2"}] if has_own_kernel else manager.mounts("cgroup" in self.namespaces)
         context.no_pivot = request.no_pivot
         context.overlay = request.overlay
         context.no_new_keyring = request.no_new_keyring

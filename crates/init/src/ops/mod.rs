@@ -4,6 +4,7 @@ mod device;
 mod exec;
 mod hook;
 mod identity;
+mod machine;
 mod mask;
 pub(crate) mod mount;
 mod mount_flags;
@@ -88,6 +89,13 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
             terminal,
             program,
         } => sentry_exec::sentry_exec(control, terminal, *program, state),
+        Op::Nest { path, at } => pivot::nest(&path, &at, state),
+        Op::Machine(machine) => machine::machine(*machine, state),
+        Op::MachineExec {
+            control,
+            terminal,
+            plan,
+        } => machine::machine_exec(control, terminal, plan, state),
     }
 }
 
@@ -140,5 +148,8 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Zygote { .. } => "zygote",
         Op::Sentry(_) => "sentry",
         Op::SentryExec { .. } => "sentry_exec",
+        Op::Nest { .. } => "nest",
+        Op::Machine(_) => "machine",
+        Op::MachineExec { .. } => "machine_exec",
     }
 }

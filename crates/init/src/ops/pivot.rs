@@ -7,7 +7,7 @@ use casemate_host::mount::{
 };
 use casemate_plan::op::{Overlay, PivotMode};
 use casemate_plan::{Op, Plan};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, open, stat};
 use rustix::process::{chdir, chroot, fchdir};
 
 use super::mount::c_string;
@@ -48,6 +48,45 @@ pub(super) fn root(path: &str, overlay: Option<&Overlay>, state: &mut State) -> 
         .context(|| "make the root private".into())?;
     host::attach(tree.as_fd(), directory.as_fd()).context(|| format!("bind {path}"))?;
     state.root = Some(Root::new(tree));
+    Ok(())
+}
+
+/// Makes the root so far the directory `at` of another root: the one that a machine's hypervisor sees, and its own guests' files below it. `at` lies on a new
+/// tmpfs, since the other root is shared by all machines.
+pub(super) fn nest(path: &str, at: &str, state: &mut State) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let guarded = MountAttr {
+        set: MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+        ..MountAttr::default()
+    };
+    host::set_attributes(state.root()?.fd(), guarded, true)
+        .context(|| "attributes of the root".into())?;
+    let directory = open(path, flags, Mode::empty()).context(|| path.to_owned())?;
+    make_holder_private(path)?;
+    let tree = host::clone_tree(directory.as_fd(), false).context(|| format!("copy {path}"))?;
+    let private = MountAttr {
+        set: MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV,
+        propagation: MS_PRIVATE,
+        ..MountAttr::default()
+    };
+    host::set_attributes(tree.as_fd(), private, false).context(|| "make it private".into())?;
+    host::attach(tree.as_fd(), directory.as_fd()).context(|| format!("bind {path}"))?;
+    let outer = Root::new(tree);
+    let (above, name) = at.rsplit_once('/').unwrap_or(("", at));
+    let context = FsContext::open(c"tmpfs").context(|| "fsopen tmpfs".into())?;
+    context
+        .set_string(c"mode", c"0755")
+        .context(|| "tmpfs mode".into())?;
+    let share = context
+        .mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+        .context(|| "tmpfs".into())?;
+    let target = outer.locate(above).context(|| above.to_owned())?;
+    host::attach(share.as_fd(), target.as_fd()).context(|| above.to_owned())?;
+    rustix::fs::mkdirat(&share, name, Mode::from_raw_mode(0o755)).context(|| at.to_owned())?;
+    let target = outer.locate(at).context(|| at.to_owned())?;
+    // Moved, not copied: what stayed over the old root would keep `pivot_root` from detaching that.
+    host::attach(state.root()?.fd(), target.as_fd()).context(|| at.to_owned())?;
+    state.root = Some(outer);
     Ok(())
 }
 
@@ -142,7 +181,21 @@ fn pivot() -> Result<()> {
     fchdir(&old).context(|| "enter the old root".into())?;
     // Slave: unmounting the old root must not travel back to the host (runc pivotRoot).
     host::change(".", MS_SLAVE | MS_REC).context(|| "make the old root a slave".into())?;
-    host::detach(c".").context(|| "detach the old root".into())
+    host::detach(c".").context(|| "detach the old root".into())?;
+    check_nothing_covers_the_root()
+}
+
+/// A mount that was stacked over the old root is what was detached then, and the old root is still there: behind `/..`.
+fn check_nothing_covers_the_root() -> Result<()> {
+    let place = |path: &str| stat(path).context(|| format!("stat of {path}"));
+    let (root, above) = (place("/")?, place("/..")?);
+    if (root.st_dev, root.st_ino) == (above.st_dev, above.st_ino) {
+        Ok(())
+    } else {
+        Err(crate::error::Error::plain(
+            "the old root is still mounted over the new one",
+        ))
+    }
 }
 
 pub(super) fn readonly_root(state: &State) -> Result<()> {

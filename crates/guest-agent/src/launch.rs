@@ -1,0 +1,243 @@
+//! Starts `init` with a plan, as casemate/isolation/engine_process.py does on the host, and reads its reports.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
+
+use casemate_host::process::set_close_on_exec;
+use casemate_plan::Plan;
+use casemate_plan::op::{Cgroup, Join, JoinKind};
+use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
+    SocketType, recvmsg, socketpair,
+};
+use serde::Deserialize;
+
+use crate::error::{About, Error, Result};
+
+/// This very executable, in the kernel's initial file system, which containers do not see.
+const INIT: &str = "/proc/self/exe";
+/// `init` says nothing longer.
+const MAX_REPORT: usize = 1 << 20;
+/// CLONE_NEW* by the names of /proc/PID/ns (linux/sched.h).
+const NAMESPACES: [(&str, i32); 8] = [
+    ("user", 0x1000_0000),
+    ("mnt", 0x2_0000),
+    ("pid", 0x2000_0000),
+    ("net", 0x4000_0000),
+    ("ipc", 0x800_0000),
+    ("uts", 0x400_0000),
+    ("cgroup", 0x200_0000),
+    ("time", 0x80),
+];
+
+/// What `init` reports (docs/design/plan.md, "Frames").
+#[derive(Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Report {
+    Child {
+        pid: i32,
+    },
+    Barrier {
+        name: String,
+    },
+    Console,
+    SeccompListener,
+    Ready,
+    Error {
+        op: String,
+        index: i64,
+        errno: i32,
+        message: String,
+    },
+}
+
+/// The control socket of one `init`.
+#[derive(Debug)]
+pub(crate) struct Reports {
+    socket: OwnedFd,
+    received: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// What a turn of reading brought.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Report(Report, Option<OwnedFd>),
+    Nothing,
+    /// The program was executed, or the process is gone.
+    End,
+}
+
+impl Reports {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            received: Vec::new(),
+            descriptors: Vec::new(),
+        }
+    }
+
+    pub(crate) fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    pub(crate) fn say(&self, command: &str) -> Result<()> {
+        #[derive(serde::Serialize)]
+        struct Said<'a> {
+            command: &'a str,
+        }
+        let body = rmp_serde::to_vec_named(&Said { command })
+            .map_err(|error| Error::new(error.to_string(), 0))?;
+        let mut frame = u32::try_from(body.len())
+            .unwrap_or(0)
+            .to_le_bytes()
+            .to_vec();
+        frame.extend_from_slice(&body);
+        rustix::net::send(&self.socket, &frame, SendFlags::NOSIGNAL)
+            .about("control socket")
+            .map(drop)
+    }
+
+    pub(crate) fn next(&mut self) -> Result<Next> {
+        loop {
+            if let Some(report) = self.take()? {
+                let descriptor = match report {
+                    Report::Console | Report::SeccompListener => self.descriptors.pop(),
+                    _ => None,
+                };
+                return Ok(Next::Report(report, descriptor));
+            }
+            let mut bytes = [0; 4096];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+            let received = recvmsg(
+                &self.socket,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut ancillary,
+                flags,
+            );
+            let count = match received {
+                Ok(message) => message.bytes,
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(Next::Nothing),
+                Err(_) => 0,
+            };
+            for message in ancillary.drain() {
+                if let RecvAncillaryMessage::ScmRights(given) = message {
+                    self.descriptors.extend(given);
+                }
+            }
+            if count == 0 {
+                return Ok(Next::End);
+            }
+            self.received.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    fn take(&mut self) -> Result<Option<Report>> {
+        let Some((header, rest)) = self.received.split_first_chunk::<4>() else {
+            return Ok(None);
+        };
+        let length = u32::from_le_bytes(*header) as usize;
+        if length > MAX_REPORT {
+            return Err(Error::new("a report too long", libc::EPROTO));
+        }
+        let Some(body) = rest.get(..length) else {
+            return Ok(None);
+        };
+        let report = rmp_serde::from_slice(body)
+            .map_err(|error| Error::new(format!("report: {error}"), libc::EPROTO))?;
+        self.received.drain(..4 + length);
+        Ok(Some(report))
+    }
+}
+
+/// The ends of a new process's standard streams that are its own.
+#[derive(Debug)]
+pub(crate) struct Streams(pub(crate) [OwnedFd; 3]);
+
+/// What a plan is completed with here: the guest's own descriptors.
+#[derive(Debug, Default)]
+pub(crate) struct Place<'a> {
+    pub(crate) cgroup: Option<OwnedFd>,
+    pub(crate) listener: Option<&'a UnixListener>,
+    /// The process whose namespaces are joined.
+    pub(crate) join: Option<i32>,
+}
+
+/// Starts `init` with the plan. Its child is this process's own (`CLONE_PARENT`).
+pub(crate) fn launch(plan: &[u8], place: Place<'_>, stdio: Streams) -> Result<Reports> {
+    let mut plan = Plan::decode(plan).map_err(|error| Error::new(error.to_string(), 0))?;
+    let mut lent: Vec<OwnedFd> = Vec::new();
+    if let Some(pid) = place.join {
+        let process = rustix::process::Pid::from_raw(pid)
+            .ok_or_else(|| Error::new("no process to join", libc::ESRCH))?;
+        let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
+            .about("pidfd_open")?;
+        plan.join = vec![Join {
+            kind: JoinKind::Pidfd,
+            fd: pidfd.as_raw_fd(),
+            flags: foreign_namespaces(pid),
+        }];
+        lent.push(pidfd);
+    }
+    plan.cgroup = place.cgroup.as_ref().map(|directory| Cgroup {
+        tasks: Vec::new(),
+        into: Some(directory.as_raw_fd()),
+    });
+    lent.extend(place.cgroup);
+    plan.listen = place.listener.map(AsRawFd::as_raw_fd);
+    let encoded =
+        rmp_serde::to_vec_named(&plan).map_err(|error| Error::new(error.to_string(), 0))?;
+    let memfd = memfd_create("plan", MemfdFlags::CLOEXEC).about("memfd_create")?;
+    rustix::io::write(&memfd, &encoded).about("plan")?;
+    seek(&memfd, SeekFrom::Start(0)).about("plan")?;
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .about("socketpair")?;
+    let mut raw: Vec<i32> = lent.iter().map(AsRawFd::as_raw_fd).collect();
+    raw.extend([memfd.as_raw_fd(), theirs.as_raw_fd()]);
+    raw.extend(plan.listen);
+    // This process has one thread, so no other child is started while these are inheritable.
+    for fd in &raw {
+        set_close_on_exec(*fd, false).about("descriptor")?;
+    }
+    let [input, output, error] = stdio.0;
+    let started = Command::new(INIT)
+        .arg("init")
+        .arg(memfd.as_raw_fd().to_string())
+        .arg(theirs.as_raw_fd().to_string())
+        .env_clear()
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::from(output))
+        .stderr(Stdio::from(error))
+        .spawn();
+    if let Some(listener) = plan.listen {
+        set_close_on_exec(listener, true).about("descriptor")?;
+    }
+    // Reaped with all others.
+    started.about("start init")?;
+    Ok(Reports::new(ours))
+}
+
+/// CLONE_NEW* of the namespaces in which `pid` is and this process is not: joining one's own user namespace is an error.
+fn foreign_namespaces(pid: i32) -> i32 {
+    let differs = |name: &str| {
+        let theirs = std::fs::read_link(format!("/proc/{pid}/ns/{name}"));
+        let ours = std::fs::read_link(format!("/proc/self/ns/{name}"));
+        matches!((theirs, ours), (Ok(one), Ok(other)) if one != other)
+    };
+    NAMESPACES
+        .iter()
+        .filter(|(name, _)| differs(name))
+        .fold(0, |flags, (_, flag)| flags | flag)
+}

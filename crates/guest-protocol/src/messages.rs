@@ -1,0 +1,170 @@
+//! The messages. A process has a number of the relay's choice; what it says and hears goes by that number and the stream's.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Bytes;
+
+/// How the host's directories come into the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Share {
+    /// User Mode Linux: the file system of the process that the kernel is.
+    Hostfs,
+    Virtiofs,
+}
+
+/// Limits of a container, which hold in the guest as the host's hold around it. 0: none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    #[serde(default)]
+    pub memory: u64,
+    #[serde(default)]
+    pub pids: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "to_guest", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToGuest {
+    /// The first message, and again after a restore: the time, and entropy that no other guest has.
+    Configure {
+        time_ns: u64,
+        entropy: Bytes,
+        #[serde(default)]
+        share: Option<Share>,
+    },
+    /// Nothing: for a line that hears what has come only when more comes.
+    Nudge {},
+    /// Starts a container's first process: `plan` for `init`, whose `await_start` is answered by `Start`.
+    /// `default_action`: signals that the process has no handler for end it, though it is process 1 of a namespace.
+    Create {
+        process: u32,
+        container: String,
+        plan: Bytes,
+        terminal: bool,
+        limits: Limits,
+        default_action: bool,
+    },
+    /// Starts a further process of a container.
+    Exec {
+        process: u32,
+        container: String,
+        plan: Bytes,
+        terminal: bool,
+    },
+    Start {
+        process: u32,
+    },
+    Signal {
+        process: u32,
+        signal: i32,
+    },
+    /// Of every process of a container.
+    SignalAll {
+        container: String,
+        signal: i32,
+    },
+    Data {
+        process: u32,
+        stream: u8,
+        bytes: Bytes,
+    },
+    /// No more data on this stream.
+    End {
+        process: u32,
+        stream: u8,
+    },
+    /// So many bytes of this stream were taken.
+    Credit {
+        process: u32,
+        stream: u8,
+        bytes: u32,
+    },
+    Resize {
+        process: u32,
+        columns: u16,
+        rows: u16,
+    },
+    /// Asks for a container's processes.
+    Processes {
+        ticket: u32,
+        container: String,
+    },
+    /// Freezes or thaws a container.
+    Freeze {
+        container: String,
+        frozen: bool,
+    },
+    /// Ends a container: kills what still runs of it.
+    Remove {
+        container: String,
+    },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "to_host", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ToHost {
+    /// The agent is ready.
+    Hello {
+        version: u32,
+        release: String,
+    },
+    /// So many bytes of the link have come, for a link that loses them when too many do.
+    Received {
+        bytes: u32,
+    },
+    /// The process waits for `Start`.
+    Ready {
+        process: u32,
+    },
+    Started {
+        process: u32,
+        pid: i32,
+    },
+    /// It will not run: the operation of its plan that failed, as `init` reported it.
+    Failed {
+        process: u32,
+        op: String,
+        index: i64,
+        errno: i32,
+        message: String,
+    },
+    /// wait(2)'s status. All that it has said before is on its way already.
+    Exited {
+        process: u32,
+        status: i32,
+    },
+    Data {
+        process: u32,
+        stream: u8,
+        bytes: Bytes,
+    },
+    End {
+        process: u32,
+        stream: u8,
+    },
+    Credit {
+        process: u32,
+        stream: u8,
+        bytes: u32,
+    },
+    Processes {
+        ticket: u32,
+        rows: Vec<ProcessRow>,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessRow {
+    pub pid: i32,
+    pub ppid: i32,
+    pub pgid: i32,
+    pub sid: i32,
+    pub uid: u32,
+    pub threads: usize,
+    pub state: char,
+    pub started_ms: u64,
+    pub cpu_ms: u64,
+    pub command: String,
+}

@@ -1,0 +1,208 @@
+//! `exec` on the host: asks the relay behind a control socket to run a program in the guest, passes signals on, and ends as it ends.
+//!
+//! This process joins nothing of the container's but its cgroup, executes nothing and has no capabilities left: what it hears may be a lie of the guest's.
+
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use casemate_guest_protocol::Bytes;
+use casemate_host::ids::{self, CapabilitySets};
+use casemate_host::{child, process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{RecvFlags, SendFlags};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+
+use crate::connection::Connection;
+use crate::events::read_signals;
+use crate::messages::{Event, Request};
+use crate::shell_code;
+
+/// Why the program does not run: operation, errno, message.
+#[derive(Debug)]
+pub struct Refused {
+    pub op: String,
+    pub errno: i32,
+    pub message: String,
+}
+
+impl Refused {
+    fn plain(message: impl Into<String>) -> Self {
+        Self {
+            op: "machine_exec".into(),
+            errno: 0,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<std::io::Error> for Refused {
+    fn from(error: std::io::Error) -> Self {
+        Self {
+            errno: error.raw_os_error().unwrap_or(0),
+            ..Self::plain(error.to_string())
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Refused {
+    fn from(errno: rustix::io::Errno) -> Self {
+        std::io::Error::from(errno).into()
+    }
+}
+
+/// Runs the program; does not return once it runs. `channel`: the starter's, where the terminal's master goes.
+///
+/// # Errors
+/// It does not run, and why.
+pub fn exec(
+    control: OwnedFd,
+    plan: Vec<u8>,
+    terminal: Option<(u16, u16)>,
+    channel: OwnedFd,
+) -> Result<std::convert::Infallible, Refused> {
+    // First: no signal may get lost, or end this process without the program.
+    let signals = child::all_signals()?;
+    let slave = terminal
+        .map(|size| open_terminal(size, &channel))
+        .transpose()?;
+    let none = CapabilitySets {
+        permitted: 0,
+        effective: 0,
+        inheritable: 0,
+    };
+    ids::capset(none)?;
+    let mut connection = Connection::new(control);
+    let request = Request::Exec {
+        plan: Bytes(plan),
+        terminal: terminal.is_some(),
+    };
+    send(&mut connection, &request, slave.as_ref())?;
+    loop {
+        match next(&mut connection) {
+            Some(Event::Started { .. }) => break,
+            Some(Event::Error {
+                op, errno, message, ..
+            }) => {
+                return Err(Refused { op, errno, message });
+            }
+            Some(_) => {}
+            None => return Err(Refused::plain("the virtual machine ended")),
+        }
+    }
+    // The starter takes the channel's end for the program's start. The streams are the relay's now: their readers wait for its end of them.
+    let mut kept = vec![connection.fd().as_raw_fd(), signals.as_raw_fd()];
+    kept.extend(slave.as_ref().map(AsRawFd::as_raw_fd));
+    std::mem::forget(channel);
+    process::close_all_but(&kept)?;
+    if let Some(slave) = &slave {
+        resize(&mut connection, slave);
+    }
+    child::exit_now(follow(&mut connection, &signals, slave.as_ref()))
+}
+
+fn open_terminal((columns, rows): (u16, u16), channel: &OwnedFd) -> Result<OwnedFd, Refused> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::open("/dev/ptmx", flags, Mode::empty())?;
+    unlockpt(&master)?;
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    if columns != 0 || rows != 0 {
+        let size = Winsize {
+            ws_col: columns,
+            ws_row: rows,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&master, size)?;
+    }
+    let mut settings = tcgetattr(&slave)?;
+    settings.make_raw();
+    tcsetattr(&slave, OptionalActions::Now, &settings)?;
+    // Changes of its size come as SIGWINCH to whose terminal it is.
+    rustix::process::ioctl_tiocsctty(&slave)?;
+    let copy = rustix::io::fcntl_dupfd_cloexec(channel, 3)?;
+    let mut starter = Connection::new(copy);
+    starter.send_with(&Event::Console, &[master.as_fd()], SendFlags::empty());
+    Ok(slave)
+}
+
+fn send(
+    connection: &mut Connection,
+    request: &Request,
+    slave: Option<&OwnedFd>,
+) -> Result<(), Refused> {
+    let copies = match slave {
+        Some(slave) => vec![rustix::io::fcntl_dupfd_cloexec(slave, 3)?],
+        None => (0..3)
+            .map(process::duplicate)
+            .collect::<std::io::Result<Vec<_>>>()?,
+    };
+    let borrowed: Vec<BorrowedFd<'_>> = copies.iter().map(AsFd::as_fd).collect();
+    connection.send_with(request, &borrowed, SendFlags::empty());
+    Ok(())
+}
+
+fn resize(connection: &mut Connection, slave: &OwnedFd) {
+    if let Ok(size) = tcgetwinsize(slave) {
+        let request = Request::Resize {
+            columns: size.ws_col,
+            rows: size.ws_row,
+        };
+        connection.send_with(&request, &[], SendFlags::empty());
+    }
+}
+
+/// Waits for the next event; `None` at end of stream.
+fn next(connection: &mut Connection) -> Option<Event> {
+    loop {
+        if let Some(event) = connection.next() {
+            return Some(event);
+        }
+        if connection.is_closed {
+            return None;
+        }
+        connection.receive(RecvFlags::empty());
+    }
+}
+
+/// Passes signals on until the program has ended; returns its code.
+fn follow(connection: &mut Connection, signals: &OwnedFd, slave: Option<&OwnedFd>) -> i32 {
+    loop {
+        let mut polled = [
+            PollFd::from_borrowed_fd(connection.fd(), PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        if poll(&mut polled, None).is_err() {
+            continue;
+        }
+        let [event, signal] = polled.map(|fd| !fd.revents().is_empty());
+        if signal {
+            for number in read_signals(signals) {
+                match (number, slave) {
+                    (libc::SIGWINCH, Some(slave)) => resize(connection, slave),
+                    _ => {
+                        let request = Request::Signal {
+                            signal: number,
+                            pid: None,
+                        };
+                        connection.send_with(&request, &[], SendFlags::empty());
+                    }
+                }
+            }
+        }
+        if event {
+            connection.receive(RecvFlags::DONTWAIT);
+            while let Some(event) = connection.next() {
+                if let Event::Exited { status } = event {
+                    return shell_code(status);
+                }
+            }
+            if connection.is_closed {
+                let _ = std::io::stderr().flush();
+                return shell_code(libc::SIGKILL);
+            }
+        }
+    }
+}

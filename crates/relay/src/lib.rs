@@ -1,0 +1,61 @@
+//! The relay: a container's first process on the host when its program is in a virtual machine (docs/design/microvm.md, "The relay").
+//!
+//! It starts the hypervisor, speaks with the agent in the guest, carries streams and signals, and ends as the program ends. What it is told by the guest
+//! is hostile: frames and streams are bounded, and it executes nothing once the hypervisor runs.
+#![forbid(unsafe_code)]
+
+pub mod client;
+mod connection;
+mod events;
+mod hypervisor;
+mod messages;
+mod relay;
+mod streams;
+
+use std::os::fd::OwnedFd;
+
+use casemate_guest_protocol::{Limits, Share};
+
+pub use relay::run;
+
+/// The machine and its first container.
+#[derive(Debug)]
+pub struct Config {
+    /// Programs that the hypervisor needs beside it.
+    pub helpers: Vec<Vec<String>>,
+    /// Files that the helpers make when they are ready.
+    pub wait_for: Vec<String>,
+    /// The hypervisor; a word `{link}` in an argument becomes the number of the stream's descriptor.
+    pub command: Vec<String>,
+    pub env: Vec<String>,
+    pub share: Option<Share>,
+    pub container: String,
+    /// The guest's plan, encoded.
+    pub plan: Vec<u8>,
+    pub has_terminal: bool,
+    pub limits: Limits,
+    pub default_action: bool,
+    /// Bytes that may be under way to the guest; 0: as many as the stream takes.
+    pub link_window: u32,
+    /// How long the guest may take to come up.
+    pub boot_timeout_s: u32,
+}
+
+/// What the relay was born with.
+#[derive(Debug)]
+pub struct Given {
+    /// To the starter, until the program runs.
+    pub channel: OwnedFd,
+    /// Where `start`, `exec` and the other verbs come in.
+    pub listen: OwnedFd,
+}
+
+/// What a shell would report for wait(2)'s status.
+#[must_use]
+pub fn shell_code(status: i32) -> i32 {
+    if status & 0x7F == 0 {
+        status >> 8 & 0xFF
+    } else {
+        128 + (status & 0x7F)
+    }
+}

@@ -1,0 +1,92 @@
+//! What the runtime asks over the control socket, and what it and the starter are told: frames as everywhere (docs/design/plan.md, "Frames").
+
+use casemate_guest_protocol::{Bytes, ProcessRow};
+use serde::{Deserialize, Serialize};
+
+/// A plan's bound (docs/design/plan.md) is 16 MiB; one with a seccomp profile and 2 MiB of arguments is far below this.
+pub(crate) const MAX_FRAME: usize = 8 << 20;
+pub(crate) const MAX_DESCRIPTORS: usize = 3;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Said {
+    Request(Request),
+    Command { command: String },
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// Runs a program by a plan for the guest. With the frame come three descriptors, its streams, or one: the slave of the terminal on the host.
+    /// It is killed when the connection closes before its end.
+    Exec {
+        plan: Bytes,
+        terminal: bool,
+    },
+    /// Signals the connection's program; with `pid` 0 every process.
+    Signal {
+        signal: i32,
+        #[serde(default)]
+        pid: Option<i32>,
+    },
+    Resize {
+        columns: u16,
+        rows: u16,
+    },
+    Ps {},
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub(crate) enum Event {
+    Ready,
+    Console,
+    Started {
+        pid: i32,
+    },
+    /// wait(2)'s status.
+    Exited {
+        status: i32,
+    },
+    Error {
+        op: String,
+        index: i64,
+        errno: i32,
+        message: String,
+    },
+    Done,
+    Ps {
+        processes: Vec<ProcessRow>,
+    },
+}
+
+/// A body with its header.
+pub(crate) fn frame<T: Serialize>(message: &T) -> Vec<u8> {
+    // These types have a form, and none is longer than a frame may be.
+    let body = rmp_serde::to_vec_named(message).unwrap_or_default();
+    let mut frame = u32::try_from(body.len())
+        .unwrap_or(0)
+        .to_le_bytes()
+        .to_vec();
+    frame.extend_from_slice(&body);
+    frame
+}
+
+/// Takes the first whole frame's message out of `received`; `None`: more is to come.
+pub(crate) fn take<T: for<'a> Deserialize<'a>>(
+    received: &mut Vec<u8>,
+) -> Result<Option<T>, String> {
+    let Some((header, rest)) = received.split_first_chunk::<4>() else {
+        return Ok(None);
+    };
+    let length = u32::from_le_bytes(*header) as usize;
+    if length > MAX_FRAME {
+        return Err(format!("a frame of {length} bytes"));
+    }
+    let Some(body) = rest.get(..length) else {
+        return Ok(None);
+    };
+    let message = rmp_serde::from_slice(body).map_err(|error| error.to_string());
+    received.drain(..4 + length);
+    message.map(Some)
+}

@@ -1,0 +1,776 @@
+//! The relay's loop.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use casemate_guest_protocol::{
+    Bytes, Link, LinkError, MAX_DATA, MAX_TO_HOST, STDERR, STDIN, STDOUT, ToGuest, ToHost, VERSION,
+};
+use casemate_host::{child, process};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fs::{OFlags, Timespec, fcntl_setfl};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, accept_with, socketpair};
+use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::connection::Connection;
+use crate::events::read_signals;
+use crate::hypervisor::Hypervisor;
+use crate::messages::{Event, Request, Said};
+use crate::streams::{Notices, Reader, Writer, Written};
+use crate::{Config, Given, shell_code};
+
+const FIRST: u32 = 1;
+/// Of a program that is gone with its machine.
+const KILLED: i32 = libc::SIGKILL;
+/// How long an acknowledgement may take before the guest is nudged.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 250_000_000,
+};
+const MAX_CLIENTS: usize = 256;
+
+/// Why there is no machine, or no program in it.
+#[derive(Debug)]
+struct Failure {
+    op: String,
+    index: i64,
+    errno: i32,
+    message: String,
+}
+
+impl Failure {
+    fn plain(message: impl Into<String>) -> Self {
+        Self {
+            op: "machine".into(),
+            index: -1,
+            errno: 0,
+            message: message.into(),
+        }
+    }
+
+    fn event(self) -> Event {
+        Event::Error {
+            op: self.op,
+            index: self.index,
+            errno: self.errno,
+            message: self.message,
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self {
+            errno: error.raw_os_error().unwrap_or(0),
+            ..Self::plain(error.to_string())
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Failure {
+    fn from(errno: rustix::io::Errno) -> Self {
+        std::io::Error::from(errno).into()
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
+        Self::plain(format!("the guest: {error}"))
+    }
+}
+
+/// Runs the machine until its first container's program has ended; returns the code to end with.
+#[must_use]
+pub fn run(config: Config, given: Given) -> i32 {
+    let mut starter = Connection::new(given.channel);
+    match Relay::start(config, given.listen) {
+        Ok(mut relay) => {
+            relay.starter = Some(starter);
+            relay.serve()
+        }
+        Err(failure) => {
+            starter.send(&failure.event());
+            1
+        }
+    }
+}
+
+/// How far the first container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Boots,
+    IsCreated,
+    Waits,
+    Starts,
+    Runs,
+}
+
+struct Relay {
+    config: Config,
+    link: Link,
+    hypervisor: Hypervisor,
+    listen: OwnedFd,
+    signals: OwnedFd,
+    notices: Notices,
+    written: Receiver<Written>,
+    /// Who waits for the container to be created, and later for it to be started.
+    starter: Option<Connection>,
+    phase: Phase,
+    deadline: Instant,
+    processes: BTreeMap<u32, Process>,
+    clients: BTreeMap<u32, Client>,
+    /// Numbers of processes and of clients, and tickets: none is used twice.
+    next: u32,
+    is_over: Option<i32>,
+}
+
+/// A process in the guest, as the host sees it.
+#[derive(Default)]
+struct Process {
+    input: Option<Reader>,
+    outputs: BTreeMap<u8, Writer>,
+    client: Option<u32>,
+    has_started: bool,
+    status: Option<i32>,
+}
+
+struct Client {
+    connection: Connection,
+    process: Option<u32>,
+    ticket: Option<u32>,
+}
+
+enum Source {
+    Link,
+    Console,
+    Signals,
+    Listen,
+    Notices,
+    Input(u32),
+    Client(u32),
+}
+
+impl Relay {
+    fn start(config: Config, listen: OwnedFd) -> Result<Self, Failure> {
+        let signals = child::all_signals()?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        fcntl_setfl(&ours, OFlags::NONBLOCK)?;
+        fcntl_setfl(&listen, OFlags::NONBLOCK)?;
+        let hypervisor = Hypervisor::start(&config, &theirs)?;
+        drop(theirs);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let (notices, written) = Notices::new(wake);
+        let deadline = Instant::now() + Duration::from_secs(u64::from(config.boot_timeout_s));
+        if config.has_terminal {
+            // The guest's terminal does what a terminal does; this one only carries bytes.
+            let mut settings = tcgetattr(std::io::stdin())?;
+            settings.make_raw();
+            tcsetattr(std::io::stdin(), OptionalActions::Now, &settings)?;
+        }
+        let mut link = Link::new(ours, MAX_TO_HOST);
+        if config.link_window > 0 {
+            link.narrow(config.link_window as usize);
+        }
+        Ok(Self {
+            config,
+            link,
+            hypervisor,
+            listen,
+            signals,
+            notices,
+            written,
+            starter: None,
+            phase: Phase::Boots,
+            deadline,
+            processes: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            next: FIRST + 1,
+            is_over: None,
+        })
+    }
+
+    /// Runs until the first process has ended, and all that it has said is written.
+    fn serve(mut self) -> i32 {
+        let code = loop {
+            if let Err(failure) = self.turn() {
+                break self.fail(failure);
+            }
+            if let Some(status) = self.is_over {
+                break shell_code(status);
+            }
+        };
+        if let Some(first) = self.processes.remove(&FIRST) {
+            for (_, writer) in first.outputs {
+                writer.finish();
+            }
+        }
+        code
+    }
+
+    /// The machine is lost. Whoever waits for the program is told; else the container's standard error.
+    fn fail(&mut self, failure: Failure) -> i32 {
+        if self.phase < Phase::Runs
+            && let Some(starter) = &mut self.starter
+        {
+            starter.send(&failure.event());
+            return 1;
+        }
+        let message = format!("casemate: {}\n", failure.message);
+        let _ = rustix::io::write(std::io::stderr(), message.as_bytes());
+        shell_code(KILLED)
+    }
+
+    fn turn(&mut self) -> Result<(), Failure> {
+        let sources = self.wait()?;
+        // Seen once in some hundred boots: User Mode Linux' edge-triggered line misses an edge. The next byte is one.
+        if sources.is_empty() && self.link.is_waiting() && !self.link.nudge()? {
+            self.link.send(&ToGuest::Nudge {})?;
+        }
+        for source in sources {
+            match source {
+                Source::Link => self.hear()?,
+                Source::Console => self.hypervisor.read_console(),
+                Source::Signals => self.take_signals()?,
+                Source::Listen => self.accept(),
+                Source::Notices => self.take_notices()?,
+                Source::Input(id) => self.read_input(id)?,
+                Source::Client(id) => self.serve_client(id)?,
+            }
+        }
+        self.drop_closed_clients()?;
+        if self.phase == Phase::Boots && Instant::now() > self.deadline {
+            let words = self.hypervisor.last_words();
+            let limit = self.config.boot_timeout_s;
+            return Err(Failure::plain(format!(
+                "the guest did not come up within {limit} s: {words}"
+            )));
+        }
+        Ok(self.link.flush()?)
+    }
+
+    fn wait(&self) -> Result<Vec<Source>, Failure> {
+        let mut sources = vec![
+            Source::Link,
+            Source::Signals,
+            Source::Notices,
+            Source::Listen,
+        ];
+        let mut link_flags = PollFlags::IN;
+        if self.link.has_unsent() {
+            link_flags |= PollFlags::OUT;
+        }
+        let mut polled = vec![
+            PollFd::from_borrowed_fd(self.link.fd(), link_flags),
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::from_borrowed_fd(self.notices.fd(), PollFlags::IN),
+            PollFd::new(&self.listen, PollFlags::IN),
+        ];
+        if let Some(console) = self.hypervisor.console() {
+            sources.push(Source::Console);
+            polled.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
+        }
+        for (id, process) in &self.processes {
+            if let Some(reader) = &process.input
+                && process.has_started
+                && reader.allowance.left() > 0
+                && !self.link.is_congested()
+            {
+                sources.push(Source::Input(*id));
+                polled.push(PollFd::new(&reader.fd, PollFlags::IN));
+            }
+        }
+        for (id, client) in &self.clients {
+            sources.push(Source::Client(*id));
+            polled.push(PollFd::from_borrowed_fd(
+                client.connection.fd(),
+                PollFlags::IN,
+            ));
+        }
+        let timeout = (self.phase == Phase::Boots || self.link.is_waiting()).then_some(PATIENCE);
+        match poll(&mut polled, timeout.as_ref()) {
+            Ok(0) => return Ok(Vec::new()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let ready: Vec<bool> = polled.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        sources.retain(|_| ready.next().unwrap_or(false));
+        Ok(sources)
+    }
+
+    /// What the guest says.
+    fn hear(&mut self) -> Result<(), Failure> {
+        match self.link.receive() {
+            Ok(()) => {}
+            Err(LinkError::Closed) => return Err(self.machine_ended()),
+            Err(error) => return Err(error.into()),
+        }
+        while let Some(message) = self.link.take()? {
+            self.heard(message)?;
+        }
+        Ok(())
+    }
+
+    fn machine_ended(&mut self) -> Failure {
+        let words = self.hypervisor.last_words();
+        Failure::plain(format!("the virtual machine ended: {words}"))
+    }
+
+    fn heard(&mut self, message: ToHost) -> Result<(), Failure> {
+        match message {
+            ToHost::Hello { version, .. } => {
+                if version != VERSION {
+                    return Err(Failure::plain(format!(
+                        "the guest's agent speaks version {version}, this is {VERSION}: run `casemate kernel install` again"
+                    )));
+                }
+                self.configure()?;
+            }
+            ToHost::Received { bytes } => self.link.acknowledged(bytes),
+            ToHost::Ready { process: FIRST } if self.phase == Phase::IsCreated => {
+                self.phase = Phase::Waits;
+                if let Some(mut starter) = self.starter.take() {
+                    starter.send(&Event::Ready);
+                }
+            }
+            ToHost::Ready { .. } => {}
+            ToHost::Started { process, pid } => self.started(process, pid),
+            ToHost::Failed {
+                process,
+                op,
+                index,
+                errno,
+                message,
+            } => {
+                let failure = Failure {
+                    op,
+                    index,
+                    errno,
+                    message,
+                };
+                if process == FIRST {
+                    return Err(failure);
+                }
+                self.processes.remove(&process);
+                if let Some(client) = self.client_of(process) {
+                    client.connection.send(&failure.event());
+                    client.process = None;
+                }
+            }
+            ToHost::Exited { process, status } => self.exited(process, status),
+            ToHost::Data {
+                process,
+                stream,
+                bytes,
+            } => {
+                if let Some(writer) = self.writer(process, stream) {
+                    if !writer.receipt.receive(bytes.0.len()) {
+                        return Err(Failure::plain("the guest sent more than was allowed"));
+                    }
+                    writer.write(bytes.0);
+                }
+            }
+            ToHost::End { process, stream } => {
+                if stream == STDIN
+                    && let Some(process) = self.processes.get_mut(&process)
+                {
+                    process.input = None;
+                }
+                if let Some(writer) = self.writer(process, stream) {
+                    writer.end();
+                }
+                self.settle(process);
+            }
+            ToHost::Credit { process, bytes, .. } => {
+                if let Some(reader) = self
+                    .processes
+                    .get_mut(&process)
+                    .and_then(|process| process.input.as_mut())
+                {
+                    reader.allowance.give(bytes);
+                }
+            }
+            ToHost::Processes { ticket, rows } => {
+                for client in self.clients.values_mut() {
+                    if client.ticket == Some(ticket) {
+                        client.ticket = None;
+                        client.connection.send(&Event::Ps {
+                            processes: rows.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest is up: it learns the time, gets entropy, and the container.
+    fn configure(&mut self) -> Result<(), Failure> {
+        if self.phase != Phase::Boots {
+            return Err(Failure::plain("the guest restarted"));
+        }
+        self.phase = Phase::IsCreated;
+        let mut entropy = vec![0; 64];
+        rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())?;
+        let time = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.link.send(&ToGuest::Configure {
+            time_ns: u64::try_from(time.as_nanos()).unwrap_or(0),
+            entropy: Bytes(entropy),
+            share: self.config.share,
+        })?;
+        self.link.send(&ToGuest::Create {
+            process: FIRST,
+            container: self.config.container.clone(),
+            plan: Bytes(std::mem::take(&mut self.config.plan)),
+            terminal: self.config.has_terminal,
+            limits: self.config.limits,
+            default_action: self.config.default_action,
+        })?;
+        let mut first = Process::default();
+        if self.config.has_terminal {
+            let descriptors = vec![process::duplicate(0)?, process::duplicate(0)?];
+            self.attach(FIRST, &mut first, descriptors);
+            self.resize(FIRST)?;
+        } else {
+            let descriptors = (0..3)
+                .map(process::duplicate)
+                .collect::<std::io::Result<Vec<_>>>()?;
+            self.attach(FIRST, &mut first, descriptors);
+        }
+        self.processes.insert(FIRST, first);
+        Ok(())
+    }
+
+    /// Three descriptors are the streams; two are a terminal's slave for reading and for writing.
+    fn attach(&self, id: u32, process: &mut Process, descriptors: Vec<OwnedFd>) {
+        let streams: &[u8] = if descriptors.len() == 2 {
+            &[STDIN]
+        } else {
+            &[STDOUT, STDERR]
+        };
+        let mut descriptors = descriptors.into_iter();
+        process.input = descriptors.next().map(Reader::new);
+        for (stream, fd) in streams.iter().zip(descriptors) {
+            let writer = Writer::start(id, *stream, fd, self.notices.clone());
+            process.outputs.insert(*stream, writer);
+        }
+    }
+
+    fn resize(&mut self, process: u32) -> Result<(), Failure> {
+        if let Ok(size) = tcgetwinsize(std::io::stdin()) {
+            self.link.send(&ToGuest::Resize {
+                process,
+                columns: size.ws_col,
+                rows: size.ws_row,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, id: u32, pid: i32) {
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.has_started = true;
+        }
+        if id == FIRST {
+            self.phase = Phase::Runs;
+            // Its end tells who said `start` that the program runs; and nothing more of this process is anybody's stream but the program's.
+            self.starter = None;
+        } else if let Some(client) = self.client_of(id) {
+            client.connection.send(&Event::Started { pid });
+        }
+    }
+
+    fn exited(&mut self, id: u32, status: i32) {
+        if id == FIRST {
+            self.is_over = Some(status);
+            return;
+        }
+        if let Some(process) = self.processes.get_mut(&id) {
+            process.status = Some(status);
+            process.input = None;
+        }
+        if let Some(client) = self.client_of(id) {
+            client.process = None;
+        }
+        self.settle(id);
+    }
+
+    /// The client of an ended process hears of it when all that the process has said is written. What others of its streams' holders say comes after.
+    fn settle(&mut self, id: u32) {
+        let Some(process) = self.processes.get_mut(&id) else {
+            return;
+        };
+        let Some(status) = process.status else {
+            return;
+        };
+        if process.outputs.values().any(|writer| writer.pending > 0) {
+            return;
+        }
+        let is_over = process.outputs.values().all(Writer::has_finished);
+        if let Some(client) = process.client.take() {
+            self.tell(client, &Event::Exited { status });
+        }
+        if is_over {
+            self.processes.remove(&id);
+        }
+    }
+
+    fn writer(&mut self, process: u32, stream: u8) -> Option<&mut Writer> {
+        self.processes.get_mut(&process)?.outputs.get_mut(&stream)
+    }
+
+    fn client_of(&mut self, process: u32) -> Option<&mut Client> {
+        self.clients
+            .values_mut()
+            .find(|client| client.process == Some(process))
+    }
+
+    fn take_notices(&mut self) -> Result<(), Failure> {
+        let mut count = [0; 8];
+        // Only that something is there matters.
+        let _ = rustix::io::read(self.notices.fd(), &mut count);
+        while let Ok(written) = self.written.try_recv() {
+            let Written {
+                process,
+                stream,
+                bytes,
+                has_failed,
+            } = written;
+            let Some(writer) = self.writer(process, stream) else {
+                continue;
+            };
+            writer.pending = writer.pending.saturating_sub(bytes);
+            if has_failed {
+                writer.end();
+            }
+            if let Some(bytes) = writer.receipt.take(bytes) {
+                self.link.send(&ToGuest::Credit {
+                    process,
+                    stream,
+                    bytes,
+                })?;
+            }
+            if process != FIRST {
+                self.settle(process);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_input(&mut self, id: u32) -> Result<(), Failure> {
+        let Some(process) = self.processes.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(reader) = &mut process.input else {
+            return Ok(());
+        };
+        match reader.read(MAX_DATA) {
+            Some(bytes) if bytes.is_empty() => {}
+            Some(bytes) => self.link.send(&ToGuest::Data {
+                process: id,
+                stream: STDIN,
+                bytes: Bytes(bytes),
+            })?,
+            None => {
+                process.input = None;
+                self.link.send(&ToGuest::End {
+                    process: id,
+                    stream: STDIN,
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_signals(&mut self) -> Result<(), Failure> {
+        for signal in read_signals(&self.signals) {
+            match signal {
+                libc::SIGCHLD => {
+                    while let Ok(Some(ended)) = child::reap() {
+                        if self.hypervisor.is(ended.pid) {
+                            // What it has said until then is still in the link.
+                            while self.link.receive().is_ok() && self.is_over.is_none() {
+                                while let Some(message) = self.link.take()? {
+                                    self.heard(message)?;
+                                }
+                                if !readable(self.link.fd()) {
+                                    break;
+                                }
+                            }
+                            if self.is_over.is_none() {
+                                return Err(self.machine_ended());
+                            }
+                        }
+                    }
+                }
+                libc::SIGWINCH if self.config.has_terminal => self.resize(FIRST)?,
+                _ if self.phase == Phase::Runs => self.link.send(&ToGuest::Signal {
+                    process: FIRST,
+                    signal,
+                })?,
+                // As the first process of a pid namespace that waits for `start`: nothing but SIGKILL ends it.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) {
+        while let Ok(socket) = accept_with(&self.listen, SocketFlags::CLOEXEC) {
+            if self.clients.len() < MAX_CLIENTS {
+                let client = Client {
+                    connection: Connection::new(socket),
+                    process: None,
+                    ticket: None,
+                };
+                let number = self.number();
+                self.clients.insert(number, client);
+            }
+        }
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next += 1;
+        self.next
+    }
+
+    fn serve_client(&mut self, id: u32) -> Result<(), Failure> {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        client.connection.receive(RecvFlags::DONTWAIT);
+        while let Some(client) = self.clients.get_mut(&id) {
+            match client.connection.next::<Said>() {
+                Some(Said::Command { command }) => return self.begin(id, &command),
+                Some(Said::Request(request)) => self.answer(id, request)?,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// `start`: the connection becomes the starter's channel.
+    fn begin(&mut self, id: u32, command: &str) -> Result<(), Failure> {
+        let client = self.clients.remove(&id);
+        if command == "start" && self.phase == Phase::Waits {
+            self.phase = Phase::Starts;
+            self.starter = client.map(|client| client.connection);
+            self.link.send(&ToGuest::Start { process: FIRST })?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, id: u32, request: Request) -> Result<(), Failure> {
+        let container = self.config.container.clone();
+        match request {
+            Request::Exec { plan, terminal } => return self.exec(id, plan, terminal),
+            Request::Signal {
+                signal,
+                pid: Some(0),
+            } => {
+                self.link.send(&ToGuest::SignalAll { container, signal })?;
+                self.tell(id, &Event::Done);
+            }
+            Request::Signal { signal, .. } => {
+                let process = self.clients.get(&id).and_then(|client| client.process);
+                if let Some(process) = process {
+                    self.link.send(&ToGuest::Signal { process, signal })?;
+                }
+                self.tell(id, &Event::Done);
+            }
+            Request::Resize { columns, rows } => {
+                let process = self.clients.get(&id).and_then(|client| client.process);
+                if let Some(process) = process {
+                    self.link.send(&ToGuest::Resize {
+                        process,
+                        columns,
+                        rows,
+                    })?;
+                }
+            }
+            Request::Ps {} => {
+                let ticket = self.number();
+                if let Some(client) = self.clients.get_mut(&id) {
+                    client.ticket = Some(ticket);
+                }
+                self.link.send(&ToGuest::Processes { ticket, container })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn exec(&mut self, id: u32, plan: Bytes, terminal: bool) -> Result<(), Failure> {
+        let number = self.number();
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(());
+        };
+        let mut descriptors = std::mem::take(&mut client.connection.descriptors);
+        if terminal && descriptors.len() == 1 {
+            let copy = rustix::io::fcntl_dupfd_cloexec(&descriptors[0], 3)?;
+            descriptors.push(copy);
+        }
+        if self.phase != Phase::Runs
+            || client.process.is_some()
+            || descriptors.len() != if terminal { 2 } else { 3 }
+        {
+            client.connection.is_closed = true;
+            return Ok(());
+        }
+        client.process = Some(number);
+        let mut process = Process {
+            client: Some(id),
+            ..Process::default()
+        };
+        self.attach(number, &mut process, descriptors);
+        self.processes.insert(number, process);
+        let container = self.config.container.clone();
+        Ok(self.link.send(&ToGuest::Exec {
+            process: number,
+            container,
+            plan,
+            terminal,
+        })?)
+    }
+
+    fn tell(&mut self, id: u32, event: &Event) {
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.connection.send(event);
+        }
+    }
+
+    /// A client that is gone takes its program with it.
+    fn drop_closed_clients(&mut self) -> Result<(), Failure> {
+        let closed: Vec<u32> = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.connection.is_closed)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in closed {
+            if let Some(client) = self.clients.remove(&id)
+                && let Some(process) = client.process
+            {
+                self.link.send(&ToGuest::Signal {
+                    process,
+                    signal: libc::SIGKILL,
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn readable(fd: std::os::fd::BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    let now = Timespec::default();
+    poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0)
+}

@@ -1,0 +1,57 @@
+"""A guest's first file system: the agent, and the modules that its kernel needs to hear the host. Made when either changes, kept by what it is made of."""
+
+from __future__ import annotations
+
+import os
+
+from casemate.guest import store
+from casemate.guest.cpio import Archive
+from casemate.isolation.engine_process import engine_path
+
+AGENT = "casemate-agent"
+_DIRECTORIES = ("dev", "modules", "proc", "run", "share", "sys", "tmp")
+
+
+def initramfs(label: str, modules: list[str]) -> str:
+    """The path of the archive for a kernel named `label`, which these module files are loaded into in order. Built if there is none of today's agent."""
+    engine = engine_path()
+    status = os.stat(engine)
+    directory = f"{store.prepare()}/initramfs"
+    path = f"{directory}/{label}-{status.st_size:x}-{status.st_mtime_ns:x}-{len(modules)}.cpio"
+    if os.path.exists(path):
+        return path
+    os.makedirs(directory, 0o755, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}"
+    try:
+        with open(temporary, "wb") as file:
+            _write(Archive(file), engine, modules)
+        os.chmod(temporary, 0o644)
+        os.rename(temporary, path)
+    except BaseException:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+        raise
+    _forget_older(directory, label, path)
+    return path
+
+
+def _write(archive: Archive, engine: str, modules: list[str]) -> None:
+    for name in _DIRECTORIES:
+        archive.directory(name)
+    archive.character_device("dev/console", 5, 1)
+    archive.character_device("dev/null", 1, 3, 0o666)
+    with open(engine, "rb") as file:
+        archive.regular(AGENT, file.read(), 0o755)
+    for index, module in enumerate(modules):
+        with open(module, "rb") as file:
+            archive.regular(f"modules/{index:03}-{os.path.basename(module)}", file.read())
+    archive.finish()
+
+
+def _forget_older(directory: str, label: str, path: str) -> None:
+    for name in os.listdir(directory):
+        if name.startswith(f"{label}-") and name.endswith(".cpio") and f"{directory}/{name}" != path:
+            try:
+                os.unlink(f"{directory}/{name}")
+            except FileNotFoundError:
+                pass  # another start did the same

@@ -1,0 +1,173 @@
+"""Kernels of the store: what `casemate kernel` installs, lists and verifies, and what hypervisors boot.
+
+A kernel is a directory, `kernels/NAME`: the uncompressed `vmlinux`, the modules in the order they are loaded in, and `kernel.json` with the digest of each.
+It appears by rename, whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+
+from casemate import jsonlite
+from casemate.errors import HostError
+from casemate.guest import store
+from casemate.guest.bzimage import uncompressed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_METADATA = "kernel.json"
+CLOUD_PACKAGE = "linux-image-cloud-amd64"
+# What a machine's devices need, each after what it depends on (modules.dep). Built in where there is no such file.
+_MODULES = (
+    "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci_modern_dev",
+    "drivers/virtio/virtio_pci", "drivers/virtio/virtio_mmio", "drivers/char/virtio_console", "fs/fuse/fuse", "fs/fuse/virtiofs",
+)  # fmt: skip
+
+
+class Kernel:
+    """One kernel of the store."""
+
+    __slots__ = ("modules", "name", "path", "release")
+
+    def __init__(self, path: str, metadata: dict[str, object]) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.release = str(metadata.get("release"))
+        names = metadata.get("modules")
+        self.modules = [f"{path}/{name}" for name in names] if isinstance(names, list) else []
+
+    @property
+    def image(self) -> str:
+        return f"{self.path}/vmlinux"
+
+
+def _directory() -> str:
+    return f"{store.directory()}/kernels"
+
+
+def find(name: str) -> Kernel | None:
+    """The kernel of this name; None if it is not installed."""
+    path = f"{_directory()}/{name}"
+    metadata = _metadata(path)
+    return None if metadata is None else Kernel(path, metadata)
+
+
+def names() -> list[str]:
+    """The kernels of the store, sorted."""
+    try:
+        return sorted(name for name in os.listdir(_directory()) if not name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _metadata(path: str) -> dict[str, object] | None:
+    try:
+        with open(f"{path}/{_METADATA}", "rb") as file:
+            value = jsonlite.loads(file.read())
+    except (OSError, jsonlite.JsonError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def verify(kernel: Kernel) -> list[str]:
+    """What of a kernel is not as it was installed; empty if all is."""
+    metadata = _metadata(kernel.path) or {}
+    digests = metadata.get("sha256")
+    if not isinstance(digests, dict):
+        return [f"{_METADATA} names no digests"]
+    wrong = []
+    for name, digest in digests.items():
+        try:
+            found = _sha256(f"{kernel.path}/{name}")
+        except OSError as error:
+            wrong.append(f"{name}: {error.strerror}")
+            continue
+        if found != digest:
+            wrong.append(f"{name}: its content is another")
+    return wrong
+
+
+def install_cloud(say: Callable[[str], None]) -> Kernel:
+    """Puts the distribution's cloud kernel into the store, by its package manager. Raises HostError."""
+    for program in ("apt-get", "apt-cache", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise HostError(
+                f"there is no {program}", "on other distributions than Debian's, name a bzImage: casemate kernel install --image FILE --modules DIR"
+            )
+    package = _dependency(CLOUD_PACKAGE)
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chmod(scratch, 0o755)  # apt downloads as a user of its own
+        say(f"downloading {package}")
+        _run(["apt-get", "-qq", "download", package], scratch)
+        archive = next(name for name in os.listdir(scratch) if name.endswith(".deb"))
+        say("unpacking")
+        _run(["dpkg-deb", "-x", archive, "root"], scratch)
+        release = package.removeprefix("linux-image-")
+        return install_image("cloud", f"{scratch}/root/boot/vmlinuz-{release}", f"{scratch}/root/lib/modules/{release}", release, say)
+
+
+def _dependency(package: str) -> str:
+    """The newest kernel's package, which the given one depends on."""
+    for line in _run(["apt-cache", "depends", package], "/").splitlines():
+        kind, _, name = line.strip().partition(": ")
+        if kind == "Depends":
+            return name.strip()
+    raise HostError(f"apt knows no {package}", "run apt-get update")
+
+
+def _run(command: list[str], directory: str) -> str:
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HostError(f"{command[0]}: {done.stderr.strip()}", "run apt-get update")
+    return done.stdout
+
+
+def install_image(name: str, image: str, modules: str, release: str, say: Callable[[str], None]) -> Kernel:
+    """Puts a kernel's image and those of its modules that guests need into the store, in place of what has that name. Raises HostError."""
+    directory = _directory()
+    os.makedirs(directory, 0o755, exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=f".{name}-", dir=directory)
+    try:
+        os.chmod(temporary, 0o755)
+        say("extracting the uncompressed image: what boots it need not")
+        with open(image, "rb") as file, open(f"{temporary}/vmlinux", "wb") as target:
+            target.write(uncompressed(file.read()))
+        copied = _copy_modules(modules, temporary)
+        files = ["vmlinux", *copied]
+        metadata = {"release": release, "modules": copied, "sha256": {file: _sha256(f"{temporary}/{file}") for file in files}}
+        with open(f"{temporary}/{_METADATA}", "w", encoding="utf-8") as out:
+            out.write(jsonlite.dumps(metadata, indent=1))
+        path = f"{directory}/{name}"
+        old = f"{temporary}.old"
+        if os.path.isdir(path):
+            os.rename(path, old)
+        os.rename(temporary, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    kernel = find(name)
+    assert kernel
+    return kernel
+
+
+def _copy_modules(source: str, target: str) -> list[str]:
+    copied = []
+    for index, module in enumerate(_MODULES):
+        path = f"{source}/kernel/{module}.ko"
+        if os.path.exists(path):
+            name = f"{index:02}-{os.path.basename(path)}"
+            shutil.copyfile(path, f"{target}/{name}")
+            copied.append(name)
+    return copied
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

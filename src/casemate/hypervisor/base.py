@@ -1,0 +1,41 @@
+"""What a hypervisor's driver tells: the interface that the isolation is written against."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.isolation.base import Verdict
+
+
+class Machine:
+    """How to start one. Paths in `helpers` and `command` are those of the jail: /usr is the host's, /guest/NAME what `files` gives, /share the containers'.
+
+    files: name to path on the host.   share: how the guest mounts /share ("hostfs" or "virtiofs").   devices: of the host, as (path, major, minor).
+    """
+
+    __slots__ = ("boot_timeout_s", "command", "devices", "environment", "files", "helpers", "link_window", "share", "wait_for")
+
+    def __init__(self, command: list[str], *, share: str, files: dict[str, str]) -> None:
+        self.command = command
+        self.share = share
+        self.files = files
+        self.helpers: list[list[str]] = []
+        self.wait_for: list[str] = []  # files that the helpers make when they are ready
+        self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
+        self.devices: list[tuple[str, int, int]] = []
+        self.boot_timeout_s = 60
+        self.link_window = 0  # bytes that may be under way to the guest at a time; 0: as many as its stream takes
+
+
+class Hypervisor:
+    """A driver. Stateless."""
+
+    name = ""
+
+    def probe(self) -> Verdict:
+        """Whether this host can run it. Cheap: called at each create."""
+        raise NotImplementedError
+
+    def machine(self, memory_mib: int) -> Machine:
+        """A machine with so much memory. Raises HostError if a part of it is missing."""
+        raise NotImplementedError

@@ -1,0 +1,264 @@
+"""The `microvm` isolation: the program runs on a Linux kernel of its own, in a virtual machine.
+
+The plan is split in two. The host's half makes the container's files, and a jail around the hypervisor, whose root holds nothing but its own programs
+and those files; its last step becomes the relay, which starts the hypervisor. The guest's half is what the program would have met on the host: the agent
+runs it with the same `init`, on the guest's kernel.
+"""
+
+from __future__ import annotations
+
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
+
+from casemate import wire
+from casemate.errors import HostError
+from casemate.guest import store
+from casemate.hypervisor import registry
+from casemate.isolation.base import Launch, Verdict
+from casemate.isolation.engine_process import launch_engine
+from casemate.isolation.namespaces import Namespaces
+from casemate.oci.fields.mount_options import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.hypervisor.base import Machine
+    from casemate.isolation.base import Plan
+
+    Op = dict[str, object]
+
+_ROOT = "share/root"
+_CONTAINER = "main"  # the first container's name in its guest
+# What the host's half does, in the plan's order; everything else is done in the guest.
+_ON_HOST = frozenset(("barrier", "cpu_affinity", "io_priority", "memory_policy", "parent_death_signal", "pivot_root", "propagation", "root", "scheduler"))
+_ON_BOTH = frozenset(("become_root", "keyring", "pty", "setsid", "unshare"))
+_NOWHERE = frozenset(("apparmor", "selinux"))  # labels of the host's policy, which the guest's kernel has not
+_HOST_NAMESPACES = ("mount", "pid", "network", "ipc", "uts")
+_MOUNT_ATTR = {"ro": 1, "nosuid": 2, "nodev": 4}
+# The file server of a hypervisor acts for every id of the container; nothing else needs a capability.
+_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_MKNOD",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+_DEFAULT_MEMORY_MIB = 512
+_LEAST_MEMORY_MIB = 128
+_KERNEL_MEMORY_MIB = 64  # of a guest's memory, what its kernel and agent take
+_HOST_MEMORY = 256 << 20  # of a hypervisor and its file server, beside the guest's
+_HOST_PIDS = 256  # of a hypervisor: threads, and with User Mode Linux helper processes
+
+
+class Microvm(Namespaces):
+    """The container's first process on the host is the relay, in the cgroup that the plan names; the program's are in the guest."""
+
+    name = "microvm"
+    has_control = True
+    has_own_kernel = True
+
+    def probe(self) -> Verdict:
+        verdict = super().probe()
+        if not verdict.ok:
+            return verdict
+        try:
+            registry.choose()
+        except HostError as error:
+            return Verdict(False, error.reason, error.remedy)
+        return verdict
+
+    def create(self, launch: Launch) -> int:
+        annotations = launch.spec.get("annotations")
+        wanted = annotations.get(registry.ANNOTATION) if isinstance(annotations, dict) else None
+        limits = _limits(launch.spec)
+        machine = registry.choose(str(wanted or "")).machine(_memory_mib(limits["memory"]))
+        plan = machine_plan(launch.plan, machine, limits)
+        return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+
+    def exec(self, launch: Launch, channel_path: str) -> int:
+        channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        try:
+            channel.connect(channel_path)
+            plan = exec_plan(launch.plan, channel.fileno())
+            descriptors = (*launch.descriptors, channel.fileno())
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        finally:
+            channel.close()
+
+    def host_resources(self, resources: dict[str, object]) -> dict[str, object]:
+        """The limits of the machine as a whole: the container's, which hold in the guest, and what the machine itself takes."""
+        changed = dict(resources)
+        memory, pids = resources.get("memory"), resources.get("pids")
+        if isinstance(memory, dict):
+            guest = _memory_mib(_positive(memory.get("limit"))) << 20
+            limits = {key: guest + _HOST_MEMORY for key in ("limit", "swap") if _positive(memory.get(key))}
+            changed["memory"] = {**memory, **limits}
+        if isinstance(pids, dict) and _positive(pids.get("limit")):
+            changed["pids"] = {**pids, "limit": _positive(pids["limit"]) + _HOST_PIDS}
+        return changed
+
+
+def _positive(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _limits(spec: dict[str, object]) -> dict[str, int]:
+    linux = spec.get("linux")
+    resources = linux.get("resources") if isinstance(linux, dict) else None
+    resources = resources if isinstance(resources, dict) else {}
+    sections = {name: resources.get(name) for name in ("memory", "pids")}
+    return {name: _positive(section.get("limit")) if isinstance(section, dict) else 0 for name, section in sections.items()}
+
+
+def _memory_mib(limit: int) -> int:
+    """The guest's memory: the container's limit and what its kernel takes."""
+    if not limit:
+        return _DEFAULT_MEMORY_MIB
+    return max(_LEAST_MEMORY_MIB, (limit + (1 << 20) - 1 >> 20) + _KERNEL_MEMORY_MIB)
+
+
+def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int]) -> Plan:
+    """The host's half, with the guest's in its last step. Raises HostError for what a virtual machine cannot do."""
+    ops = _ops(plan)
+    _refuse(plan, ops)
+    shares: list[Op] = []
+    guest_ops = [changed for op in ops if _is_for_guest(op) for changed in _for_guest(op, shares)]
+    guest = {
+        **plan,
+        "join": [],
+        "listen": None,
+        "cgroup": None,
+        "keep_fds": [],
+        "oom_score_adj": None,
+        "id_maps": _identity(plan.get("id_maps")),
+        "ops": guest_ops,
+    }
+    host_ops = [op for op in ops if op["op"] in _ON_HOST | _ON_BOTH or _is_host_hook(op)]
+    root = next(index for index, op in enumerate(host_ops) if op["op"] == "root")
+    host_ops[root + 1 : root + 1] = [{"op": "nest", "path": store.jail(), "at": _ROOT}, *_jail(machine), *shares]
+    last: list[Op] = [op for op in host_ops if op["op"] == "parent_death_signal"]
+    host_ops = [op for op in host_ops if op["op"] != "parent_death_signal"]
+    become: Op = {
+        "op": "machine",
+        "helpers": machine.helpers,
+        "wait_for": machine.wait_for,
+        "command": machine.command,
+        "env": machine.environment,
+        "share": machine.share,
+        "container": _CONTAINER,
+        "plan": wire.pack(guest),
+        "terminal": any(op["op"] == "pty" for op in ops),
+        "memory": limits["memory"],
+        "pids": limits["pids"],
+        # `do`: whoever sends a signal means the program, whatever it is in its namespace.
+        "default_action": bool(last),
+        "boot_timeout_s": machine.boot_timeout_s,
+        "link_window": machine.link_window,
+    }
+    capabilities = {key: list(_CAPABILITIES) for key in ("bounding", "effective", "permitted")}
+    jail: list[Op] = [
+        {"op": "no_new_privs"},
+        {"op": "credentials", "uid": 0, "gid": 0, "groups": [], "umask": 0o022, "capabilities": capabilities},
+    ]
+    new = plan["new"]
+    join = plan["join"]
+    assert isinstance(new, list)
+    assert isinstance(join, list)
+    joined = {entry["kind"] for entry in join}
+    kinds = [*new, *(kind for kind in _HOST_NAMESPACES if kind not in new and kind not in joined)]
+    return {**plan, "new": kinds, "keep_fds": [], "ops": [*host_ops, *jail, *last, become]}
+
+
+def exec_plan(plan: Plan, control_fd: int) -> Plan:
+    """`exec` as a process of ours outside of the container's namespaces, which asks the relay behind `control_fd` to run the guest's half."""
+    ops = _ops(plan)
+    if plan["keep_fds"]:
+        raise HostError("isolation 'microvm' cannot hand descriptors to a program in a virtual machine", "leave out --preserve-fds")
+    terminal = next((op for op in ops if op["op"] == "pty"), None)
+    size = None if terminal is None else [terminal["columns"], terminal["rows"]]
+    guest_ops = [op for op in ops if op["op"] not in (*_NOWHERE, "barrier", "cpu_affinity")]
+    guest = {**plan, "join": [], "cgroup": None, "oom_score_adj": None, "ops": guest_ops}
+    kept = [op for op in ops if op["op"] in ("barrier", "setsid", "keyring", "cpu_affinity")]
+    request: Op = {"op": "machine_exec", "control": control_fd, "terminal": size, "plan": wire.pack(guest)}
+    return {**plan, "join": [], "ops": [*kept, {"op": "no_new_privs"}, request]}
+
+
+def _ops(plan: Plan) -> list[Op]:
+    ops = plan["ops"]
+    assert isinstance(ops, list)
+    return ops
+
+
+def _refuse(plan: Plan, ops: list[Op]) -> None:
+    names = {op["op"] for op in ops}
+    if "agent" in names:
+        raise HostError("isolation 'microvm' cannot run the SDK's agent yet", "use isolation='namespaces' for Sandbox; `casemate run`, `do` and `exec` work")
+    if any(op["op"] == "root" and op.get("shared") for op in ops):
+        raise HostError("isolation 'microvm' needs a mount namespace of the container's own", "add it to linux.namespaces")
+    if any(op["op"] == "seccomp" and op.get("listener") for op in ops):
+        raise HostError("isolation 'microvm' cannot send a seccomp listener out of a virtual machine", "leave out linux.seccomp.listenerPath")
+    if plan["keep_fds"]:
+        raise HostError("isolation 'microvm' cannot hand descriptors to a program in a virtual machine", "leave out --preserve-fds")
+    join = plan["join"]
+    assert isinstance(join, list)
+    foreign = sorted({str(entry["kind"]) for entry in join} - {"network", "user"})
+    if foreign:
+        raise HostError(f"isolation 'microvm' cannot join namespaces of the host ({', '.join(foreign)})", "leave out their paths in linux.namespaces")
+
+
+def _is_host_hook(op: Op) -> bool:
+    return op["op"] == "hook" and op.get("kind") != "startContainer"
+
+
+def _is_for_guest(op: Op) -> bool:
+    if op["op"] == "barrier" or _is_host_hook(op):
+        return False
+    return op["op"] not in _NOWHERE and (op["op"] not in _ON_HOST or op["op"] in ("root", "pivot_root", "propagation"))
+
+
+def _for_guest(op: Op, shares: list[Op]) -> list[Op]:
+    """The operation as the guest does it. What it binds of the host's is added to `shares`."""
+    if op["op"] == "root":
+        return [{"op": "root", "path": f"/{_ROOT}", "overlay": None, "shared": False}]
+    flags = op.get("flags")
+    if op["op"] == "mount" and isinstance(flags, int) and flags & (MS_BIND | 32) == MS_BIND:
+        place = f"share/{len(shares)}"
+        shares.append({**op, "destination": f"/{place}", "create": "auto"})
+        return [{**op, "source": f"/{place}", "source_fd": None, "idmap": None}]
+    return [op]
+
+
+def _identity(maps: object) -> dict[str, object] | None:
+    """The container's ids are the guest's own: what they are on the host is the host's half's."""
+    if not isinstance(maps, dict):
+        return None
+    same = {key: [[first, first, size] for first, _, size in maps[key]] for key in ("uid", "gid")}
+    return {**maps, **same, "setgroups": "allow", "uid_helper": None, "gid_helper": None}
+
+
+def _jail(machine: Machine) -> list[Op]:
+    """What the hypervisor sees beside the containers' files: its programs, read-only, and a handful of devices."""
+    guarded = MS_NOSUID | MS_NODEV
+    read_only = _MOUNT_ATTR["ro"] | _MOUNT_ATTR["nosuid"] | _MOUNT_ATTR["nodev"]
+    ops: list[Op] = [
+        _mount("/usr", source="/usr", flags=MS_BIND | MS_REC, recursive_set=read_only),
+        _mount("/proc", fstype="proc", source="proc", flags=guarded | MS_NOEXEC),
+        _mount("/dev", fstype="tmpfs", source="tmpfs", flags=MS_NOSUID | MS_NOEXEC, data="mode=755,size=64k"),
+        _mount("/dev/pts", fstype="devpts", source="devpts", flags=MS_NOSUID | MS_NOEXEC, data="newinstance,ptmxmode=0666,mode=0620"),
+        _mount("/tmp", fstype="tmpfs", source="tmpfs", flags=guarded, data="mode=1777"),
+        _mount("/run", fstype="tmpfs", source="tmpfs", flags=guarded | MS_NOEXEC, data="mode=755,size=1m"),
+        _mount("/guest", fstype="tmpfs", source="tmpfs", flags=guarded, data="mode=755,size=64k"),
+    ]
+    for name, path in machine.files.items():
+        ops.append(_mount(f"/guest/{name}", source=path, flags=MS_BIND, recursive_set=read_only))
+    for path, major, minor in (("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/urandom", 1, 9), *machine.devices):
+        ops.append({"op": "device", "path": path, "type": "c", "major": major, "minor": minor, "mode": 0o666, "uid": 0, "gid": 0, "bind": True})
+    return ops
+
+
+def _mount(destination: str, **arguments: object) -> Op:
+    create = "auto" if isinstance(arguments.get("flags"), int) and arguments["flags"] & MS_BIND else "dir"  # type: ignore[operator]
+    return {"op": "mount", "destination": destination, "create": create, **arguments}
