@@ -24,7 +24,7 @@ CACHE = HERE.parents[2] / ".cache" / "microvm"
 SDK = "github.com/firecracker-microvm/firecracker-go-sdk@v1.0.0"
 CLIENTS = ("schemathesis==4.32.5", "firecracker-python==0.0.5", "requests-unixsocket==0.4.1")
 # Requests for each operation and each of: as the schema says, and not.
-NR_REQUESTS = 60
+NR_REQUESTS = 25
 Result = tuple[str, str, str]
 
 # Tests of the SDK that ask for something else than the API.
