@@ -230,7 +230,7 @@ impl Hotplug {
         let pages = length
             .ok()
             .and_then(|length| memory.get_slice(start, length).ok());
-        if !pages.is_some_and(|pages| raw::discard(&pages).is_ok()) {
+        if pages.is_none_or(|pages| raw::discard(&pages).is_err()) {
             self.counts.unplug_discard_fails += 1;
         }
     }
