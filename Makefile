@@ -79,6 +79,7 @@ bench: peers
 
 bench-sentry: setup
 	$(BIN)/python bench/sentry/run.py
+	$(BIN)/python bench/sentry/workloads.py
 
 # A long run of random drivers against every device, then libFuzzer with coverage for FUZZ_S seconds. What it finds stays in fuzz/found.
 FUZZ_S ?= 300

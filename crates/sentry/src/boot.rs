@@ -202,6 +202,7 @@ pub fn run(
         root: root.clone(),
         root_device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
         files: crate::vfs::cache::Cache::new(&root),
+        executed: crate::kernel::programs::Programs::default(),
         host_uid: rustix::process::geteuid().as_raw(),
         host_gid: rustix::process::getegid().as_raw(),
         host_overrides: overrides_permissions(),

@@ -1,6 +1,6 @@
 //! A program's memory as system calls see it: typed reads and writes, strings, vectors. What the program made up is EFAULT, never more.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::ops::Range;
 
 use crate::fast::window as memory;
@@ -124,12 +124,14 @@ impl Memory {
         if vector.is_null() {
             return Ok(strings);
         }
+        // Pointers and strings lie together on few pages mostly: a copy of each, and not one call for each of them.
+        let (mut pointers, mut texts) = (Pages::new(self), Pages::new(self));
         loop {
-            let pointer = Address(self.read_u64(vector.offset(8 * strings.len() as u64))?);
-            if pointer.is_null() {
+            let pointer = pointers.read_u64(vector.offset(8 * strings.len() as u64))?;
+            if pointer == 0 {
                 return Ok(strings);
             }
-            let text = self.read_string(pointer, 32 * PAGE as usize, Errno::E2BIG)?;
+            let text = texts.read_string(Address(pointer), 32 * PAGE as usize)?;
             total += text.len() + 9;
             if total > limit_bytes {
                 return Err(Errno::E2BIG);
@@ -156,6 +158,62 @@ impl Memory {
             });
         }
         Ok(stretches)
+    }
+}
+
+/// The page of a program's memory that was last looked at, copied.
+struct Pages {
+    memory: Memory,
+    at: u64,
+    copy: Vec<u8>,
+}
+
+impl Pages {
+    fn new(memory: Memory) -> Self {
+        Self {
+            memory,
+            at: u64::MAX,
+            copy: Vec::new(),
+        }
+    }
+
+    /// What there is from an address on, to its page's end at most.
+    fn from(&mut self, address: Address) -> Result<&[u8]> {
+        let at = address.0 & !(PAGE - 1);
+        if self.at != at {
+            self.copy.resize(PAGE as usize, 0);
+            self.at = u64::MAX;
+            // A page is there as a whole or not at all.
+            self.memory.read(Address(at), &mut self.copy)?;
+            self.at = at;
+        }
+        Ok(&self.copy[(address.0 - at) as usize..])
+    }
+
+    fn read_u64(&mut self, address: Address) -> Result<u64> {
+        let here = self.from(address)?;
+        if here.len() >= 8 {
+            return Ok(word(here, 0));
+        }
+        self.memory.read_u64(address)
+    }
+
+    /// A string up to its NUL. `E2BIG` if there is none within `limit` bytes.
+    fn read_string(&mut self, from: Address, limit: usize) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        while text.len() < limit {
+            let here = self.from(from.offset(text.len() as u64))?;
+            if let Some(end) = here.iter().position(|byte| *byte == 0) {
+                text.extend_from_slice(&here[..end]);
+                return if text.len() < limit {
+                    Ok(text)
+                } else {
+                    Err(Errno::E2BIG)
+                };
+            }
+            text.extend_from_slice(here);
+        }
+        Err(Errno::E2BIG)
     }
 }
 
@@ -276,9 +334,10 @@ impl Buffer {
     /// Copies from the program, at most `into.len()` bytes; returns how many. `EFAULT` if not a single one could be.
     pub fn take(&mut self, into: &mut [u8]) -> Result<usize> {
         if let Some(local) = &mut self.local {
-            let count = into.len().min(local.len());
-            for (byte, taken) in into.iter_mut().zip(local.drain(..count)) {
-                *byte = taken;
+            let mut count = 0;
+            // One of its two halves at a time.
+            while let Ok(taken @ 1..) = local.read(&mut into[count..]) {
+                count += taken;
             }
             self.remaining -= count;
             return Ok(count);

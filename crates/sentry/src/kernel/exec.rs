@@ -3,13 +3,16 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, StatVfsMountFlags};
 
 use super::Kernel;
 use super::credentials::{Credentials, MAY_EXEC};
 use super::elf::Elf;
 use super::identity::{FileCapabilities, Program};
+use super::programs::{self, Contents};
 use crate::errno::{Errno, Result};
+use crate::syscalls::Found;
+use crate::vfs::attributes::Attributes;
 use crate::vfs::place::Place;
 use crate::vfs::walk::Walker;
 
@@ -24,8 +27,8 @@ pub const MAX_STRINGS: usize = 2 << 20;
 /// A file to map: its headers and a descriptor of it.
 #[derive(Debug)]
 pub struct Binary {
-    pub elf: Elf,
-    pub fd: OwnedFd,
+    pub elf: Arc<Elf>,
+    pub fd: Arc<OwnedFd>,
 }
 
 /// A program about to be loaded.
@@ -68,59 +71,84 @@ pub fn prepare(
     arguments: Vec<Vec<u8>>,
     environment: Vec<Vec<u8>>,
 ) -> Result<Image> {
+    prepare_found(walker, Found::Place(place), name, arguments, environment)
+}
+
+/// As `prepare`, of what a walk found.
+pub fn prepare_found(
+    walker: &Walker<'_>,
+    found: Found<'_>,
+    name: &[u8],
+    arguments: Vec<Vec<u8>>,
+    environment: Vec<Vec<u8>>,
+) -> Result<Image> {
     let mut arguments = if arguments.is_empty() {
         vec![Vec::new()]
     } else {
         arguments
     };
-    let mut place = place;
     let mut name = name.to_vec();
     let file_name = name.clone();
+    let (mut file, mut attributes) = find_program(walker, &found)?;
     let mut scripts = 0;
-    loop {
-        let fd = open_executable(walker, &place)?;
-        let mut start = vec![0; 4096];
-        let count = read_at(&fd, &mut start, 0)?;
-        start.truncate(count);
-        if start.starts_with(b"#!") {
-            scripts += 1;
-            if scripts > MAX_SCRIPTS {
-                return Err(Errno::ELOOP);
-            }
-            let (interpreter, argument) = script_line(&start)?;
-            let mut prefix = vec![interpreter.clone()];
-            prefix.extend(argument);
-            prefix.push(name);
-            arguments.splice(..1, prefix);
-            place = walker.resolve(&walker.context.cwd, &interpreter, true)?;
-            name = interpreter;
-            continue;
+    while let Contents::Script(interpreter, argument) = &file.contents {
+        scripts += 1;
+        if scripts > MAX_SCRIPTS {
+            return Err(Errno::ELOOP);
         }
-        let path = place.path(walker.kernel)?;
-        let file = program_file(walker, &place, &fd)?;
-        let (credentials, is_secure) = walker.credentials.after_exec(&file);
-        let program = read_binary(fd, &start)?;
-        let interpreter = match program.elf.interpreter {
-            Some(at) => Some(load_interpreter(walker, &program, at)?),
-            None => None,
-        };
-        return Ok(Image {
-            program,
-            interpreter,
-            arguments,
-            environment,
-            file_name,
-            path,
-            credentials: Arc::new(credentials),
-            is_secure,
-            state: super::load::State::Start,
-            place,
-        });
+        let interpreter = interpreter.clone();
+        let mut prefix = vec![interpreter.clone()];
+        prefix.extend(argument.clone());
+        prefix.push(name);
+        arguments.splice(..1, prefix);
+        let found = walker.find(&walker.context.cwd, &interpreter, true)?;
+        (file, attributes) = find_program(walker, &found)?;
+        drop(found);
+        name = interpreter;
     }
+    let Contents::Elf(elf, wanted) = &file.contents else {
+        return Err(Errno::ENOEXEC);
+    };
+    let place = Place::Host(file.fd.clone());
+    let path = place.path(walker.kernel)?;
+    let (credentials, is_secure) = walker.credentials.after_exec(&Program {
+        mode: attributes.mode,
+        uid: attributes.uid,
+        gid: attributes.gid,
+        honours_set_id: !file.mount_flags.contains(StatVfsMountFlags::NOSUID),
+        capabilities: file.capabilities,
+    });
+    let interpreter = match wanted {
+        Some(name) => Some(load_interpreter(walker, name)?),
+        None => None,
+    };
+    Ok(Image {
+        program: Binary {
+            elf: elf.clone(),
+            fd: file.fd.clone(),
+        },
+        interpreter,
+        arguments,
+        environment,
+        file_name,
+        path,
+        credentials: Arc::new(credentials),
+        is_secure,
+        state: super::load::State::Start,
+        place,
+    })
 }
 
-fn open_executable(walker: &Walker<'_>, place: &Place) -> Result<OwnedFd> {
-    let attributes = place.attributes(walker.kernel)?;
+/// The program's file, if the caller may execute it.
+fn find_program(
+    walker: &Walker<'_>,
+    found: &Found<'_>,
+) -> Result<(Arc<programs::Program>, Attributes)> {
+    let kernel = walker.kernel;
+    let attributes = match found {
+        Found::Spot(spot) => kernel.files.lock().attributes(spot)?,
+        Found::Place(place) => place.attributes(kernel)?,
+    };
     if attributes.kind() != libc::S_IFREG {
         return Err(Errno::EACCES);
     }
@@ -131,14 +159,53 @@ fn open_executable(walker: &Walker<'_>, place: &Place) -> Result<OwnedFd> {
     {
         return Err(Errno::EACCES);
     }
+    // A file that somebody may be writing to is read anew.
+    let is_settled = !kernel.files.is_written(&attributes);
+    if is_settled && let Some(program) = kernel.executed.get(&attributes) {
+        kernel.files.was_read(&attributes);
+        return Ok((program, attributes));
+    }
+    let place = match found {
+        Found::Spot(spot) => kernel.files.lock().place(spot)?,
+        Found::Place(place) => place.clone(),
+    };
+    let program = Arc::new(read_program(kernel, &place)?);
+    kernel.files.was_read(&attributes);
+    if is_settled {
+        kernel.executed.add(&attributes, &program);
+    }
+    Ok((program, attributes))
+}
+
+fn read_program(kernel: &Kernel, place: &Place) -> Result<programs::Program> {
     let fd = place.host().map_err(|_| Errno::EACCES)?;
-    if rustix::fs::fstatvfs(fd)?
-        .f_flag
-        .contains(rustix::fs::StatVfsMountFlags::NOEXEC)
-    {
+    let mount_flags = rustix::fs::fstatvfs(fd)?.f_flag;
+    if mount_flags.contains(StatVfsMountFlags::NOEXEC) {
         return Err(Errno::EACCES);
     }
-    walker.kernel.reopen(fd, OFlags::RDONLY)
+    let fd = kernel.reopen(fd, OFlags::RDONLY)?;
+    let mut start = vec![0; 4096];
+    let count = read_at(&fd, &mut start, 0)?;
+    start.truncate(count);
+    let contents = if start.starts_with(b"#!") {
+        let (interpreter, argument) = script_line(&start)?;
+        Contents::Script(interpreter, argument)
+    } else {
+        let elf = read_elf(&fd, &start)?;
+        let interpreter = match elf.interpreter {
+            Some(at) => Some(interpreter_name(&fd, at)?),
+            None => None,
+        };
+        Contents::Elf(Arc::new(elf), interpreter)
+    };
+    let mut bytes = [0; 24];
+    let capabilities = rustix::fs::fgetxattr(&fd, "security.capability", &mut bytes[..]).ok();
+    Ok(programs::Program {
+        fd: Arc::new(fd),
+        contents,
+        mount_flags,
+        capabilities: capabilities.and_then(|count| FileCapabilities::parse(&bytes[..count])),
+    })
 }
 
 fn read_at(fd: &OwnedFd, into: &mut [u8], offset: u64) -> Result<usize> {
@@ -153,36 +220,40 @@ fn read_at(fd: &OwnedFd, into: &mut [u8], offset: u64) -> Result<usize> {
     Ok(done)
 }
 
-fn read_binary(fd: OwnedFd, start: &[u8]) -> Result<Binary> {
+fn read_elf(fd: &OwnedFd, start: &[u8]) -> Result<Elf> {
     let (offset, len) = Elf::table_of(start)?;
     let mut table = vec![0; len];
-    if read_at(&fd, &mut table, offset)? < len {
+    if read_at(fd, &mut table, offset)? < len {
         return Err(Errno::ENOEXEC);
     }
-    Ok(Binary {
-        elf: Elf::parse(start, &table)?,
-        fd,
-    })
+    Elf::parse(start, &table)
 }
 
-fn load_interpreter(
-    walker: &Walker<'_>,
-    program: &Binary,
-    (offset, len): (u64, u64),
-) -> Result<Binary> {
+fn interpreter_name(fd: &OwnedFd, (offset, len): (u64, u64)) -> Result<Vec<u8>> {
     if !(2..=MAX_INTERPRETER_NAME).contains(&len) {
         return Err(Errno::ENOEXEC);
     }
     let mut name = vec![0; len as usize];
-    if read_at(&program.fd, &mut name, offset)? < name.len() || name.pop() != Some(0) {
+    if read_at(fd, &mut name, offset)? < name.len() || name.pop() != Some(0) {
         return Err(Errno::ENOEXEC);
     }
-    let place = walker.resolve(&walker.context.cwd, &name, true)?;
-    let fd = open_executable(walker, &place)?;
-    let mut start = vec![0; 4096];
-    let count = read_at(&fd, &mut start, 0)?;
-    start.truncate(count);
-    read_binary(fd, &start).map_err(|_| Errno(libc::ELIBBAD))
+    Ok(name)
+}
+
+fn load_interpreter(walker: &Walker<'_>, name: &[u8]) -> Result<Binary> {
+    let found = walker.find(&walker.context.cwd, name, true)?;
+    let bad = |error| match error {
+        Errno::ENOEXEC | Errno::EINVAL => Errno(libc::ELIBBAD),
+        other => other,
+    };
+    let (file, _) = find_program(walker, &found).map_err(bad)?;
+    match &file.contents {
+        Contents::Elf(elf, _) => Ok(Binary {
+            elf: elf.clone(),
+            fd: file.fd.clone(),
+        }),
+        Contents::Script(..) => Err(Errno(libc::ELIBBAD)),
+    }
 }
 
 /// Interpreter and its one optional argument. Linux: load_script().
@@ -214,21 +285,6 @@ fn script_line(start: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
         line[..cut].to_vec(),
         (!argument.is_empty()).then(|| argument.to_vec()),
     ))
-}
-
-/// What the program's file says about who it runs as. A script's own bits mean nothing: its interpreter's count.
-fn program_file(walker: &Walker<'_>, place: &Place, fd: &OwnedFd) -> Result<Program> {
-    let attributes = place.attributes(walker.kernel)?;
-    let flags = rustix::fs::fstatvfs(fd)?.f_flag;
-    let mut bytes = [0; 24];
-    let capabilities = rustix::fs::fgetxattr(fd, "security.capability", &mut bytes[..]).ok();
-    Ok(Program {
-        mode: attributes.mode,
-        uid: attributes.uid,
-        gid: attributes.gid,
-        honours_set_id: !flags.contains(rustix::fs::StatVfsMountFlags::NOSUID),
-        capabilities: capabilities.and_then(|count| FileCapabilities::parse(&bytes[..count])),
-    })
 }
 
 impl Kernel {

@@ -15,6 +15,7 @@ pub mod machine;
 pub mod offload;
 pub mod outside;
 pub mod posix_timers;
+pub mod programs;
 pub mod recloning;
 pub mod send;
 pub mod settings;
@@ -95,6 +96,8 @@ pub struct Kernel {
     pub root_device: u64,
     /// What is remembered of the root's files.
     pub files: Arc<crate::vfs::cache::Cache>,
+    /// What was executed lately.
+    pub executed: programs::Programs,
     /// Whom the host's permission checks see, and whether they let that one pass everywhere.
     pub host_uid: u32,
     pub host_gid: u32,

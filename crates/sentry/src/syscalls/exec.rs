@@ -3,8 +3,8 @@
 use casemate_platform::loader::LOADER_FD;
 
 use super::arguments::Flags;
-use super::{Cx, DONE, Outcome, SysResult};
-use crate::errno::Errno;
+use super::{Cx, DONE, Found, Outcome, SysResult};
+use crate::errno::{Errno, Result};
 use crate::kernel::exec::{self, MAX_STRINGS};
 use crate::memory::Address;
 
@@ -31,33 +31,42 @@ pub fn execveat(
         };
     }
     flags.only(libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW)?;
-    let name = cx.memory().read_path(path)?;
-    let (place, name) = if name.is_empty() && flags.has(libc::AT_EMPTY_PATH) {
+    let path = cx.memory().read_path(path)?;
+    let (found, name) = if path.is_empty() && flags.has(libc::AT_EMPTY_PATH) {
         let place = cx
             .description(directory)?
             .file
             .place()
             .cloned()
             .ok_or(Errno::EACCES)?;
-        (place, format!("/dev/fd/{directory}").into_bytes())
+        let name = format!("/dev/fd/{directory}").into_bytes();
+        (Found::Place(place), name)
     } else {
         let follow = !flags.has(libc::AT_SYMLINK_NOFOLLOW);
-        let place = cx.resolve(directory, &name, follow)?;
-        if !follow && place.attributes(cx.kernel)?.is_symlink() {
+        let found = cx.find(directory, &path, follow)?;
+        if !follow && is_symlink(cx, &found)? {
             return Err(Errno::ELOOP);
         }
-        let name = if directory == libc::AT_FDCWD || name.starts_with(b"/") {
-            name
+        let name = if directory == libc::AT_FDCWD || path.starts_with(b"/") {
+            path.clone()
         } else {
-            [format!("/dev/fd/{directory}/").as_bytes(), &name].concat()
+            [format!("/dev/fd/{directory}/").as_bytes(), &path].concat()
         };
-        (place, name)
+        (found, name)
     };
     let arguments = cx.memory().read_strings(argv, MAX_STRINGS)?;
     let environment = cx.memory().read_strings(envp, MAX_STRINGS)?;
     let context = cx.fs()?;
-    let image = exec::prepare(&cx.walker(&context)?, place, &name, arguments, environment)?;
+    let image = exec::prepare_found(&cx.walker(&context)?, found, &name, arguments, environment)?;
     let tid = cx.tid();
     cx.kernel.begin_exec(tid, image)?;
     DONE
+}
+
+fn is_symlink(cx: &Cx<'_>, found: &Found<'_>) -> Result<bool> {
+    let attributes = match found {
+        Found::Spot(spot) => cx.kernel.files.lock().permissions(spot)?,
+        Found::Place(place) => place.attributes(cx.kernel)?,
+    };
+    Ok(attributes.is_symlink())
 }

@@ -98,8 +98,7 @@ fn read_request(
 }
 
 fn key_of(description: &Description) -> Result<Key> {
-    let attributes = description.file.attributes()?;
-    Ok((attributes.dev, attributes.ino))
+    description.file.identity()
 }
 
 fn tell(cx: &mut Cx<'_>, description: &Arc<Description>, command: i32, at: Address) -> SysResult {

@@ -70,7 +70,7 @@ use crate::kernel::task::{Blocked, Process, Restart, Task};
 use crate::kernel::timers::Remaining;
 use crate::kernel::wake::{Ticket, WaitQueue};
 use crate::memory::Memory;
-use crate::vfs::cache::{Arrival, Spot};
+use crate::vfs::cache::Spot;
 use crate::vfs::context::FsContext;
 use crate::vfs::description::Description;
 use crate::vfs::place::Place;
@@ -199,19 +199,9 @@ impl Cx<'_> {
 
     /// As `resolve`, but that a file of the remembered tree is not opened.
     pub fn find<'p>(&self, directory: i32, path: &'p [u8], follow: bool) -> Result<Found<'p>> {
-        if path.is_empty() {
-            return Err(Errno::ENOENT);
-        }
         let start = self.start(directory, path)?;
         let context = self.fs()?;
-        let walker = self.walker(&context)?;
-        Ok(match walker.arrive(&start, path, follow)? {
-            Some(Arrival::Spot(spot)) => Found::Spot(spot),
-            Some(Arrival::Leaves(place, rest)) => {
-                Found::Place(walker.resolve_elsewhere(place, &rest, follow)?)
-            }
-            None => Found::Place(walker.resolve_elsewhere(start, path, follow)?),
-        })
+        self.walker(&context)?.find(&start, path, follow)
     }
 
     pub fn resolve_parent(&self, directory: i32, path: &[u8]) -> Result<Parent> {

@@ -124,6 +124,16 @@ pub trait File: Send + Sync + Debug {
 
     fn attributes(&self) -> Result<Attributes>;
 
+    /// Device and inode.
+    fn identity(&self) -> Result<(u64, u64)> {
+        self.attributes().map(|attributes| attributes.id())
+    }
+
+    /// The mode's S_IFMT, which stays too.
+    fn kind(&self) -> Result<u32> {
+        self.attributes().map(|attributes| attributes.kind())
+    }
+
     fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
         Err(Errno::ESPIPE)
     }
@@ -156,6 +166,11 @@ pub trait File: Send + Sync + Debug {
         _room: usize,
     ) -> Result<Vec<Entry>> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// As `entries`, but at once in getdents64's own layout: for those whose host has it so already.
+    fn packed_entries(&self, _description: &Description, _room: usize) -> Option<Result<Vec<u8>>> {
+        None
     }
 
     /// How /proc/PID/fd names it, where it has no place.

@@ -19,6 +19,12 @@ use crate::syscalls::Cx;
 
 /// Bytes that one transfer moves through the sentry at a time.
 const CHUNK: usize = 256 << 10;
+/// Transfers up to this size pass through the stack.
+const SMALL: usize = 4096;
+/// What the C library asks for at a time.
+const DIRECTORY_CHUNK: usize = 32 << 10;
+/// Bytes of `struct linux_dirent64` before the name.
+const DIRENT: usize = 19;
 
 #[derive(Debug)]
 pub struct HostFile {
@@ -93,11 +99,103 @@ impl HostFile {
         }
     }
 
+    /// The host's entries in the program's layout, which is the same: as many as fit.
+    fn pack(&self, description: &Description, room: usize) -> Result<Vec<u8>> {
+        self.was_read();
+        let mut position = description.position();
+        let mut buffer = [MaybeUninit::uninit(); DIRECTORY_CHUNK];
+        let room = room.min(buffer.len());
+        let mut reader = RawDir::new(&*self.fd, &mut buffer[..room]);
+        let mut bytes = Vec::with_capacity(room);
+        while let Some(entry) = reader.next() {
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) if bytes.is_empty() => return Err(error.into()),
+                Err(_) => break,
+            };
+            let name = entry.file_name().to_bytes();
+            let len = (DIRENT + name.len() + 1).next_multiple_of(8);
+            let end = bytes.len() + len;
+            bytes.extend(entry.ino().to_le_bytes());
+            bytes.extend(entry.next_entry_cookie().to_le_bytes());
+            bytes.extend((len as u16).to_le_bytes());
+            bytes.push(kind_of(entry.file_type()));
+            bytes.extend_from_slice(name);
+            bytes.resize(end, 0);
+            *position = entry.next_entry_cookie();
+            if reader.is_buffer_empty() {
+                break;
+            }
+        }
+        Ok(bytes)
+    }
+
     fn was_read(&self) {
         if let Some(watch) = &self.watch {
             watch.was_read();
         }
     }
+}
+
+/// Reads from a position on until there is no room, or no more; returns how many bytes.
+fn read_by(fd: &OwnedFd, chunk: &mut [u8], to: &mut Buffer, start: u64) -> Result<usize> {
+    let mut done = 0;
+    while to.remaining() > 0 {
+        let len = to.remaining().min(chunk.len());
+        let count = match rustix::io::pread(fd, &mut chunk[..len], start + done as u64) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if done == 0 => return Err(error.into()),
+            Err(_) => break,
+        };
+        let copied = match to.put(&chunk[..count]) {
+            Ok(copied) => copied,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        };
+        done += copied;
+        if copied < len {
+            break;
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all there is, at a position or at the end; returns how many bytes.
+fn write_by(
+    fd: &OwnedFd,
+    chunk: &mut [u8],
+    from: &mut Buffer,
+    start: u64,
+    appends: bool,
+) -> Result<usize> {
+    let mut done = 0;
+    while from.remaining() > 0 {
+        let len = from.remaining().min(chunk.len());
+        let taken = match from.take(&mut chunk[..len]) {
+            Ok(taken) => taken,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        };
+        let (bytes, offset) = (&chunk[..taken], start + done as u64);
+        let written = if appends {
+            let iov = [rustix::io::IoSlice::new(bytes)];
+            rustix::io::pwritev2(fd, &iov, offset, ReadWriteFlags::APPEND)
+        } else {
+            rustix::io::pwrite(fd, bytes, offset)
+        };
+        match written {
+            Ok(count) => {
+                done += count;
+                if count < len {
+                    break;
+                }
+            }
+            Err(error) if done == 0 => return Err(error.into()),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
 }
 
 fn attributes_of(fd: &OwnedFd) -> Result<Attributes> {
@@ -122,24 +220,11 @@ impl File for HostFile {
         self.was_read();
         let mut position = description.position();
         let start = at.unwrap_or(*position);
-        let mut chunk = vec![0; to.remaining().min(CHUNK)];
-        let mut done = 0;
-        while to.remaining() > 0 {
-            let len = to.remaining().min(chunk.len());
-            let count = rustix::io::pread(&*self.fd, &mut chunk[..len], start + done as u64)?;
-            if count == 0 {
-                break;
-            }
-            let copied = match to.put(&chunk[..count]) {
-                Ok(copied) => copied,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            };
-            done += copied;
-            if copied < len {
-                break;
-            }
-        }
+        let done = if to.remaining() <= SMALL {
+            read_by(&self.fd, &mut [0; SMALL], to, start)?
+        } else {
+            read_by(&self.fd, &mut vec![0; to.remaining().min(CHUNK)], to, start)?
+        };
         if at.is_none() {
             *position = start + done as u64;
         }
@@ -154,31 +239,15 @@ impl File for HostFile {
     ) -> Result<usize> {
         let mut position = description.position();
         let start = at.unwrap_or(*position);
-        let mut done = 0;
-        while from.remaining() > 0 {
-            let bytes = match from.take_vec(CHUNK) {
-                Ok(bytes) => bytes,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            };
-            let offset = start + done as u64;
-            let written = if append(description) {
-                let iov = [rustix::io::IoSlice::new(&bytes)];
-                rustix::io::pwritev2(&*self.fd, &iov, offset, ReadWriteFlags::APPEND)
-            } else {
-                rustix::io::pwrite(&*self.fd, &bytes, offset)
-            };
-            match written {
-                Ok(count) => {
-                    done += count;
-                    if count < bytes.len() {
-                        break;
-                    }
-                }
-                Err(error) if done == 0 => return Err(error.into()),
-                Err(_) => break,
+        let appends = append(description);
+        let done = if from.remaining() <= SMALL {
+            write_by(&self.fd, &mut [0; SMALL], from, start, appends)?
+        } else {
+            {
+                let chunk = &mut vec![0; from.remaining().min(CHUNK)];
+                write_by(&self.fd, chunk, from, start, appends)?
             }
-        }
+        };
         if at.is_none() {
             *position = if append(description) {
                 rustix::fs::seek(&*self.fd, SeekFrom::End(0))?
@@ -198,6 +267,22 @@ impl File for HostFile {
             watch.learn(&attributes);
         }
         Ok(attributes)
+    }
+
+    fn identity(&self) -> Result<(u64, u64)> {
+        match &self.watch {
+            Some(watch) if watch.writes() => Ok(watch.id()),
+            // An overlay gives a file another number when somebody else opens it for writing.
+            _ => self.attributes().map(|attributes| attributes.id()),
+        }
+    }
+
+    fn kind(&self) -> Result<u32> {
+        Ok(if self.is_directory {
+            libc::S_IFDIR
+        } else {
+            libc::S_IFREG
+        })
     }
 
     fn seek(&self, description: &Description, offset: i64, whence: i32) -> Result<u64> {
@@ -266,6 +351,11 @@ impl File for HostFile {
         Ok(entries)
     }
 
+    fn packed_entries(&self, description: &Description, room: usize) -> Option<Result<Vec<u8>>> {
+        // Smaller buffers than the host's longest entry take the way that can give some back.
+        (self.is_directory && room >= 512).then(|| self.pack(description, room))
+    }
+
     fn is_stream(&self) -> bool {
         false
     }
@@ -283,9 +373,9 @@ impl File for HostFile {
 
     fn flushed(&self, pid: i32) {
         if crate::kernel::locks::any()
-            && let Ok(attributes) = self.attributes()
+            && let Ok(identity) = self.identity()
         {
-            crate::kernel::locks::process_closed((attributes.dev, attributes.ino), pid);
+            crate::kernel::locks::process_closed(identity, pid);
         }
     }
 }

@@ -13,6 +13,7 @@ use super::place::Place;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::credentials::{CAP_DAC_OVERRIDE, Credentials, MAY_EXEC};
+use crate::syscalls::Found;
 use crate::vfs::context::FsContext;
 
 /// Linux: MAXSYMLINKS.
@@ -81,6 +82,20 @@ impl Walker<'_> {
         })
     }
 
+    /// As `resolve`, but that a file of the remembered tree is not opened.
+    pub fn find<'p>(&self, start: &Place, path: &'p [u8], follow: bool) -> Result<Found<'p>> {
+        if path.is_empty() {
+            return Err(Errno::ENOENT);
+        }
+        Ok(match self.arrive(start, path, follow)? {
+            Some(Arrival::Spot(spot)) => Found::Spot(spot),
+            Some(Arrival::Leaves(place, rest)) => {
+                Found::Place(self.resolve_elsewhere(place, &rest, follow)?)
+            }
+            None => Found::Place(self.resolve_elsewhere(start.clone(), path, follow)?),
+        })
+    }
+
     fn judge(&self) -> Judge {
         if self.kernel.trusts_host_permissions(self.credentials)
             && !self.credentials.has(CAP_DAC_OVERRIDE)
@@ -91,8 +106,15 @@ impl Walker<'_> {
         }
     }
 
-    pub fn resolve_elsewhere(&self, start: Place, path: &[u8], follow: bool) -> Result<Place> {
+    fn resolve_elsewhere(&self, start: Place, path: &[u8], follow: bool) -> Result<Place> {
         if path.is_empty() {
+            return Ok(start);
+        }
+        // A mount's own root, with a slash behind it.
+        if path == b"./"
+            && let Place::Host(fd) = &start
+            && self.kernel.files.is_directory_elsewhere(fd)
+        {
             return Ok(start);
         }
         if let Some(place) = self.resolve_by_host(&start, path, follow) {
@@ -151,6 +173,12 @@ impl Walker<'_> {
                 None => {}
             }
         }
+        if is_plain
+            && let Place::Host(fd) = directory
+            && let Some(found) = self.attributes_of_name(fd, name, false)
+        {
+            return found;
+        }
         self.step(directory, name)?.attributes(self.kernel)
     }
 
@@ -187,7 +215,7 @@ impl Walker<'_> {
         } else {
             directory
         };
-        self.may_search(&directory)?;
+        self.may_search_for_name(&directory)?;
         Ok(Parent {
             directory,
             name,
@@ -331,6 +359,17 @@ impl Walker<'_> {
         }
         let (a, b) = (one.attributes(self.kernel)?, other.attributes(self.kernel)?);
         Ok((a.dev, a.ino, a.mount) == (b.dev, b.ino, b.mount))
+    }
+
+    /// As `may_search`, for who goes on to do something by a name in it: where the host takes the caller for what this process is, it asks the same first.
+    fn may_search_for_name(&self, directory: &Place) -> Result<()> {
+        if let Place::Host(fd) = directory
+            && self.kernel.trusts_host_permissions(self.credentials)
+            && self.kernel.files.is_directory_elsewhere(fd)
+        {
+            return Ok(());
+        }
+        self.may_search(directory)
     }
 
     pub fn may_search(&self, directory: &Place) -> Result<()> {

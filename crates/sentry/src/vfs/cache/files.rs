@@ -64,6 +64,11 @@ impl Watch {
         self.id
     }
 
+    #[must_use]
+    pub fn writes(&self) -> bool {
+        self.writes
+    }
+
     /// What is remembered of the file, if that is all true now.
     #[must_use]
     pub fn attributes(&self) -> Option<Attributes> {

@@ -87,6 +87,23 @@ impl Cache {
         self.lock().permissions_of_directory(place)
     }
 
+    /// Whether somebody may be writing to the file now.
+    #[must_use]
+    pub fn is_written(&self, file: &Attributes) -> bool {
+        self.lock().is_written(file.id())
+    }
+
+    /// Bytes of a file were read, or mapped.
+    pub fn was_read(&self, file: &Attributes) {
+        self.lock().was_read(file.id());
+    }
+
+    /// Whether it is known that this is a directory on another mount.
+    #[must_use]
+    pub fn is_directory_elsewhere(&self, place: &Arc<OwnedFd>) -> bool {
+        self.lock().is_directory_elsewhere(place)
+    }
+
     /// Which mount a directory that is held lies on.
     #[must_use]
     pub fn mount_of(&self, directory: &Arc<OwnedFd>) -> Option<u64> {

@@ -91,6 +91,7 @@ struct Known {
     fd: Weak<OwnedFd>,
     id: Id,
     mount: u64,
+    is_directory: bool,
 }
 
 #[derive(Debug, Default)]
@@ -205,12 +206,10 @@ impl Table {
     pub(super) fn note(&mut self, attributes: &Attributes) -> u32 {
         let (now, used) = (Self::now(), self.tick());
         let id = attributes.id();
-        let is_settled =
-            self.remembers_times && !self.writers.contains_key(&id) && !self.mapped.contains(&id);
-        let knows = if is_settled {
-            Knowledge::Exact
-        } else {
+        let knows = if self.is_written(id) {
             Knowledge::Permissions
+        } else {
+            Knowledge::Exact
         };
         if let Some(slot) = self.of_id(id) {
             let inode = self.inode(slot);
@@ -432,6 +431,7 @@ impl Table {
             fd: Arc::downgrade(fd),
             id: attributes.id(),
             mount: attributes.mount,
+            is_directory: attributes.is_directory(),
         };
         // The weak reference keeps the address from being used again.
         self.known.insert(Arc::as_ptr(fd).addr(), known);
@@ -447,6 +447,17 @@ impl Table {
         let attributes = Self::statx(fd, b"")?;
         self.know_attributes(fd, &attributes);
         Ok((attributes.id(), attributes.mount))
+    }
+
+    /// Whether a descriptor that is held is a directory's on another mount, where that is known.
+    pub(super) fn is_directory_elsewhere(&self, fd: &Arc<OwnedFd>) -> bool {
+        self.known
+            .get(&Arc::as_ptr(fd).addr())
+            .is_some_and(|known| {
+                Weak::as_ptr(&known.fd) == Arc::as_ptr(fd)
+                    && known.is_directory
+                    && known.mount != self.mount
+            })
     }
 
     /// The remembered directory that a held descriptor is of. `None`: it lies elsewhere, or is none.
@@ -519,6 +530,10 @@ impl Table {
         if is_strict || access <= modification || access <= change || is_old() {
             inode.was_read = true;
         }
+    }
+
+    pub(super) fn is_written(&self, id: Id) -> bool {
+        self.writers.contains_key(&id) || self.mapped.contains(&id) || !self.remembers_times
     }
 
     pub(super) fn forget(&mut self, id: Id) {
