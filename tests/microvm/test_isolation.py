@@ -112,6 +112,11 @@ def test_do_says_what_cannot_be_executed(state: Path, uml: None) -> None:
     assert (done.returncode, "not found" in done.stderr) == (127, True)
 
 
+def test_a_hypervisor_that_is_not_there_is_named(state: Path) -> None:
+    done = do(state, "--hypervisor", "nonesuch", "--", "true")
+    assert (done.returncode, "uml" in done.stderr) == (125, True)
+
+
 def test_do_passes_signals_and_binds(state: Path, hypervisor: str, tmp_path: Path) -> None:
     """A bind is the host's directory, written to as it happens; a signal to casemate is the program's."""
     (tmp_path / "shared").mkdir()

@@ -9,6 +9,7 @@ import time
 from casemate.configuration import configured
 from casemate.errors import CasemateError, HostError
 from casemate.host.probe import probe
+from casemate.hypervisor import registry as hypervisors
 from casemate.isolation import registry
 from casemate.isolation.engine_process import engine_path
 from casemate.report.kernel_rows import kernel_rows
@@ -36,6 +37,14 @@ def isolation_rows(state_root: str, default: str) -> list[Row]:
         verdict = registry.get(name).probe()
         row = Row(f"isolation {name}", OK if verdict.ok else MISSING, verdict.reason, verdict.remedy)
         rows.append(_tried(row, name, state_root) if verdict.ok and name == default else row)
+    return rows + _hypervisor_rows()
+
+
+def _hypervisor_rows() -> list[Row]:
+    rows = []
+    for name in hypervisors.NAMES:
+        verdict = hypervisors.get(name).probe()
+        rows.append(Row(f"hypervisor {name}", OK if verdict.ok else MISSING, verdict.reason, verdict.remedy))
     return rows
 
 

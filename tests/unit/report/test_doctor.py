@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bundle import CASEMATE
+from casemate.hypervisor import registry as hypervisors
 from casemate.isolation import registry
 from casemate.report import trials
 
@@ -33,7 +34,11 @@ def report(state_root: Path) -> dict[str, Any]:
 
 
 def test_a_row_for_all_that_matters_and_for_each_isolation(report: dict[str, Any]) -> None:
-    assert [row["name"] for row in report["rows"]] == ROWS + [f"isolation {name}" for name in registry.NAMES]
+    assert [row["name"] for row in report["rows"]] == [
+        *ROWS,
+        *(f"isolation {name}" for name in registry.NAMES),
+        *(f"hypervisor {name}" for name in hypervisors.NAMES),
+    ]
 
 
 def test_what_is_not_ok_says_why_and_what_to_do(report: dict[str, Any]) -> None:

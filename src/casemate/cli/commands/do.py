@@ -20,6 +20,7 @@ from casemate.runtime.store import LOG_FILE, check_id
 HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
 OPTIONS = [
     Option("isolation", VALUE, "the wall (default: namespaces, or as configured)", "NAME"),
+    Option("hypervisor", VALUE, "with --isolation=microvm: uml or qemu (default: the first that can run here)", "NAME"),
     Option("rootfs", VALUE, "this directory as the root, in place of the host's", "DIR"),
     Option("bind b", LIST, "show a directory or file of the host, writable unless :ro", "SRC:DST[:ro]"),
     Option("env e", LIST, "set an environment variable, or pass it on", "NAME[=VALUE]"),
@@ -60,6 +61,11 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: --detach goes with none of --tty, --timeout, --diff, --commit and --keep")
     how = Start(container_id, Globals.root)
     how.isolation = parsed.value("isolation") or Globals.isolation
+    if parsed.given("hypervisor"):
+        from casemate.hypervisor import registry as hypervisors
+
+        hypervisors.get(parsed.value("hypervisor"))
+        how.annotations[hypervisors.ANNOTATION] = parsed.value("hypervisor")
     how.warn = _warn
     how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
     if detach:
