@@ -70,8 +70,12 @@ class Monitor:
     """Starts on construction; `close` kills what is left."""
 
     def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = ()) -> None:
-        self.socket = folder / "api.socket"
-        words = [*prefix, str(engine()), "vmm", "--api-sock", str(self.socket), *options]
+        path = folder / "api.socket"
+        self.adopt([*prefix, str(engine()), "vmm", "--api-sock", str(path), *options], path)
+
+    def adopt(self, words: Sequence[str], path: Path) -> None:
+        """Starts the command and waits for its API socket."""
+        self.socket = path
         self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self.printed = b""
         deadline = time.monotonic() + 10

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         ["vmm", rest @ ..] => casemate_vmm::run(rest),
+        ["jailer", rest @ ..] => casemate_vmm::run_jailed(rest),
         [other, ..] if ["sentry", "layers"].contains(other) => {
             fail(&format!("{other} is not in this version of the engine"))
         }

@@ -16,6 +16,7 @@ mod controller;
 pub mod devices;
 mod event_loop;
 mod fork;
+mod jail;
 mod log;
 mod machine;
 mod raw;
@@ -52,6 +53,18 @@ pub fn run(words: &[&str]) -> ExitCode {
         Err(fault) => {
             eprintln!("casemate-engine vmm: {fault}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a monitor in a jail: `words` are the arguments behind `jailer`.
+#[expect(clippy::print_stderr, reason = "the command's own messages")]
+pub fn run_jailed(words: &[&str]) -> ExitCode {
+    match jail::enter(words) {
+        Ok(arguments) => run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()),
+        Err(error) => {
+            eprintln!("casemate-engine jailer: {error}");
+            ExitCode::from(2)
         }
     }
 }

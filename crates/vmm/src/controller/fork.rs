@@ -42,7 +42,7 @@ impl Controller {
         Ok(Reply::Json(json!({ "children": children })))
     }
 
-    fn begin_fork(&mut self, identities: &[Identity]) -> Result<Vec<fork::Waiting>, Fault> {
+    fn begin_fork(&mut self, identities: &[Identity]) -> Result<fork::Waiting, Fault> {
         let missing = || Fault::new("The microVM is not running.");
         let machine = self.machine.as_ref().ok_or_else(missing)?;
         if !self.is_paused {

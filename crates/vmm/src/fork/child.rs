@@ -1,6 +1,6 @@
 //! The child's side of a fork.
-use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,15 +17,25 @@ use crate::machine;
 /// Runs the child's machine until its guest ends. Nothing of the parent's may be dropped here, a socket file least of all: this neither
 /// returns nor unwinds.
 #[expect(clippy::exit, reason = "below lie the parent's frames")]
-pub(super) fn run(origin: &Origin<'_>, identity: &Identity, channel: UnixStream) -> ! {
-    let ended = catch_unwind(AssertUnwindSafe(|| serve(origin, identity, channel)));
+pub(super) fn run(
+    origin: &Origin<'_>,
+    identity: &Identity,
+    channel: UnixStream,
+    word: &OwnedFd,
+) -> ! {
+    let ended = catch_unwind(AssertUnwindSafe(|| serve(origin, identity, channel, word)));
     std::process::exit(match ended {
         Ok(Ok(())) => 0,
         _ => 1,
     })
 }
 
-fn serve(origin: &Origin<'_>, identity: &Identity, mut channel: UnixStream) -> Result<(), Fault> {
+fn serve(
+    origin: &Origin<'_>,
+    identity: &Identity,
+    mut channel: UnixStream,
+    word: &OwnedFd,
+) -> Result<(), Fault> {
     let told = |result: Result<(), Fault>, channel: &mut UnixStream| {
         let message = match &result {
             Ok(()) => vec![READY],
@@ -35,7 +45,7 @@ fn serve(origin: &Origin<'_>, identity: &Identity, mut channel: UnixStream) -> R
         let _ = channel.write_all(&message);
         result
     };
-    let result = close_the_parents(origin, &channel);
+    let result = close_the_parents(origin, &channel, word);
     told_if_failed(result, &mut channel)?;
     let options = options(origin, identity);
     origin
@@ -58,11 +68,11 @@ fn serve(origin: &Origin<'_>, identity: &Identity, mut channel: UnixStream) -> R
         }
         Err(fault) => return told(Err(fault), &mut channel),
     };
-    let mut word = [0];
-    if channel.read(&mut word).ok() != Some(1) {
+    drop(channel);
+    // The end of file comes when the parent drops its end, or is dead.
+    if rustix::io::read(word, &mut [0]) != Ok(1) {
         return Err(Fault::new("the parent ended before it was done"));
     }
-    drop(channel);
     if identity.child.resume_vm {
         child.resume();
     }
@@ -78,8 +88,12 @@ fn told_if_failed(result: std::io::Result<()>, channel: &mut UnixStream) -> Resu
 }
 
 /// Only the standard streams, the log, the files behind the memory, and the channel to the parent stay open.
-fn close_the_parents(origin: &Origin<'_>, channel: &UnixStream) -> std::io::Result<()> {
-    let mut keep = vec![channel.as_raw_fd()];
+fn close_the_parents(
+    origin: &Origin<'_>,
+    channel: &UnixStream,
+    word: &OwnedFd,
+) -> std::io::Result<()> {
+    let mut keep = vec![channel.as_raw_fd(), word.as_raw_fd()];
     keep.extend(origin.log.descriptor());
     keep.extend(files(origin.memory));
     casemate_host::process::close_all_but(&keep)

@@ -9,10 +9,13 @@
 mod child;
 pub(crate) mod request;
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
+
+use rustix::pipe::PipeFlags;
 
 use crate::Memory;
 use crate::api::Fault;
@@ -43,58 +46,61 @@ pub(crate) struct Identity {
     pub(crate) config: VmConfig,
 }
 
-/// A child that has not got its parent's word yet. Dropping this ends it.
+/// Children that have not got their parent's word yet. Dropping this ends them.
 pub(crate) struct Waiting {
-    pub(crate) pid: u32,
-    channel: UnixStream,
+    children: Vec<(u32, UnixStream)>,
+    /// One pipe for all, so that the word is one write: a parent killed at any instant has given it to every child or to none.
+    word: File,
 }
 
 /// Forks one child per identity. The machine's processors stand still. Each child prepares itself while the next one is made.
-pub(crate) fn begin(origin: &Origin<'_>, identities: &[Identity]) -> io::Result<Vec<Waiting>> {
+pub(crate) fn begin(origin: &Origin<'_>, identities: &[Identity]) -> io::Result<Waiting> {
     // Nobody waits for the children: they outlive their parent, and whoever asked for them watches their sockets.
     raw::ignore_ended_children()?;
-    let mut waiting = Vec::new();
+    let (word_end, word) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let mut children = Vec::new();
     for identity in identities {
         let (ours, theirs) = UnixStream::pair()?;
         match raw::fork()? {
-            Some(pid) => waiting.push(Waiting { pid, channel: ours }),
-            None => child::run(origin, identity, theirs),
+            Some(pid) => children.push((pid, ours)),
+            None => child::run(origin, identity, theirs, &word_end),
         }
     }
-    Ok(waiting)
+    Ok(Waiting {
+        children,
+        word: word.into(),
+    })
 }
 
 /// Waits until all are ready, and gives them the word. If one is not, none runs.
-pub(crate) fn finish(mut waiting: Vec<Waiting>) -> Result<Vec<u32>, Fault> {
-    for child in &mut waiting {
-        child.wait_until_ready()?;
+pub(crate) fn finish(mut waiting: Waiting) -> Result<Vec<u32>, Fault> {
+    for (pid, channel) in &mut waiting.children {
+        wait_until_ready(*pid, channel)?;
     }
-    for child in &mut waiting {
-        child
-            .channel
-            .write_all(&[READY])
-            .map_err(|error| Fault(format!("Fork: child {} ended: {error}", child.pid)))?;
-    }
-    Ok(waiting.iter().map(|child| child.pid).collect())
+    // At most 512 bytes: less than PIPE_BUF, so all or nothing (pipe(7)).
+    let word = vec![READY; waiting.children.len()];
+    waiting
+        .word
+        .write_all(&word)
+        .map_err(|error| Fault(format!("Fork: {error}")))?;
+    Ok(waiting.children.iter().map(|(pid, _)| *pid).collect())
 }
 
-impl Waiting {
-    fn wait_until_ready(&mut self) -> Result<(), Fault> {
-        let failed = |reason: &dyn std::fmt::Display| Fault(format!("Fork: {reason}"));
-        self.channel
-            .set_read_timeout(Some(PATIENCE))
-            .map_err(|error| failed(&error))?;
-        let mut first = [0];
-        match self.channel.read(&mut first) {
-            Ok(1) if first == [READY] => Ok(()),
-            Ok(1) => {
-                let mut reason = String::new();
-                let more = (&self.channel).take(4096).read_to_string(&mut reason);
-                more.map_err(|error| failed(&error))?;
-                Err(Fault(reason))
-            }
-            Ok(_) => Err(failed(&format!("child {} ended", self.pid))),
-            Err(error) => Err(failed(&format!("child {}: {error}", self.pid))),
+fn wait_until_ready(pid: u32, channel: &mut UnixStream) -> Result<(), Fault> {
+    let failed = |reason: &dyn std::fmt::Display| Fault(format!("Fork: {reason}"));
+    channel
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(|error| failed(&error))?;
+    let mut first = [0];
+    match channel.read(&mut first) {
+        Ok(1) if first == [READY] => Ok(()),
+        Ok(1) => {
+            let mut reason = String::new();
+            let more = channel.take(4096).read_to_string(&mut reason);
+            more.map_err(|error| failed(&error))?;
+            Err(Fault(reason))
         }
+        Ok(_) => Err(failed(&format!("child {pid} ended"))),
+        Err(error) => Err(failed(&format!("child {pid}: {error}"))),
     }
 }

@@ -28,7 +28,10 @@ pub(crate) fn scan(
     const SWAPPED: u64 = 1 << 4;
     const ZERO_PAGE: u64 = 1 << 5;
     const BATCH: usize = 512;
-    let pagemap = File::open("/proc/self/pagemap")?;
+    // A jail has no /proc: then every page counts, which is right and larger.
+    let Ok(pagemap) = File::open("/proc/self/pagemap") else {
+        return Ok(vec![(0, region.len())]);
+    };
     let guard = region.ptr_guard();
     let base = guard.as_ptr() as u64;
     let end = base + region.len() as u64;

@@ -1,0 +1,150 @@
+"""The jailer: what a monitor in it is, sees and can do."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from microvm.monitor import Monitor, engine
+from microvm.test_fork import Child, wait_for
+from microvm.test_snapshot import ask, create, load, pause
+
+UID, GID = 54321, 54322
+
+
+class Jailed(Monitor):
+    """A monitor behind the jailer; its API socket is looked for in the jail."""
+
+    def __init__(self, base: Path, name: str, *options: str) -> None:
+        self.root = base / "casemate-engine" / name / "root"
+        words = ["--id", name, "--uid", str(UID), "--gid", str(GID), "--chroot-base-dir", str(base), *options]
+        self.command = [str(engine()), "jailer", *words, "--", "--api-sock", "/run/api.socket"]
+        self.adopt(self.command, self.root / "run/api.socket")
+
+
+@pytest.fixture
+def jail() -> Iterator[Callable[..., Jailed]]:
+    monitors: list[Jailed] = []
+    # A short path: a socket's name has 107 bytes. The jail's user passes, and reads nothing.
+    with tempfile.TemporaryDirectory(prefix="jail") as base:
+        Path(base).chmod(0o711)
+
+        def begin(*options: str) -> Jailed:
+            monitors.append(Jailed(Path(base), f"jail-{len(monitors)}", *options))
+            return monitors[-1]
+
+        yield begin
+        for monitor in monitors:
+            monitor.close()
+
+
+def boot(monitor: Jailed, guest: Path) -> None:
+    (monitor.root / "guest.elf").write_bytes(guest.read_bytes())
+    (monitor.root / "guest.elf").chmod(0o644)
+    monitor.boot(Path("/guest.elf"), "test=state-fork mib=1", 32)
+    monitor.read_until("ready\n")
+
+
+def status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def check_walls(pid: int, root: Path) -> None:
+    said = status(pid)
+    assert said["Uid"].split() == [str(UID)] * 4
+    assert said["Gid"].split() == [str(GID)] * 4
+    assert said["Groups"] == ""
+    assert said["NoNewPrivs"] == "1"
+    assert {said[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+    # Nothing but the jail is mounted.
+    assert len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) == 1
+    assert (Path(f"/proc/{pid}/root").stat().st_dev, Path(f"/proc/{pid}/root").stat().st_ino) == (root.stat().st_dev, root.stat().st_ino)
+
+
+def test_a_guest_runs_in_the_jail(jail: Callable[..., Jailed], guest: Path) -> None:
+    monitor = jail()
+    check_walls(monitor.process.pid, monitor.root)
+    assert sorted(path.name for path in monitor.root.iterdir()) == ["dev", "run"]
+    assert monitor.ok("GET", "/")["id"] == "jail-0"
+    boot(monitor, guest)
+    assert ask(monitor, "c") == "256"
+    monitor.type("!")
+    monitor.finish()
+    assert list((monitor.root / "run").iterdir()) == []
+
+
+def test_snapshot_and_fork_work_in_the_jail(jail: Callable[..., Jailed], guest: Path) -> None:
+    monitor = jail()
+    boot(monitor, guest)
+    answer = monitor.ok("PUT", "/casemate/fork", {"count": 1, "child": {"api_sock": "/run/child{}", "serial_out_path": "/run/serial{}"}})
+    made = answer["children"][0]
+    child = Child(made | {"api_sock": str(monitor.root / made["api_sock"].lstrip("/"))}, monitor.root / "run/serial0")
+    assert child.report()[1:] == ["256", "64", "told"]
+    check_walls(child.pid, monitor.root)
+    child.end()
+    pause(monitor)
+    monitor.ok("PUT", "/snapshot/create", create(Path("/run/snapshot")))
+    other = jail()
+    for name in ("snapshot.state", "snapshot.memory"):
+        (monitor.root / "run" / name).rename(other.root / "run" / name)
+    other.ok("PUT", "/snapshot/load", load(Path("/run/snapshot")))
+    other.read_until("told\n")
+    assert ask(other, "q") == "64"
+
+
+def test_devices_belong_to_the_jails_user(jail: Callable[..., Jailed]) -> None:
+    monitor = jail()
+    for name in ("kvm", "urandom", "null"):
+        found = (monitor.root / "dev" / name).stat()
+        assert stat.S_ISCHR(found.st_mode)
+        assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, UID)
+        assert found.st_rdev == Path("/dev", name).stat().st_rdev
+
+
+def test_limits_and_cgroups(jail: Callable[..., Jailed]) -> None:
+    parent = f"casemate-jail-test-{os.getpid()}"
+    has_v1 = Path("/sys/fs/cgroup/memory/memory.limit_in_bytes").exists()
+    file, version = ("memory.limit_in_bytes", "1") if has_v1 else ("pids.max", "2")
+    options = ["--cgroup", f"{file}=1073741824", "--cgroup-version", version, "--parent-cgroup", parent]
+    monitor = jail(*(options if has_v1 else []), "--resource-limit", "no-file=300", "--resource-limit", "fsize=67108864")
+    limits = Path(f"/proc/{monitor.process.pid}/limits").read_text()
+    assert "300                  300                  files" in limits
+    assert "67108864             67108864             bytes" in limits
+    if not has_v1:
+        return
+    group = Path("/sys/fs/cgroup/memory", parent, "jail-0")
+    assert group.joinpath("cgroup.procs").read_text().split() == [str(monitor.process.pid)]
+    assert group.joinpath(file).read_text().strip() == "1073741824"
+    monitor.close()
+    wait_for(lambda: not group.joinpath("cgroup.procs").read_text())
+    group.rmdir()
+    group.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ([], "--id"),
+        (["--id", "a/b", "--uid", "1", "--gid", "1"], "--id"),
+        (["--id", "..", "--uid", "1", "--gid", "1"], "--id"),
+        (["--id", "a", "--uid", "0", "--gid", "1"], "not root's"),
+        (["--id", "a", "--uid", "1", "--gid", "1", "--cgroup", "../x.y=1"], "not valid"),
+        (["--id", "a", "--uid", "1", "--gid", "1", "--parent-cgroup", "../x"], "not valid"),
+        (["--id", "a", "--uid", "1", "--gid", "1", "--resource-limit", "nproc=1"], "not valid"),
+        (["--id", "a", "--uid", "1", "--gid", "1", "--wings", "2"], "unknown option"),
+        (["--id", "a", "--uid", "1", "--gid", "1", "--netns", "/no/such/netns"], "No such file"),
+    ],
+)
+def test_refusals(words: list[str], text: str, tmp_path: Path) -> None:
+    command = [str(engine()), "jailer", *words, *(["--chroot-base-dir", str(tmp_path)] if words[:1] == ["--id"] and len(words) < 8 else [])]
+    ended = subprocess.run(command, capture_output=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert text in ended.stderr.decode()
