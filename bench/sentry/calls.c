@@ -1,4 +1,4 @@
-/* Times single system calls: one line per row, "name<TAB>minimum<TAB>median", ns per call over ROUNDS batches.
+/* Times single system calls: one line per row, "name<TAB>minimum<TAB>median", ns per call over ROUNDS batches (3 of whole programs).
  * Built static by bench/sentry/run.py, and run on the host and in each sandbox as the same file.
  */
 #define _GNU_SOURCE
@@ -19,6 +19,8 @@
 #define ROUNDS 9
 #define CHECK(what) do { if (!(what)) exit(1); } while (0)
 
+static int rounds = ROUNDS;
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -30,13 +32,13 @@ static int compare(const void *a, const void *b) {
 static void row(const char *name, int batch, void (*call)(void)) {
     double times[ROUNDS];
     for (int i = 0; i < batch / 10 + 1; i++) call();
-    for (int r = 0; r < ROUNDS; r++) {
+    for (int r = 0; r < rounds; r++) {
         double start = now();
         for (int i = 0; i < batch; i++) call();
         times[r] = (now() - start) / batch;
     }
-    qsort(times, ROUNDS, sizeof *times, compare);
-    printf("%s\t%.0f\t%.0f\n", name, times[0], times[ROUNDS / 2]);
+    qsort(times, rounds, sizeof *times, compare);
+    printf("%s\t%.0f\t%.0f\n", name, times[0], times[rounds / 2]);
     fflush(stdout);
 }
 
@@ -128,6 +130,59 @@ static void do_futex(void) {
     while (word) syscall(SYS_futex, &word, 0, 1, 0, 0, 0);
 }
 
+/* Two threads that want one lock all the time; a call is one turn of this one. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static volatile int is_contending;
+static volatile long turns;
+static void *contend(void *argument) {
+    while (is_contending) {
+        pthread_mutex_lock(&lock);
+        turns++;
+        pthread_mutex_unlock(&lock);
+    }
+    return argument;
+}
+static void do_contended(void) {
+    for (int i = 0; i < 2000; i++) {
+        pthread_mutex_lock(&lock);
+        turns++;
+        pthread_mutex_unlock(&lock);
+    }
+}
+
+/* Whole programs, all of busybox: the same ones everywhere. */
+static void shell(const char *script) {
+    int status;
+    pid_t child = vfork();
+    if (!child) {
+        execl("/bin/busybox", "sh", "-c", script, (char *)0);
+        _exit(1);
+    }
+    CHECK(waitpid(child, &status, 0) == child && !status);
+}
+#define TREE "/tmp/casemate-bench-tree"
+static void make_tree(void) {
+    char path[64];
+    mkdir(TREE, 0700);
+    for (int i = 0; i < 50; i++) {
+        snprintf(path, sizeof path, TREE "/%d", i);
+        mkdir(path, 0700);
+        for (int j = 0; j < 20; j++) {
+            snprintf(path, sizeof path, TREE "/%d/%d", i, j);
+            int fd = open(path, O_WRONLY | O_CREAT, 0600);
+            CHECK(fd >= 0 && write(fd, buffer, sizeof buffer) == sizeof buffer);
+            close(fd);
+        }
+    }
+}
+static void do_script(void) {
+    shell("i=0; while [ $i -lt 200 ]; do /bin/busybox true; i=$((i+1)); done");
+}
+static void do_find(void) { shell("/bin/busybox find " TREE " -type f -size +1 >/dev/null"); }
+static void do_tar(void) { shell("/bin/busybox tar -cf - " TREE " 2>/dev/null | /bin/busybox cat >/dev/null"); }
+static void do_dd(void) { shell("/bin/busybox dd if=" TREE "/data of=/dev/null bs=4096 2>/dev/null"); }
+static void do_write(void) { shell("/bin/busybox dd if=/dev/zero of=" TREE "/data bs=4096 count=4096 2>/dev/null"); }
+
 int main(void) {
     pthread_t thread;
     image = open("/bin/busybox", O_RDONLY);
@@ -163,6 +218,19 @@ int main(void) {
     row("unix socket ping-pong", 500, do_socket);
     pthread_create(&thread, 0, futex_echo, 0);
     row("futex ping-pong", 500, do_futex);
+    is_contending = 1;
+    pthread_create(&thread, 0, contend, 0);
+    row("contended lock, 2000 turns", 20, do_contended);
+    is_contending = 0;
+    pthread_join(thread, 0);
+    make_tree();
+    rounds = 3;
+    row("sh, 200 commands", 1, do_script);
+    row("find of 1000 files", 1, do_find);
+    row("tar of 1000 files", 1, do_tar);
+    row("dd of 16 MiB to a file by 4 KiB", 1, do_write);
+    row("dd of 16 MiB from a file by 4 KiB", 1, do_dd);
+    shell("/bin/busybox rm -r " TREE);
     unlink("/tmp/casemate-bench-scratch");
     return 0;
 }

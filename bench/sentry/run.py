@@ -23,7 +23,7 @@ from tests.bundle import make_rootfs  # noqa: E402
 
 CASEMATE = ROOT / ".venv" / "bin" / "casemate"
 PEERS = ("host", "runc", "runsc", "sentry")
-LIMIT_S = 180
+LIMIT_S = 300
 
 Figures = dict[str, tuple[float, float]]
 

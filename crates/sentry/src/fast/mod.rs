@@ -38,7 +38,9 @@ pub struct Fast {
     pub patches: bool,
     pub channels: bool,
     series: u32,
+    /// When the last such call was answered, and whether this one came soon after that.
     last: Option<Instant>,
+    is_close: bool,
     pub server: server::Handle,
 }
 
@@ -51,16 +53,15 @@ impl Fast {
             channels: !is_traced && processors >= 2 && fast::tells_fs_base(),
             series: 0,
             last: None,
+            is_close: false,
             server: server::Handle::default(),
         }
     }
 
     /// One more call that could have been served; whether the series is dense.
     fn is_dense(&mut self) -> bool {
-        let now = Instant::now();
-        let is_close = self.last.is_some_and(|last| now - last < CLOSE);
-        self.series = if is_close { self.series + 1 } else { 0 };
-        self.last = Some(now);
+        self.series = if self.is_close { self.series + 1 } else { 0 };
+        self.last = Some(Instant::now());
         self.series >= DENSE
     }
 }
@@ -75,6 +76,7 @@ impl Kernel {
         let site = task.space.lock().site_of(slow);
         task.is_from_trampoline = site.is_some();
         if let Some(site) = site {
+            self.fast.is_close = self.fast.last.is_some_and(|last| last.elapsed() < CLOSE);
             call.ip = site.wrapping_add(fast::AFTER);
         }
         // In a signal's frame, the slot tells how far a call is.

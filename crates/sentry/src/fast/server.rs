@@ -19,7 +19,6 @@ use super::{CALL_ID, DENSE};
 use crate::errno::{Errno, Result};
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome};
-use crate::vfs::pipe::PipeEnd;
 use crate::vfs::tty::events;
 use crate::worker::{self, SharedKernel};
 
@@ -29,13 +28,15 @@ const PATIENCE: Duration = Duration::from_micros(100);
 const LOST: Duration = Duration::from_micros(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// Where most calls have to wait, they will for a while.
+const USELESS_PAUSE: Duration = Duration::from_millis(32);
+const LONGEST_USELESS_PAUSE: Duration = Duration::from_secs(1);
 /// Moves to another processor in one session.
 const MOVES: u32 = 3;
 /// Calls of one session that show that it works here.
 const WORTH: u32 = 256;
 /// Rounds between two looks at the clock.
 const ROUNDS: u32 = 16;
-const PIPE_BUF: u64 = 4096;
 /// Calls of one session that may come in the ordinary way.
 const FORGIVEN: u32 = 3;
 
@@ -204,7 +205,7 @@ impl Session<'_> {
             if self.serve_all() {
                 last_request = Instant::now();
                 last_look = last_request;
-                if self.declined > 64 && self.declined > self.served / 4 {
+                if self.declined > 16 && self.declined > self.served / 4 {
                     return End::Useless;
                 }
                 continue;
@@ -293,9 +294,8 @@ impl Session<'_> {
         server.pause = match end {
             End::Quiet if self.served >= DENSE => Duration::ZERO,
             End::Crowded if was_worth => FIRST_PAUSE,
-            End::Quiet | End::Crowded | End::Useless => {
-                (server.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE)
-            }
+            End::Useless => (server.pause * 2).clamp(USELESS_PAUSE, LONGEST_USELESS_PAUSE),
+            End::Quiet | End::Crowded => (server.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
         };
         server.not_before = Instant::now().checked_add(server.pause);
         self.shared.is_wanted.store(false, Ordering::Release);
@@ -397,11 +397,15 @@ fn may_be_served(kernel: &mut Kernel, call: &Call) -> Result<bool> {
         resumed: None,
     };
     Ok(match i64::from(call.nr) {
-        libc::SYS_write | libc::SYS_writev | libc::SYS_pwrite64 => {
+        // Besides, what wakes another thread is not for here: that would be woken on this very processor (notify.rs), which goes on spinning.
+        libc::SYS_read
+        | libc::SYS_readv
+        | libc::SYS_pread64
+        | libc::SYS_write
+        | libc::SYS_writev
+        | libc::SYS_pwrite64 => {
             let file = cx.description(call.args[0] as i32)?.file.clone();
-            let is_whole = call.nr == libc::SYS_write as i32 && call.args[2] <= PIPE_BUF;
             file.queue().is_none() && file.socket().is_none()
-                || is_whole && file.as_any().is::<PipeEnd>()
         }
         libc::SYS_fcntl => matches!(
             call.args[1] as i32,
