@@ -410,6 +410,31 @@ pub struct Exec {
     pub path: Option<String>,
 }
 
+/// Descriptors of a cgroup's files, where it has them.
+#[derive(Debug, Default, Clone, Copy, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SentryCgroup {
+    pub memory_limit: Option<i32>,
+    pub memory_used: Option<i32>,
+    pub cpu_quota: Option<i32>,
+    pub cpu_period: Option<i32>,
+    pub pids_limit: Option<i32>,
+}
+
+impl SentryCgroup {
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<i32> {
+        let all = [
+            self.memory_limit,
+            self.memory_used,
+            self.cpu_quota,
+            self.cpu_period,
+            self.pids_limit,
+        ];
+        all.into_iter().flatten().collect()
+    }
+}
+
 /// The program of a sentry, and who it is in there.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -438,6 +463,9 @@ pub struct Sentry {
     /// The program is the agent, which listens on this descriptor; `args` are only its name.
     #[serde(default)]
     pub agent: Option<i32>,
+    /// Files of the container's cgroup, for the program to see its limits.
+    #[serde(default)]
+    pub cgroup: SentryCgroup,
     /// What runs before the program: startContainer hooks.
     #[serde(default)]
     pub hooks: Vec<Hook>,

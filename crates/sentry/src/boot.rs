@@ -10,6 +10,7 @@ use crate::control;
 use crate::errno::Errno;
 use crate::hooks::{Held, Hook, Hooks};
 use crate::kernel::credentials::Credentials;
+use crate::kernel::machine::Cgroup;
 use crate::kernel::task::{Limits, Process, Shared, Task};
 use crate::kernel::{Kernel, Spawn, SpawnTask, exec, offload};
 use crate::vfs::attributes::Attributes;
@@ -106,6 +107,7 @@ pub struct Given {
     pub agent: Option<OwnedFd>,
     /// What runs before the first program.
     pub hooks: Vec<Hook>,
+    pub cgroup: Cgroup,
 }
 
 /// Where the agent finds its socket.
@@ -168,7 +170,7 @@ pub fn run(
     let loader = loader::executable().map_err(|error| BootError::new("loader", error.into()))?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host_proc = rustix::fs::open("/proc", directory, Mode::empty()).map_err(host("/proc"))?;
-    let machine = crate::kernel::machine::Machine::look(&host_proc);
+    let machine = crate::kernel::machine::Machine::look(&host_proc, given.cgroup);
     let root = Arc::new(rustix::fs::open("/", directory, Mode::empty()).map_err(host("/"))?);
     let raw = rustix::fs::statx(&*root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .map_err(host("/"))?;

@@ -24,3 +24,4 @@ pub mod worker;
 pub use boot::{Config, Given, run, start_zygote};
 pub use casemate_platform::zygote::Zygote;
 pub use hooks::Hook;
+pub use kernel::machine::Cgroup;

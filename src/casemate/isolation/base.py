@@ -70,11 +70,12 @@ class Handlers:
 class Launch:
     """One process to start: its plan, its stdio (three descriptors) and the further descriptors that the plan names by number.
 
+    cgroup_files: descriptors of the cgroup's files by Manager.limit_files's names, for an isolation that shows the program its limits.
     agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
     spec: the specification that the plan was lowered from, for an isolation that makes more than processes.
     """
 
-    __slots__ = ("agent_fd", "descriptors", "handlers", "plan", "spec", "stdio")
+    __slots__ = ("agent_fd", "cgroup_files", "descriptors", "handlers", "plan", "spec", "stdio")
 
     def __init__(
         self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers, spec: dict[str, object] | None = None
@@ -85,6 +86,7 @@ class Launch:
         self.descriptors = descriptors
         self.handlers = handlers
         self.agent_fd = -1
+        self.cgroup_files: dict[str, int] = {}
 
 
 class PodSandbox:
@@ -103,6 +105,7 @@ class Isolation:
     name = ""
     has_control = False  # a running container listens on the store's CONTROL_SOCKET
     has_own_kernel = False  # of Linux: a container's cgroups are that kernel's (v2), whatever the host has
+    shows_limits = False  # it is handed the cgroup's files (Launch.cgroup_files)
     serves_pods = False  # containers of one pod share a sandbox (oci/pods.py): there is a `join`
 
     def probe(self) -> Verdict:

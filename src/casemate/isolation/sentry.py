@@ -25,6 +25,7 @@ _REPLACED = frozenset(("agent", "check_exec", "exec", "seccomp", "landlock", "ap
 _KEPT_IN_EXEC = frozenset(("barrier", "setsid", "keyring", "cpu_affinity"))
 # The engine in another role (crates/engine), whose socket has the number that crates/sentry/src/boot.rs gives it.
 _AGENT: Op = {"args": ["casemate-agent", "agent", "3"], "env": []}
+_HIGHEST_SCORE = 900
 _EXEC = "exec: "  # crates/sentry/src/boot.rs
 _OLDEST_KERNEL = (5, 19)  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
@@ -36,9 +37,10 @@ class Sentry(Namespaces):
     oldest_kernel = _OLDEST_KERNEL
     needs = "seccomp user notifications that only a kill interrupts"
     has_control = True
+    shows_limits = True
 
     def create(self, launch: Launch) -> int:
-        plan = sentry_plan(launch.plan, launch.agent_fd)
+        plan = sentry_plan(launch.plan, launch.agent_fd, launch.cgroup_files)
         return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
 
     def start(self, channel_path: str, handlers: Handlers) -> None:
@@ -67,7 +69,7 @@ def _of_the_program(error: EngineError) -> EngineError:
     return EngineError(op="exec", index=error.index, errno=error.errno, message=error.message.removeprefix(_EXEC))
 
 
-def sentry_plan(plan: Plan, agent_fd: int = -1) -> Plan:
+def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | None = None) -> Plan:
     """The plan with the program's last steps handed to the sentry. A plan without `process` stays as it is: `init` refuses it at start.
 
     Raises HostError for what would run something of the container's natively.
@@ -90,8 +92,14 @@ def sentry_plan(plan: Plan, agent_fd: int = -1) -> Plan:
     jail.append({"op": "landlock", "scoped": True, "best_effort": True})
     kept[place:place] = [*jail, {"op": "zygote", "uid": who["uid"], "gid": who["gid"], "rlimits": program["rlimits"]}]
     filtering = next((op for op in ops if op["op"] == "seccomp"), None)
-    settings: Op = {"set_id_files": _allows_set_id_files(filtering), "strace": os.environ.get("CASEMATE_STRACE") == "1"}
-    return {**plan, "ops": [*kept, {"op": "sentry", **program, **settings}]}
+    settings: Op = {"cgroup": cgroup_files or {}, "set_id_files": _allows_set_id_files(filtering), "strace": os.environ.get("CASEMATE_STRACE") == "1"}
+    return {**plan, "oom_score_adj": _below_programs(plan), "ops": [*kept, {"op": "sentry", **program, **settings}]}
+
+
+def _below_programs(plan: Plan) -> object:
+    """The sentry's own score: programs are to be killed before it, and theirs is 100 above (crates/platform/src/zygote.rs), at most 1000."""
+    score = plan.get("oom_score_adj")
+    return min(score, _HIGHEST_SCORE) if isinstance(score, int) else score
 
 
 def exec_plan(plan: Plan, control_fd: int) -> Plan:

@@ -175,6 +175,7 @@ class _Creation:
             context = self._context(manager, listener.fileno())
             context.cgroup = open_cgroup(manager, self.descriptors)
             plan = lower_create(request.spec, context)
+            limits = self._limit_files(manager)
             descriptors = (*self.descriptors, listener.fileno(), *self._preserved())
             handlers = Handlers(
                 child=self._on_child,
@@ -185,6 +186,7 @@ class _Creation:
             if agent:
                 descriptors = (*descriptors, agent.fileno())
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
+            launch.cgroup_files = limits
             if agent:
                 launch.agent_fd = agent.fileno()
             isolation = registry.get(record.isolation)
@@ -275,6 +277,19 @@ class _Creation:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self.descriptors.append(fd)
         return fd
+
+    def _limit_files(self, manager: Manager) -> dict[str, int]:
+        """The cgroup's files, for an isolation that shows the program its limits. Those that are not there yet (systemd makes them) are left out."""
+        opened: dict[str, int] = {}
+        if not registry.get(self.container.record.isolation).shows_limits:
+            return opened
+        for name, path in manager.limit_files().items():
+            try:
+                opened[name] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+            self.descriptors.append(opened[name])
+        return opened
 
     def _preserved(self) -> tuple[int, ...]:
         return tuple(range(3, 3 + self.request.preserve_fds))

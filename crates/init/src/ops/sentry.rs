@@ -5,7 +5,7 @@ use std::time::Duration;
 use casemate_host::{child, process};
 use casemate_jail::capability_mask;
 use casemate_plan::op;
-use casemate_sentry::{Config, Given, Hook, run, start_zygote};
+use casemate_sentry::{Cgroup, Config, Given, Hook, run, start_zygote};
 
 use super::system;
 use crate::child::State;
@@ -40,6 +40,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     kept.extend(state.listen);
     kept.extend(&state.keep_fds);
     kept.extend(program.agent);
+    kept.extend(program.cgroup.descriptors());
     process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
     let mut given = Given::default();
@@ -53,6 +54,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     if let Some(raw) = program.agent {
         given.agent = Some(process::take_fd(raw).context(|| "agent descriptor".into())?);
     }
+    given.cgroup = cgroup(program.cgroup)?;
     let mut program = program;
     let hooks = std::mem::take(&mut program.hooks);
     given.hooks = hooks.into_iter().map(hook).collect();
@@ -65,6 +67,20 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
         Ok(status) => child::exit_now(shell_code(status)),
         Err(error) => Err(Error::with_errno(error.message, error.errno)),
     }
+}
+
+fn cgroup(files: op::SentryCgroup) -> Result<Cgroup> {
+    let take = |raw: Option<i32>| {
+        let taken = raw.map(process::take_fd).transpose();
+        taken.context(|| "cgroup descriptor".into())
+    };
+    Ok(Cgroup {
+        memory_limit: take(files.memory_limit)?,
+        memory_used: take(files.memory_used)?,
+        cpu_quota: take(files.cpu_quota)?,
+        cpu_period: take(files.cpu_period)?,
+        pids_limit: take(files.pids_limit)?,
+    })
 }
 
 fn hook(hook: op::Hook) -> Hook {

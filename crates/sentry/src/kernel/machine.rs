@@ -22,12 +22,7 @@ pub struct Machine {
     pub mask_bits: usize,
     /// Bytes that sched_getaffinity(2) returns at most.
     pub mask_bytes: usize,
-    /// CPU time per period, in microseconds.
-    pub quota: Option<(u64, u64)>,
-    pub memory_limit: Option<u64>,
-    /// What the cgroup says is used now.
-    memory_used: Option<OwnedFd>,
-    pub pids_limit: Option<u64>,
+    cgroup: Cgroup,
     /// Device and mount of the container's /proc and /sys: their nodes are the sentry's own, these numbers stay as mountinfo has them.
     pub proc_device: (u64, u64),
     pub sys_device: (u64, u64),
@@ -66,6 +61,17 @@ impl Ids {
     }
 }
 
+/// Files of the container's cgroup, of either version.
+#[derive(Debug, Default)]
+pub struct Cgroup {
+    pub memory_limit: Option<OwnedFd>,
+    pub memory_used: Option<OwnedFd>,
+    /// v2's `cpu.max`, which has the period, too.
+    pub cpu_quota: Option<OwnedFd>,
+    pub cpu_period: Option<OwnedFd>,
+    pub pids_limit: Option<OwnedFd>,
+}
+
 #[derive(Debug)]
 struct Load {
     averages: [f64; 3],
@@ -84,28 +90,24 @@ pub struct MemoryState {
 }
 
 impl Machine {
-    /// Looks at the limits, with the container's tree as the root and before any program runs.
+    /// Looks at the limits, before any program runs. `cgroup`: the container's files; where it was given none, those that the container sees are taken.
     #[must_use]
-    pub fn look(host_proc: &OwnedFd) -> Self {
+    pub fn look(host_proc: &OwnedFd, cgroup: Cgroup) -> Self {
         // The first use finds the host's vdso, by calls that the jail refuses later.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let quota = read_quota();
+        let cgroup = cgroup.or_as_seen();
         let mut cpus = allowed_cpus();
-        if let Some((quota, period)) = quota {
+        if let Some((quota, period)) = cgroup.quota() {
             let most = usize::try_from(quota.div_ceil(period.max(1))).unwrap_or(usize::MAX);
             cpus.truncate(most.max(1));
         }
-        let (memory_limit, memory_used) = read_memory();
         let mut boot_id = [0; 16];
         let _ = rustix::rand::getrandom(&mut boot_id, rustix::rand::GetRandomFlags::empty());
         Self {
             mask_bits: mask_bits(host_proc).max(cpus.last().map_or(1, |last| last + 1)),
             cpus,
             mask_bytes: casemate_platform::process::cpu_mask_bytes(),
-            quota,
-            memory_limit,
-            memory_used,
-            pids_limit: first_number(&["pids.max", "pids/pids.max"]),
+            cgroup,
             proc_device: device_and_mount(host_proc, ""),
             sys_device: device_and_mount(rustix::fs::CWD, "/sys"),
             uids: Ids::read(host_proc, "self/uid_map"),
@@ -117,6 +119,22 @@ impl Machine {
                 at: Instant::now(),
             }),
         }
+    }
+
+    /// CPU time per period, in microseconds. As all limits it can change (`update`), but for the number of processors, which programs look at once.
+    #[must_use]
+    pub fn quota(&self) -> Option<(u64, u64)> {
+        self.cgroup.quota()
+    }
+
+    #[must_use]
+    pub fn memory_limit(&self) -> Option<u64> {
+        self.cgroup.memory_limit.as_ref().and_then(limit_of)
+    }
+
+    #[must_use]
+    pub fn pids_limit(&self) -> Option<u64> {
+        self.cgroup.pids_limit.as_ref().and_then(limit_of)
     }
 
     /// Memory now: the host's figures, with a limit laid over them.
@@ -137,15 +155,11 @@ impl Machine {
             buffers: field("Buffers:"),
             shared: field("Shmem:"),
         };
-        let Some(total) = self.memory_limit.filter(|limit| *limit < host.total) else {
+        let Some(total) = self.memory_limit().filter(|limit| *limit < host.total) else {
             return host;
         };
-        let used = self
-            .memory_used
-            .as_ref()
-            .and_then(number_of)
-            .unwrap_or(0)
-            .min(total);
+        let used = self.cgroup.memory_used.as_ref().and_then(number_of);
+        let used = used.unwrap_or(0).min(total);
         MemoryState {
             total,
             free: (total - used).min(host.free),
@@ -216,28 +230,49 @@ fn number_of(fd: &OwnedFd) -> Option<u64> {
     text_of(fd)?.parse().ok()
 }
 
-/// The limit of the first of these files that exists; `None` if there is none, or it says "max".
-fn first_number(names: &[&str]) -> Option<u64> {
-    let fd = names.iter().find_map(|name| open_control(name))?;
-    number_of(&fd).filter(|number| *number < UNLIMITED)
+/// `None`: it says "max", or what v1 takes for that.
+fn limit_of(fd: &OwnedFd) -> Option<u64> {
+    number_of(fd).filter(|number| *number < UNLIMITED)
 }
 
-fn read_memory() -> (Option<u64>, Option<OwnedFd>) {
-    let limit = first_number(&["memory.max", "memory/memory.limit_in_bytes"]);
-    let used =
-        open_control("memory.current").or_else(|| open_control("memory/memory.usage_in_bytes"));
-    (limit, used)
-}
-
-fn read_quota() -> Option<(u64, u64)> {
-    if let Some(fd) = open_control("cpu.max") {
-        let text = text_of(&fd)?;
-        let (quota, period) = text.split_once(' ')?;
-        return Some((quota.parse().ok()?, period.parse().ok()?));
+impl Cgroup {
+    fn or_as_seen(self) -> Self {
+        let first = |given: Option<OwnedFd>, names: &[&str]| {
+            given.or_else(|| names.iter().find_map(|name| open_control(name)))
+        };
+        Self {
+            memory_limit: first(
+                self.memory_limit,
+                &["memory.max", "memory/memory.limit_in_bytes"],
+            ),
+            memory_used: first(
+                self.memory_used,
+                &["memory.current", "memory/memory.usage_in_bytes"],
+            ),
+            cpu_quota: first(
+                self.cpu_quota,
+                &[
+                    "cpu.max",
+                    "cpu/cpu.cfs_quota_us",
+                    "cpu,cpuacct/cpu.cfs_quota_us",
+                ],
+            ),
+            cpu_period: first(
+                self.cpu_period,
+                &["cpu/cpu.cfs_period_us", "cpu,cpuacct/cpu.cfs_period_us"],
+            ),
+            pids_limit: first(self.pids_limit, &["pids.max", "pids/pids.max"]),
+        }
     }
-    let quota = first_number(&["cpu/cpu.cfs_quota_us", "cpu,cpuacct/cpu.cfs_quota_us"])?;
-    let period = first_number(&["cpu/cpu.cfs_period_us", "cpu,cpuacct/cpu.cfs_period_us"])?;
-    Some((quota, period))
+
+    fn quota(&self) -> Option<(u64, u64)> {
+        let text = text_of(self.cpu_quota.as_ref()?)?;
+        if let Some((quota, period)) = text.split_once(' ') {
+            return Some((quota.parse().ok()?, period.parse().ok()?));
+        }
+        // v1's "none" is -1, which is no such number.
+        Some((text.parse().ok()?, number_of(self.cpu_period.as_ref()?)?))
+    }
 }
 
 /// A file below a directory of the host's, whole, at most `limit` bytes.

@@ -135,7 +135,8 @@ pub fn sendfile(cx: &mut Cx<'_>, out: i32, from: i32, offset: Address, count: us
     }
     while done < count {
         let limit = CHUNK.min((count - done) as usize);
-        let start = at.value().unwrap_or_else(|| *source.position());
+        let start = at.value().unwrap_or_else(|| source.next_byte());
+        source.file.refresh(cx, &source, Some(start));
         let bytes = read_some(&source, limit, Some(start))?;
         if bytes.is_empty() {
             break;
@@ -145,7 +146,7 @@ pub fn sendfile(cx: &mut Cx<'_>, out: i32, from: i32, offset: Address, count: us
                 done += moved as u64;
                 at.advance(cx, moved)?;
                 if matches!(at, Offset::Own) {
-                    *source.position() = start + moved as u64;
+                    source.move_to(start + moved as u64);
                 }
                 if moved == 0 {
                     break;
@@ -426,10 +427,14 @@ pub fn copy_file_range(
     if target.flags() & APPEND != 0 {
         return Err(Errno::EBADF);
     }
+    // A text of /proc: no file system copies out of that, since Linux 5.19.
+    if source.file.content(cx).is_some() {
+        return Err(Errno::EXDEV);
+    }
     let mut in_at = Offset::read(cx, &source, from_offset)?;
     let mut out_at = Offset::read(cx, &target, to_offset)?;
     let start = |offset: Offset, description: &Description| {
-        offset.value().unwrap_or_else(|| *description.position())
+        offset.value().unwrap_or_else(|| description.next_byte())
     };
     let (first, second) = (start(in_at, &source), start(out_at, &target));
     let len = len.min(MOST).min(one.size.saturating_sub(first) as usize);
@@ -456,7 +461,7 @@ pub fn copy_file_range(
     }
     for (offset, description) in [(&mut in_at, &source), (&mut out_at, &target)] {
         match offset {
-            Offset::Own => *description.position() += done as u64,
+            Offset::Own => description.move_to(description.next_byte() + done as u64),
             Offset::At(..) => offset.advance(cx, done)?,
         }
     }

@@ -52,6 +52,24 @@ impl Description {
         self.position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where the next read or write begins, whoever keeps that.
+    #[must_use]
+    pub fn next_byte(&self) -> u64 {
+        if self.file.keeps_position() {
+            return self.file.seek(self, 0, libc::SEEK_CUR).unwrap_or(0);
+        }
+        *self.position()
+    }
+
+    pub fn move_to(&self, byte: u64) {
+        if self.file.keeps_position() {
+            // A file that has a position takes any.
+            let _ = self.file.seek(self, byte.cast_signed(), libc::SEEK_SET);
+        } else {
+            *self.position() = byte;
+        }
+    }
+
     #[must_use]
     pub fn is_nonblocking(&self) -> bool {
         self.flags() & libc::O_NONBLOCK.cast_unsigned() != 0

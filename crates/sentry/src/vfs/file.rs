@@ -153,6 +153,11 @@ pub trait File: Send + Sync + Debug {
         None
     }
 
+    /// Whether its position is the host's, shared with whoever gave it, and not the description's.
+    fn keeps_position(&self) -> bool {
+        false
+    }
+
     /// The place in the tree that it was opened at, if it has one.
     fn place(&self) -> Option<&Place> {
         None

@@ -133,6 +133,10 @@ impl File for HostStream {
         Ok(super::host::seek_host(&self.fd, offset, whence)?.cast_unsigned())
     }
 
+    fn keeps_position(&self) -> bool {
+        self.is_regular
+    }
+
     fn is_stream(&self) -> bool {
         !self.is_regular
     }

@@ -224,7 +224,7 @@ def _follow(running: Running, timeout: float, parsed: Parsed) -> int:
         running.wait()
         print(f"casemate: ended after {timeout:g} s (--timeout)", file=sys.stderr)
         return TIMED_OUT
-    if status.signal == 9 and running.oom_kills():
+    if status.shell_code == 128 + 9 and running.oom_kills():
         print(f"casemate: out of memory: the limit of {parsed.value('memory')} was reached", file=sys.stderr)
     if status.signal == _SIGSYS:
         print("casemate: killed by the sandbox's seccomp policy", file=sys.stderr)

@@ -152,6 +152,23 @@ class Manager:
         tasks = [place.file("tasks") for place in self.places if place.version == 1]
         return tasks, next((place.path for place in self.places if place.version == 2), "")
 
+    def limit_files(self) -> dict[str, str]:
+        """Files of the limits that a program sees where its kernel is not the host's: name -> path; those whose controller is there."""
+        names = {
+            "memory_limit": (("memory", "memory.limit_in_bytes"), "memory.max"),
+            "memory_used": (("memory", "memory.usage_in_bytes"), "memory.current"),
+            "cpu_quota": (("cpu", "cpu.cfs_quota_us"), "cpu.max"),
+            "cpu_period": (("cpu", "cpu.cfs_period_us"), ""),
+            "pids_limit": (("pids", "pids.max"), "pids.max"),
+        }
+        found = {}
+        for name, ((controller, v1), v2) in names.items():
+            of_v1 = next((place.file(v1) for place in self.places if controller in place.controllers), "")
+            of_v2 = next((place.file(v2) for place in self.places if place.version == 2 and v2 and not self.has_v1_controllers()), "")
+            if of_v1 or of_v2:
+                found[name] = of_v1 or of_v2
+        return found
+
     def freeze(self, *, calls_may_wait: bool = False) -> None:
         """Stops all processes; calls_may_wait: see freezer.freeze. Raises CgroupError: no freezer, or not within 2 s."""
         freezer.freeze(self.places, calls_may_wait=calls_may_wait)

@@ -24,6 +24,9 @@ pub enum Leaf {
 #[derive(Debug, Clone, Copy)]
 pub enum Live {
     MemoryCurrent,
+    MemoryMax,
+    PidsMax,
+    CpuMax,
     PidsCurrent,
     CgroupProcesses,
     CgroupThreads,
@@ -108,7 +111,10 @@ fn build(machine: &Machine) -> Tree {
         Leaf::Link("../../devices/virtual/net/lo".to_owned()),
     );
     for (name, live) in [
+        ("cpu.max", Live::CpuMax),
         ("memory.current", Live::MemoryCurrent),
+        ("memory.max", Live::MemoryMax),
+        ("pids.max", Live::PidsMax),
         ("pids.current", Live::PidsCurrent),
         ("cgroup.procs", Live::CgroupProcesses),
         ("cgroup.threads", Live::CgroupThreads),
@@ -142,28 +148,20 @@ fn put_loopback(put: &mut impl FnMut(String, String)) {
 
 /// cgroup v2's files, whichever version the host has.
 fn put_cgroup(machine: &Machine, put: &mut impl FnMut(String, String)) {
-    let limit = |limit: Option<u64>| limit.map_or("max".to_owned(), |limit| limit.to_string());
-    let (quota, period) = match machine.quota {
-        Some((quota, period)) => (quota.to_string(), period),
-        None => ("max".to_owned(), 100_000),
-    };
     for (name, text) in [
         ("cgroup.controllers", "cpuset cpu memory pids".to_owned()),
         ("cgroup.subtree_control", String::new()),
         ("cgroup.type", "domain".to_owned()),
         ("cgroup.freeze", "0".to_owned()),
         ("cgroup.events", "populated 1\nfrozen 0".to_owned()),
-        ("cpu.max", format!("{quota} {period}")),
         ("cpu.weight", "100".to_owned()),
         ("cpuset.cpus.effective", cpu_list(&machine.cpus)),
         ("cpuset.mems.effective", "0".to_owned()),
         ("memory.high", "max".to_owned()),
         ("memory.low", "0".to_owned()),
-        ("memory.max", limit(machine.memory_limit)),
         ("memory.min", "0".to_owned()),
         ("memory.swap.current", "0".to_owned()),
         ("memory.swap.max", "0".to_owned()),
-        ("pids.max", limit(machine.pids_limit)),
     ] {
         put(format!("fs/cgroup/{name}"), format!("{text}\n"));
     }
@@ -312,7 +310,15 @@ pub fn text(kernel: &Kernel, path: &str) -> Result<Vec<u8>> {
 
 fn now(kernel: &Kernel, live: Live) -> String {
     let memory = || kernel.machine.memory(&kernel.host_proc);
+    let limit =
+        |limit: Option<u64>| limit.map_or("max\n".to_owned(), |limit| format!("{limit}\n"));
     match live {
+        Live::MemoryMax => limit(kernel.machine.memory_limit()),
+        Live::PidsMax => limit(kernel.machine.pids_limit()),
+        Live::CpuMax => match kernel.machine.quota() {
+            Some((quota, period)) => format!("{quota} {period}\n"),
+            None => "max 100000\n".to_owned(),
+        },
         Live::MemoryCurrent => {
             let memory = memory();
             format!("{}\n", memory.total.saturating_sub(memory.free))
