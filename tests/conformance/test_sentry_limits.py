@@ -40,7 +40,9 @@ def test_memory_is_the_sandboxs() -> None:
 
 @pytest.mark.parametrize(("cpus", "seen"), [("1", 1), ("0.5", 1)])
 def test_processors_are_the_quotas(cpus: str, seen: int) -> None:
-    script = "nproc; grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; python3 -c 'import os; print(os.cpu_count(), len(os.sched_getaffinity(0)))'"
+    script = (
+        "nproc; grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; python3 -c 'import os; print(os.cpu_count(), len(os.sched_getaffinity(0)))'"
+    )
     done = do("--cpus", cpus, script=script)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == [str(seen)] * 5

@@ -71,6 +71,10 @@ impl Plan {
                 named.extend(sentry.agent);
                 named.extend(sentry.cgroup.descriptors());
             }
+            if let Op::SentryJoin { control, program } = op {
+                named.push(*control);
+                named.extend(program.cgroup.descriptors());
+            }
             if let Op::SentryExec { control, .. } | Op::MachineExec { control, .. } = op {
                 named.push(*control);
             }

@@ -138,6 +138,10 @@ pub enum Op {
         rlimits: Vec<(String, u64, u64)>,
     },
     Sentry(Box<Sentry>),
+    SentryJoin {
+        control: i32,
+        program: Box<Sentry>,
+    },
     SentryExec {
         control: i32,
         #[serde(default)]
@@ -460,6 +464,8 @@ pub struct Sentry {
     pub set_id_files: bool,
     #[serde(default)]
     pub strace: bool,
+    #[serde(default)]
+    pub oom_score_adj: i32,
     /// The program is the agent, which listens on this descriptor; `args` are only its name.
     #[serde(default)]
     pub agent: Option<i32>,

@@ -10,7 +10,8 @@ use crate::control;
 use crate::errno::Errno;
 use crate::hooks::{Held, Hook, Hooks};
 use crate::kernel::credentials::Credentials;
-use crate::kernel::machine::Cgroup;
+use crate::kernel::machine::{Cgroup, Machine, SELF};
+use crate::kernel::pod::Pod;
 use crate::kernel::task::{Limits, Process, Shared, Task};
 use crate::kernel::{Kernel, Spawn, SpawnTask, exec, offload};
 use crate::vfs::attributes::Attributes;
@@ -30,7 +31,7 @@ use crate::worker::{self, SharedKernel};
 use casemate_platform::jail;
 use casemate_platform::loader;
 use casemate_platform::loader::LOADER_FD;
-use casemate_platform::notify::Answer;
+use casemate_platform::notify::{Answer, Listener};
 use casemate_platform::zygote::{self, Zygote};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
@@ -69,6 +70,8 @@ pub struct Config {
     pub set_id_files: bool,
     /// Log each call on standard error.
     pub strace: bool,
+    /// What /proc/PID/oom_score_adj says at first.
+    pub oom_score_adj: i32,
 }
 
 /// What is executed.
@@ -170,65 +173,38 @@ pub fn run(
     let loader = loader::executable().map_err(|error| BootError::new("loader", error.into()))?;
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host_proc = rustix::fs::open("/proc", directory, Mode::empty()).map_err(host("/proc"))?;
-    let machine = crate::kernel::machine::Machine::look(&host_proc, given.cgroup);
     let root = Arc::new(rustix::fs::open("/", directory, Mode::empty()).map_err(host("/"))?);
-    let raw = rustix::fs::statx(&*root, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
-        .map_err(host("/"))?;
     let watcher = watcher::Handle::new().map_err(host("epoll"))?;
     // Before any thread: all inherit the mask.
     let signals = casemate_platform::signals::take(&crate::kernel::outside::passed())
         .map_err(|error| BootError::new("signalfd", error.into()))?;
     let listener = Arc::new(zygote.listener);
     let (jobs, offloaded) = std::sync::mpsc::sync_channel(offload::MOST);
-    let root = Place::Host(root);
-    let kernel = Kernel {
+    let names = rustix::system::uname();
+    let parts = Parts {
         jobs,
         listener: listener.clone(),
         zygote: zygote.pid,
-        zygote_call: None,
-        spawning: None,
-        spawning_pid: 0,
-        spawns: VecDeque::new(),
-        reporters: HashMap::new(),
         loader: Arc::new(loader),
-        tasks: HashMap::new(),
-        processes: BTreeMap::new(),
-        tids: HashMap::new(),
-        embryos: Vec::new(),
-        dying: HashSet::new(),
-        buried: VecDeque::new(),
-        programs: None,
-        deadlines: BTreeMap::new(),
-        due: std::collections::BTreeSet::new(),
         host_proc,
-        root: root.clone(),
-        root_device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
-        files: crate::vfs::cache::Cache::new(&root),
-        executed: crate::kernel::programs::Programs::default(),
-        host_uid: rustix::process::geteuid().as_raw(),
-        host_gid: rustix::process::getegid().as_raw(),
-        host_overrides: overrides_permissions(),
-        hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
-        domainname: rustix::system::uname().domainname().to_bytes().to_vec(),
-        booted: Instant::now(),
-        result: None,
-        unimplemented: BTreeMap::new(),
-        fifos: HashMap::new(),
-        message_queues: crate::vfs::mqueue::Names::default(),
-        sysv: crate::syscalls::sysv::Objects::default(),
-        sockets: crate::vfs::socket::unix_names::Names::default(),
-        opening: HashMap::new(),
-        lock_waits: HashMap::new(),
-        write_hints: HashMap::new(),
+        who: SELF.to_owned(),
+        root,
+        cgroup: given.cgroup,
+        hostname: names.nodename().to_bytes().to_vec(),
+        domainname: names.domainname().to_bytes().to_vec(),
         set_id_files: config.set_id_files,
-        next_inode: 1 << 32,
-        terminals: Terminals::new(),
-        watcher: watcher.clone(),
         trace: config.strace,
-        fast: crate::fast::Fast::new(config.strace, machine.cpus.len()),
-        held: Held::No,
-        machine,
+        is_held: !given.hooks.is_empty(),
+        watcher: watcher.clone(),
+        pod: Arc::default(),
+        host_ids: (
+            rustix::process::geteuid().as_raw(),
+            rustix::process::getegid().as_raw(),
+        ),
+        overrides: overrides_permissions(),
     };
+    let kernel = parts.assemble().map_err(host("/"))?;
+    let root = kernel.root.clone();
     let kernel: SharedKernel = Arc::new(Mutex::new(kernel));
     reduce_capabilities();
     // Held until the jail is closed: no thread handles a call before.
@@ -245,9 +221,6 @@ pub fn run(
         config: config.clone(),
         limits: defaults.clone(),
     };
-    if !hooks.hooks.is_empty() {
-        locked.held = Held::Wanted;
-    }
     let program = Program { config, executable };
     locked.start_program(program, &root, files, defaults.clone(), None)?;
     if let Some(socket) = given.control {
@@ -297,7 +270,99 @@ pub fn run(
     Ok(result.unwrap_or(libc::SIGKILL))
 }
 
-fn spawn_thread(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), BootError> {
+/// What a container's kernel is made of.
+#[derive(Debug)]
+pub struct Parts {
+    pub jobs: offload::Sender,
+    pub listener: Arc<Listener>,
+    pub zygote: i32,
+    pub loader: Arc<OwnedFd>,
+    pub host_proc: OwnedFd,
+    pub who: String,
+    pub root: Arc<OwnedFd>,
+    pub cgroup: Cgroup,
+    pub hostname: Vec<u8>,
+    pub domainname: Vec<u8>,
+    pub set_id_files: bool,
+    pub trace: bool,
+    /// The first program is not to start yet.
+    pub is_held: bool,
+    pub watcher: watcher::Handle,
+    pub pod: Arc<Pod>,
+    /// The sentry's own user and group, and whether it passes the host's permission checks everywhere.
+    pub host_ids: (u32, u32),
+    pub overrides: bool,
+}
+
+impl Parts {
+    pub fn assemble(self) -> rustix::io::Result<Kernel> {
+        let wanted = StatxFlags::BASIC_STATS;
+        let raw = rustix::fs::statx(&*self.root, "", AtFlags::EMPTY_PATH, wanted)?;
+        let member = self.pod.join(self.watcher.clone());
+        let terminals = Terminals::new(member.number, &*self.root);
+        let machine = Machine::look(&self.host_proc, &self.who, &*self.root, self.cgroup);
+        // A further container of a pod has no spinning server of its own.
+        let spinning_for = if self.who == SELF {
+            machine.cpus.len()
+        } else {
+            1
+        };
+        let root = Place::Host(self.root);
+        Ok(Kernel {
+            jobs: self.jobs,
+            listener: self.listener,
+            zygote: self.zygote,
+            zygote_call: None,
+            spawning: None,
+            spawning_pid: 0,
+            spawns: VecDeque::new(),
+            reporters: HashMap::new(),
+            loader: self.loader,
+            tasks: HashMap::new(),
+            processes: BTreeMap::new(),
+            tids: HashMap::new(),
+            embryos: Vec::new(),
+            dying: HashSet::new(),
+            buried: VecDeque::new(),
+            programs: None,
+            deadlines: BTreeMap::new(),
+            due: std::collections::BTreeSet::new(),
+            fast: crate::fast::Fast::new(self.trace, spinning_for),
+            machine,
+            host_proc: self.host_proc,
+            who: self.who,
+            terminals,
+            files: crate::vfs::cache::Cache::new(&root),
+            executed: crate::kernel::programs::Programs::default(),
+            root,
+            root_device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+            host_uid: self.host_ids.0,
+            host_gid: self.host_ids.1,
+            host_overrides: self.overrides,
+            hostname: self.hostname,
+            domainname: self.domainname,
+            booted: Instant::now(),
+            result: None,
+            unimplemented: BTreeMap::new(),
+            member,
+            message_queues: crate::vfs::mqueue::Names::default(),
+            sysv: crate::syscalls::sysv::Objects::default(),
+            opening: HashMap::new(),
+            lock_waits: HashMap::new(),
+            write_hints: HashMap::new(),
+            set_id_files: self.set_id_files,
+            next_inode: 1 << 32,
+            watcher: self.watcher,
+            trace: self.trace,
+            held: if self.is_held { Held::Wanted } else { Held::No },
+        })
+    }
+}
+
+pub(crate) fn spawn_thread(
+    name: &str,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), BootError> {
     let spawned = thread::Builder::new()
         .name(name.to_owned())
         .stack_size(512 << 10)
@@ -426,6 +491,7 @@ impl Kernel {
                 fs: context,
                 limits,
                 report,
+                oom_score_adj: config.oom_score_adj,
             },
         });
         self.spawn_next();
@@ -568,7 +634,8 @@ impl Kernel {
             return false;
         };
         self.know_programs(tid);
-        let process = Process::new(inner, tid, task.limits.clone(), task.credentials.uid);
+        let mut process = Process::new(inner, tid, task.limits.clone(), task.credentials.uid);
+        process.settings.oom_score_adj = task.oom_score_adj;
         for number in NATIVE_LIMITS {
             let (soft, hard) = task.limits.0[number as usize];
             // Never above what the zygote has: `init` raised that.

@@ -23,7 +23,8 @@ const OUTPUT_MAX: usize = 4096;
 /// A hook without a time limit.
 const FOREVER: Duration = Duration::from_secs(1 << 32);
 
-#[derive(Debug)]
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Hook {
     pub path: String,
     pub args: Vec<String>,
@@ -121,6 +122,9 @@ impl Hooks {
                 Ok((_, Report::Exited(status))) => return Err(failed(status, &output)),
                 Ok((_, Report::Failed(errno))) => {
                     return Err(BootError::new("fork", crate::errno::Errno(errno)));
+                }
+                Ok((_, Report::Refused(errno, message))) => {
+                    return Err(BootError { errno, message });
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     worker::lock(kernel).terminate(started, SIGKILL);

@@ -15,6 +15,7 @@ pub mod errno;
 pub mod fast;
 pub mod hooks;
 pub mod kernel;
+pub mod member;
 pub mod memory;
 pub mod syscalls;
 pub mod vfs;

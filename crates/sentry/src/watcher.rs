@@ -47,16 +47,24 @@ impl Handle {
     /// # Errors
     /// As the host's, which is out of descriptors.
     pub fn new() -> rustix::io::Result<Self> {
+        let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        Self::of(epoll, rustix::event::eventfd(0, flags)?)
+    }
+
+    /// As `new`, of descriptors that somebody made who may: an empty epoll instance and a non-blocking eventfd.
+    ///
+    /// # Errors
+    /// As the host's.
+    pub fn of(epoll: OwnedFd, finish: OwnedFd) -> rustix::io::Result<Self> {
+        let clock = rustix::time::timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        )?;
         let handle = Self(Arc::new(Shared {
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
-            clock: rustix::time::timerfd_create(
-                TimerfdClockId::Monotonic,
-                TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-            )?,
-            finish: rustix::event::eventfd(
-                0,
-                rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK,
-            )?,
+            epoll,
+            clock,
+            finish,
             finished: AtomicBool::new(false),
             subjects: Mutex::new((0, HashMap::new())),
         }));
@@ -149,6 +157,11 @@ impl Handle {
         );
     }
 
+    /// Has the kernel look for calls that can go on.
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&self.0.finish, &1_u64.to_ne_bytes());
+    }
+
     /// Ends `run`.
     pub fn finish(&self) {
         self.0.finished.store(true, Ordering::Release);
@@ -182,7 +195,16 @@ impl Handle {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match subjects.1.get(&key) {
-            None | Some(Subject::Finish) => {}
+            None => {}
+            Some(Subject::Finish) => {
+                drop(subjects);
+                let _ = rustix::io::read(&self.0.finish, &mut [0; 8]);
+                let mut kernel = worker::lock(kernel);
+                worker::run_ready(&mut kernel);
+                if kernel.result.is_some() {
+                    self.finish();
+                }
+            }
             Some(Subject::Clock) => {
                 drop(subjects);
                 let _ = rustix::io::read(&self.0.clock, &mut [0; 8]);

@@ -9,7 +9,6 @@ use casemate_platform::notify::{Answer, Call, Listener};
 use crate::errno::Errno;
 use crate::kernel::deliver::Next;
 use crate::kernel::task::{Blocked, Restart};
-use crate::kernel::wake::take_ready;
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
 use crate::vfs::tty::events;
@@ -240,7 +239,7 @@ pub fn resume(kernel: &mut Kernel, call: Call) {
 pub fn run_ready(kernel: &mut Kernel) {
     loop {
         events::settle(kernel);
-        let ready = take_ready();
+        let ready = kernel.take_ready();
         if ready.is_empty() {
             return;
         }

@@ -71,11 +71,12 @@ class Launch:
     """One process to start: its plan, its stdio (three descriptors) and the further descriptors that the plan names by number.
 
     cgroup_files: descriptors of the cgroup's files by Manager.limit_files's names, for an isolation that shows the program its limits.
+    is_pod: further containers will join (oci/pods.py).
     agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
     spec: the specification that the plan was lowered from, for an isolation that makes more than processes.
     """
 
-    __slots__ = ("agent_fd", "cgroup_files", "descriptors", "handlers", "plan", "spec", "stdio")
+    __slots__ = ("agent_fd", "cgroup_files", "descriptors", "handlers", "is_pod", "plan", "spec", "stdio")
 
     def __init__(
         self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers, spec: dict[str, object] | None = None
@@ -86,6 +87,7 @@ class Launch:
         self.descriptors = descriptors
         self.handlers = handlers
         self.agent_fd = -1
+        self.is_pod = False
         self.cgroup_files: dict[str, int] = {}
 
 

@@ -15,16 +15,19 @@ from casemate.isolation.namespaces import Namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from casemate.isolation.base import Handlers, Plan
+    from casemate.isolation.base import Handlers, Plan, PodSandbox
 
     Op = dict[str, object]
 
 # What `init` does to itself at the end of a plan, and the sentry does for the program instead.
-_REPLACED = frozenset(("agent", "check_exec", "exec", "seccomp", "landlock", "apparmor", "selinux", "rlimit"))
+_REPLACED = frozenset(("agent", "exec", "seccomp", "landlock", "apparmor", "selinux", "rlimit"))
 # What `exec`'s process of ours still does: it joins nothing of the container's but the cgroup, and runs nothing.
 _KEPT_IN_EXEC = frozenset(("barrier", "setsid", "keyring", "cpu_affinity"))
 # The engine in another role (crates/engine), whose socket has the number that crates/sentry/src/boot.rs gives it.
 _AGENT: Op = {"args": ["casemate-agent", "agent", "3"], "env": []}
+_CLONE_NEWUSER, _CLONE_NEWPID = 0x10000000, 0x20000000
+# crates/sentry/src/boot.rs, reduce_capabilities
+_KEPT = ["CAP_" + name for name in "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID MKNOD SETFCAP NET_BIND_SERVICE NET_RAW".split()]
 _HIGHEST_SCORE = 900
 _EXEC = "exec: "  # crates/sentry/src/boot.rs
 _OLDEST_KERNEL = (5, 19)  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
@@ -38,10 +41,25 @@ class Sentry(Namespaces):
     needs = "seccomp user notifications that only a kill interrupts"
     has_control = True
     shows_limits = True
+    serves_pods = True
 
     def create(self, launch: Launch) -> int:
         plan = sentry_plan(launch.plan, launch.agent_fd, launch.cgroup_files)
+        if launch.is_pod:
+            plan = {**plan, "ops": _for_a_pod(_ops(plan))}
         return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+
+    def join(self, launch: Launch, sandbox: PodSandbox) -> int:
+        channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        pidfd = os.pidfd_open(sandbox.pid)
+        try:
+            channel.connect(sandbox.control_path)
+            plan = join_plan(launch, channel.fileno(), pidfd, sandbox.pid)
+            descriptors = (*launch.descriptors, channel.fileno(), pidfd)
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        finally:
+            os.close(pidfd)
+            channel.close()
 
     def start(self, channel_path: str, handlers: Handlers) -> None:
         try:
@@ -79,7 +97,7 @@ def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | N
     hooks = [op for op in ops if op["op"] == "hook" and op.get("kind") == "startContainer"]
     if "credentials" not in names or not names & {"exec", "agent"}:
         return plan
-    program = _program(ops)
+    program = {**_program(ops), "oom_score_adj": plan.get("oom_score_adj") or 0}
     if "agent" in names:
         program["agent"] = agent_fd
     who = next(op for op in ops if op["op"] == "credentials")
@@ -96,6 +114,53 @@ def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | N
     return {**plan, "oom_score_adj": _below_programs(plan), "ops": [*kept, {"op": "sentry", **program, **settings}]}
 
 
+def _for_a_pod(ops: list[Op]) -> list[Op]:
+    """A pod's sentry serves further containers, of other users and with other capabilities than its first: on the host it is root of the user namespace with
+    what it needs for files and sockets. It is in no Landlock domain, since it could not read the memory of programs outside of that.
+    """
+    changed = []
+    for op in ops:
+        if op["op"] == "zygote":
+            changed.append({**op, "uid": 0, "gid": 0})
+        elif op["op"] == "credentials":
+            sets = {"bounding": _KEPT, "effective": _KEPT, "permitted": _KEPT}
+            changed.append({**op, "uid": 0, "gid": 0, "groups": [], "capabilities": sets})
+        elif op["op"] != "landlock":
+            changed.append(op)
+    return changed
+
+
+def join_plan(launch: Launch, control_fd: int, pidfd: int, pid: int) -> Plan:
+    """The plan of a further container of a pod: its first process makes mounts and a zygote in the sandbox's user and pid namespaces, and hands them over.
+
+    The program's processes have a pid namespace of their own in any case. Raises HostError for what a pod's container cannot have.
+    """
+    plan = sentry_plan(launch.plan, cgroup_files=launch.cgroup_files)
+    if plan.get("id_maps"):
+        raise HostError("a container of a pod has the user namespace of the pod's sandbox", "give it that one's path, or none")
+    ops = [op if op["op"] != "zygote" else {**op, "uid": 0, "gid": 0} for op in _ops(plan)]
+    last = ops.pop()
+    if last["op"] != "sentry":
+        return plan  # without a program: `init` refuses it at start
+    program = {key: value for key, value in last.items() if key != "op"}
+    joined, new = plan["join"], plan["new"]
+    assert isinstance(joined, list)
+    assert isinstance(new, list)
+    shared = {"kind": "pidfd", "fd": pidfd, "flags": _user_and_pid(pid)}
+    return {
+        **plan,
+        "join": [shared, *(entry for entry in joined if entry["kind"] not in ("user", "pid"))],
+        "new": [kind for kind in new if kind not in ("user", "pid")],
+        "ops": [*ops, {"op": "sentry_join", "control": control_fd, "program": program}],
+    }
+
+
+def _user_and_pid(pid: int) -> int:
+    """CLONE_NEW* of the process's pid namespace, and of its user namespace if that is not this process's own, which cannot be joined."""
+    ours, theirs = os.stat("/proc/self/ns/user"), os.stat(f"/proc/{pid}/ns/user")
+    return _CLONE_NEWPID | (0 if ours.st_ino == theirs.st_ino else _CLONE_NEWUSER)
+
+
 def _below_programs(plan: Plan) -> object:
     """The sentry's own score: programs are to be killed before it, and theirs is 100 above (crates/platform/src/zygote.rs), at most 1000."""
     score = plan.get("oom_score_adj")
@@ -109,7 +174,7 @@ def exec_plan(plan: Plan, control_fd: int) -> Plan:
         raise HostError("isolation 'sentry' cannot run this in the container: the plan has no program", "this is a bug of casemate: please report it")
     terminal = next((op for op in ops if op["op"] == "pty"), None)
     size = None if terminal is None else [terminal["columns"], terminal["rows"]]
-    request: Op = {"op": "sentry_exec", "control": control_fd, "terminal": size, "program": _program(ops)}
+    request: Op = {"op": "sentry_exec", "control": control_fd, "terminal": size, "program": {**_program(ops), "oom_score_adj": plan.get("oom_score_adj") or 0}}
     kept = [op for op in ops if op["op"] in _KEPT_IN_EXEC]
     return {**plan, "join": [], "ops": [*kept, {"op": "no_new_privs"}, request]}
 

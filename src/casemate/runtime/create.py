@@ -187,6 +187,7 @@ class _Creation:
                 descriptors = (*descriptors, agent.fileno())
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
             launch.cgroup_files = limits
+            launch.is_pod = pods.place_in_pod(request.spec).kind == pods.SANDBOX
             if agent:
                 launch.agent_fd = agent.fileno()
             isolation = registry.get(record.isolation)

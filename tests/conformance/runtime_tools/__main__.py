@@ -12,11 +12,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..runtimes import DEVIATIONS, ORACLE, OURS, runtimes
+
 HERE = Path(__file__).parent
 PROJECT = HERE.parents[2]
 CACHE = PROJECT / ".cache" / "runtime-tools"
 MODULE = "github.com/opencontainers/runtime-tools@v0.9.0"
-RUNTIMES = {"runc": "/usr/sbin/runc", "casemate": str(Path(sys.executable).with_name("casemate"))}
+RUNTIMES = runtimes()
 TIMEOUT_S = 40
 
 
@@ -76,17 +78,18 @@ def main(names: list[str]) -> int:
     tests = names or sorted(path.name for path in (source / "bin").iterdir() if not path.name.startswith("."))
     worse = []
     totals = dict.fromkeys(RUNTIMES, 0)
-    print(f"{'test':<42} {'runc':<6} {'casemate':<9}")
+    print(f"{'test':<42} {' '.join(f'{runtime:<9}' for runtime in RUNTIMES)}")
     for test in tests:
         results = {runtime: run(source, test, runtime) for runtime in RUNTIMES}
         for runtime, (passed, _) in results.items():
             totals[runtime] += passed
-        if results["runc"][0] and not results["casemate"][0]:
-            worse.append(test)
-        words = {runtime: "pass" if passed else "FAIL" for runtime, (passed, _) in results.items()}
-        note = results["casemate"][1] or (f"runc: {results['runc'][1]}" if results["runc"][1] else "")
-        print(f"{test:<42} {words['runc']:<6} {words['casemate']:<9} {note}", flush=True)
-    print(f"\n{len(tests)} tests; runc passes {totals['runc']}, casemate {totals['casemate']}; passed by runc only: {', '.join(worse) or 'none'}")
+        if results[ORACLE][0]:
+            worse += [f"{test} ({runtime})" for runtime in OURS if not results[runtime][0] and f"{runtime}: {test}" not in DEVIATIONS]
+        words = " ".join(f"{'pass' if passed else 'FAIL':<9}" for passed, _ in results.values())
+        notes = [f"{runtime}: {why}" for runtime, (_, why) in results.items() if why]
+        print(f"{test:<42} {words} {'; '.join(notes)}".rstrip(), flush=True)
+    passes = ", ".join(f"{runtime} passes {count}" for runtime, count in totals.items())
+    print(f"\n{len(tests)} tests; {passes}; passed by runc only: {', '.join(worse) or 'none'}")
     return 1 if worse else 0
 
 

@@ -9,8 +9,8 @@ import pytest
 from casemate.errors import HostError
 from casemate.isolation.sentry import exec_plan, sentry_plan
 
-# Operations that execute a file, or hand the process to code that does.
-EXECUTING = {"exec", "check_exec", "agent"}
+# Operations that execute a file, or hand the process to code that does. `check_exec` only looks for one.
+EXECUTING = {"exec", "agent"}
 WHO = {"op": "credentials", "uid": 5, "gid": 6, "groups": [7], "umask": 0o77, "capabilities": {"bounding": ["CAP_KILL"]}}
 PROGRAM = {"op": "exec", "args": ["x"], "env": ["A=b"]}
 LIMIT = {"op": "rlimit", "type": "RLIMIT_NOFILE", "soft": 10, "hard": 20}
@@ -26,7 +26,7 @@ def names(made: dict[str, Any]) -> list[str]:
 
 def test_create_executes_nothing_but_the_sentry() -> None:
     made = sentry_plan(plan({"op": "setsid"}, LIMIT, WHO, {"op": "check_exec"}, {"op": "seccomp"}, PROGRAM))
-    assert names(made) == ["setsid", "no_new_privs", "landlock", "zygote", "credentials", "sentry"]
+    assert names(made) == ["setsid", "no_new_privs", "landlock", "zygote", "credentials", "check_exec", "sentry"]
 
 
 def test_create_hands_the_limits_to_the_program_only() -> None:

@@ -12,7 +12,9 @@ mod mount_idmap;
 pub(crate) mod pivot;
 mod pty;
 mod sentry;
+mod sentry_client;
 mod sentry_exec;
+mod sentry_join;
 mod start;
 mod system;
 mod tmpcopyup;
@@ -84,6 +86,7 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         Op::Agent {} => start::agent(state),
         Op::Zygote { uid, gid, rlimits } => sentry::zygote(uid, gid, &rlimits, state),
         Op::Sentry(sentry) => sentry::sentry(*sentry, state),
+        Op::SentryJoin { control, program } => sentry_join::sentry_join(control, *program, state),
         Op::SentryExec {
             control,
             terminal,
@@ -147,6 +150,7 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Agent {} => "agent",
         Op::Zygote { .. } => "zygote",
         Op::Sentry(_) => "sentry",
+        Op::SentryJoin { .. } => "sentry_join",
         Op::SentryExec { .. } => "sentry_exec",
         Op::Nest { .. } => "nest",
         Op::Machine(_) => "machine",

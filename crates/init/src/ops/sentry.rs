@@ -83,7 +83,7 @@ fn cgroup(files: op::SentryCgroup) -> Result<Cgroup> {
     })
 }
 
-fn hook(hook: op::Hook) -> Hook {
+pub(super) fn hook(hook: op::Hook) -> Hook {
     Hook {
         path: hook.path,
         args: hook.args,
@@ -133,5 +133,6 @@ pub(super) fn config(program: op::Sentry) -> Result<Config> {
         no_new_privs: program.no_new_privs,
         set_id_files: program.set_id_files,
         strace: program.strace,
+        oom_score_adj: program.oom_score_adj,
     })
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Config;
+use crate::member::Joining;
 
 /// A program's arguments and environment are at most 2 MiB (execve(2)); nothing else comes near.
 pub const MAX_FRAME: usize = 4 << 20;
@@ -20,11 +21,16 @@ pub enum Request {
         terminal: Option<(u16, u16)>,
         descriptors: Vec<i32>,
     },
+    /// Starts a further container in the sandbox, whose descriptors come with the frame. It ends when the connection closes.
+    Join(Box<Joining>),
     /// Signals the connection's program, or process `pid`; 0: every process.
     Signal {
         signal: i32,
         #[serde(default)]
         pid: Option<i32>,
+        /// Why it came to the process that passes it on (siginfo's si_code).
+        #[serde(default)]
+        code: i32,
     },
     /// Asks for all processes.
     Ps {},

@@ -14,11 +14,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-pub use server::Server;
+pub use server::{Closing, Server};
 pub use terminal::terminal;
 
 /// What becomes of a program that a client had started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// Its process id in the sandbox.
     Started(i32),
@@ -26,6 +26,8 @@ pub enum Report {
     Exited(i32),
     /// It was never started: the host's errno.
     Failed(i32),
+    /// It was not started: an errno, or 0, and why.
+    Refused(i32, String),
 }
 
 /// Tells the control thread about one client's program. Never waits.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -15,6 +16,7 @@ use crate::boot::{BootError, Config};
 use crate::kernel::signals::{Info, SIGKILL};
 use crate::kernel::task::{Limits, Process};
 use crate::kernel::{Kernel, wait};
+use crate::member::{Joining, Member};
 use crate::vfs::place::Place;
 use crate::worker::{self, SharedKernel};
 
@@ -32,8 +34,28 @@ pub struct Server {
     sender: Sender<(u64, Report)>,
     reports: Receiver<(u64, Report)>,
     connections: BTreeMap<u64, Connection>,
+    /// Containers that a connection stands for.
+    members: BTreeMap<u64, Member>,
     next: u64,
+    is_closed: Arc<AtomicBool>,
 }
+
+/// Ends a server from outside.
+#[derive(Debug)]
+pub struct Closing {
+    is_closed: Arc<AtomicBool>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Closing {
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+        let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+    }
+}
+
+/// Set in the number of a client that stands for a container: what is reported of it is never taken for one of this kernel's programs.
+const MEMBER: u64 = 1 << 63;
 
 impl Server {
     /// `limits`: what a program has that is told nothing else.
@@ -46,6 +68,21 @@ impl Server {
         listener: OwnedFd,
         limits: Limits,
     ) -> rustix::io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Self::of(kernel, root, listener, limits, wake)
+    }
+
+    /// As `new`, with a non-blocking eventfd that somebody made who may.
+    ///
+    /// # Errors
+    /// As ioctl(2).
+    pub fn of(
+        kernel: SharedKernel,
+        root: Place,
+        listener: OwnedFd,
+        limits: Limits,
+        wake: OwnedFd,
+    ) -> rustix::io::Result<Self> {
         let (sender, reports) = channel();
         // A connection that was given up before it was accepted must not hold the thread.
         rustix::io::ioctl_fionbio(&listener, true)?;
@@ -54,17 +91,27 @@ impl Server {
             root,
             limits,
             listener,
-            wake: Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
+            wake: Arc::new(wake),
             sender,
             reports,
             connections: BTreeMap::new(),
+            members: BTreeMap::new(),
             next: 0,
+            is_closed: Arc::default(),
         })
     }
 
-    /// Serves as long as the process lives.
+    #[must_use]
+    pub fn closing(&self) -> Closing {
+        Closing {
+            is_closed: self.is_closed.clone(),
+            wake: self.wake.clone(),
+        }
+    }
+
+    /// Serves as long as the container lives.
     pub fn run(mut self) {
-        loop {
+        while !self.is_closed.load(Ordering::Acquire) {
             let (keys, ready) = self.wait();
             if ready[1].intersects(PollFlags::IN) {
                 let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
@@ -153,7 +200,23 @@ impl Server {
                     None,
                 ),
             },
-            Request::Signal { signal, pid } => (self.signal(key, signal, pid), None),
+            Request::Join(joining) => match self.join(key, *joining) {
+                Ok(()) => (None, None),
+                Err(error) => (
+                    Some(Event::Error {
+                        errno: error.errno,
+                        message: error.message,
+                    }),
+                    None,
+                ),
+            },
+            Request::Signal { signal, pid, code } => {
+                if let (None, Some(member)) = (pid, self.members.get(&key)) {
+                    member.signal(signal, code);
+                    return (None, None);
+                }
+                (self.signal(key, signal, pid), None)
+            }
             Request::Ps {} => {
                 let kernel = worker::lock(&self.kernel);
                 let processes = kernel
@@ -221,6 +284,26 @@ impl Server {
         Ok(master)
     }
 
+    fn join(&mut self, key: u64, joining: Joining) -> Result<(), BootError> {
+        let refused = |message: &str| BootError {
+            errno: libc::EINVAL,
+            message: message.to_owned(),
+        };
+        let connection = self.connections.get_mut(&key);
+        let connection = connection.ok_or_else(|| refused("no connection"))?;
+        if connection.program != Program::None || self.members.contains_key(&key) {
+            return Err(refused("this connection has a program already"));
+        }
+        let given = std::mem::take(&mut connection.descriptors);
+        if given.len() != joining.parts.len() {
+            return Err(refused("descriptors are missing"));
+        }
+        let reporter = Reporter::new(key | MEMBER, self.sender.clone(), self.wake.clone());
+        let member = Member::start(&self.kernel, joining, given, &self.limits, reporter)?;
+        self.members.insert(key, member);
+        Ok(())
+    }
+
     fn signal(&mut self, key: u64, signal: i32, pid: Option<i32>) -> Option<Event> {
         let own = match self.connections.get(&key).map(|found| found.program) {
             Some(Program::Running(pid)) => Some(pid),
@@ -260,23 +343,27 @@ impl Server {
     }
 
     fn pass_reports(&mut self) {
-        while let Ok((key, report)) = self.reports.try_recv() {
+        while let Ok((client, report)) = self.reports.try_recv() {
+            let (key, is_member) = (client & !MEMBER, client & MEMBER != 0);
             let Some(connection) = self.connections.get_mut(&key) else {
                 // Nobody waits for it any more.
-                if let Report::Started(pid) = report {
+                if let (Report::Started(pid), false) = (report, is_member) {
                     self.send_signal(pid, SIGKILL);
                 }
                 continue;
             };
             let event = match report {
                 Report::Started(pid) => {
-                    connection.program = Program::Running(pid);
+                    if !is_member {
+                        connection.program = Program::Running(pid);
+                    }
                     Event::Started { pid }
                 }
                 Report::Exited(status) => {
                     connection.program = Program::None;
                     Event::Exited { status }
                 }
+                Report::Refused(errno, message) => Event::Error { errno, message },
                 Report::Failed(errno) => {
                     connection.program = Program::None;
                     Event::Error {
@@ -298,6 +385,9 @@ impl Server {
             .map(|(key, _)| *key)
             .collect();
         for key in closed {
+            if let Some(member) = self.members.remove(&key) {
+                member.end();
+            }
             let program = self.connections.remove(&key).map(|found| found.program);
             if let Some(Program::Running(pid)) = program {
                 self.send_signal(pid, SIGKILL);

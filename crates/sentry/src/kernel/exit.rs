@@ -120,7 +120,7 @@ impl Kernel {
             self.forget_task(tid);
         }
         for description in &closed {
-            description.file.flushed(pid);
+            description.file.flushed(self.owner_number(pid));
         }
         drop(closed);
         if let Some(reporter) = self.reporters.remove(&pid) {

@@ -177,7 +177,7 @@ impl Kernel {
         let closed = task.files.lock().exec();
         let (pid, uid) = (task.pid, task.credentials.uid);
         for description in &closed {
-            description.file.flushed(pid);
+            description.file.flushed(self.owner_number(pid));
         }
         drop(closed);
         let process = self.process_mut(pid)?;

@@ -17,6 +17,7 @@ pub type Key = (u64, u64);
 /// Whom a lock belongs to: a process, or an open file description (by its address, unique while it lives).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owner {
+    /// As `Kernel::owner_number` has it.
     Process(i32),
     Description(usize),
 }

@@ -1,7 +1,7 @@
 //! The machine as the sandbox sees it: its processors and its memory, by the limits that its cgroup sets, else by the host's.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -9,10 +9,14 @@ use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use crate::vfs::proc::sys::Leaf;
 
+/// The sentry itself, in its /proc.
+pub const SELF: &str = "self";
 const CGROUP: i64 = 0x27_E0EB;
 const CGROUP2: i64 = 0x6367_7270;
 /// A limit above this is none: cgroup v1 writes the largest whole number of pages.
 const UNLIMITED: u64 = 1 << 62;
+/// Linux: NR_CPUS of x86.
+const MOST_CPUS: usize = 8192;
 
 #[derive(Debug)]
 pub struct Machine {
@@ -92,11 +96,15 @@ pub struct MemoryState {
 impl Machine {
     /// Looks at the limits, before any program runs. `cgroup`: the container's files; where it was given none, those that the container sees are taken.
     #[must_use]
-    pub fn look(host_proc: &OwnedFd, cgroup: Cgroup) -> Self {
+    pub fn look(host_proc: &OwnedFd, who: &str, root: impl AsFd, cgroup: Cgroup) -> Self {
         // The first use finds the host's vdso, by calls that the jail refuses later.
         let _ = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let cgroup = cgroup.or_as_seen();
-        let mut cpus = allowed_cpus();
+        let cgroup = if who == SELF {
+            cgroup.or_as_seen()
+        } else {
+            cgroup
+        };
+        let mut cpus = allowed_cpus(host_proc, who);
         if let Some((quota, period)) = cgroup.quota() {
             let most = usize::try_from(quota.div_ceil(period.max(1))).unwrap_or(usize::MAX);
             cpus.truncate(most.max(1));
@@ -109,9 +117,9 @@ impl Machine {
             mask_bytes: casemate_platform::process::cpu_mask_bytes(),
             cgroup,
             proc_device: device_and_mount(host_proc, ""),
-            sys_device: device_and_mount(rustix::fs::CWD, "/sys"),
-            uids: Ids::read(host_proc, "self/uid_map"),
-            gids: Ids::read(host_proc, "self/gid_map"),
+            sys_device: device_and_mount(root, "sys"),
+            uids: Ids::read(host_proc, &format!("{who}/uid_map")),
+            gids: Ids::read(host_proc, &format!("{who}/gid_map")),
             boot_id,
             sys: OnceLock::new(),
             load: Mutex::new(Load {
@@ -191,13 +199,20 @@ fn device_and_mount(directory: impl std::os::fd::AsFd, path: &str) -> (u64, u64)
     })
 }
 
-fn allowed_cpus() -> Vec<usize> {
-    let Ok(set) = rustix::thread::sched_getaffinity(None) else {
-        return vec![0];
-    };
-    let cpus: Vec<usize> = (0..rustix::thread::CpuSet::MAX_CPU)
-        .filter(|cpu| set.is_set(*cpu))
-        .collect();
+/// The CPUs that a process of the container's may run on.
+fn allowed_cpus(host_proc: &OwnedFd, who: &str) -> Vec<usize> {
+    let text = read_below(host_proc, &format!("{who}/status"), 16 << 10).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let list = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let mut cpus = Vec::new();
+    for range in list.unwrap_or_default().trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        if let (Ok(first), Ok(last)) = (first.parse(), last.parse::<usize>()) {
+            cpus.extend(first..=last.min(MOST_CPUS));
+        }
+    }
     if cpus.is_empty() { vec![0] } else { cpus }
 }
 

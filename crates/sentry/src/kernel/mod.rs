@@ -14,6 +14,7 @@ pub mod locks;
 pub mod machine;
 pub mod offload;
 pub mod outside;
+pub mod pod;
 pub mod posix_timers;
 pub mod programs;
 pub mod recloning;
@@ -27,7 +28,7 @@ pub mod wake;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Instant;
 
 use casemate_platform::notify::{Answer, Call, Listener};
@@ -38,7 +39,7 @@ use credentials::Credentials;
 use task::{Blocked, Process, Task};
 use wake::Ticket;
 
-use crate::vfs::pipe::{Pipe, PipeEnd};
+use crate::vfs::pipe::PipeEnd;
 
 /// A program that is to be started from outside: the sandbox's first, or one of `exec`.
 #[derive(Debug)]
@@ -55,6 +56,7 @@ pub struct SpawnTask {
     pub fs: crate::vfs::context::FsContext,
     pub limits: task::Limits,
     pub report: Option<crate::control::Reporter>,
+    pub oom_score_adj: i32,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,8 @@ pub struct Kernel {
     pub due: std::collections::BTreeSet<(Instant, timers::Due)>,
     /// /proc of the sentry's own pid namespace.
     pub host_proc: OwnedFd,
+    /// Whose mounts and ids are the container's, in there.
+    pub who: String,
     /// The container's.
     pub root: crate::vfs::place::Place,
     pub root_device: u64,
@@ -108,12 +112,10 @@ pub struct Kernel {
     /// wait(2)'s status of the sandbox's first process, once it has ended.
     pub result: Option<i32>,
     pub unimplemented: BTreeMap<i32, u64>,
-    /// FIFOs of the host's tree that are open, by device and inode.
-    pub fifos: HashMap<(u64, u64), Weak<Pipe>>,
-    /// Bound local sockets.
-    pub sockets: crate::vfs::socket::unix_names::Names,
     /// POSIX message queues.
     pub message_queues: crate::vfs::mqueue::Names,
+    /// What it shares with the sandbox's other containers.
+    pub member: pod::Membership,
     /// System V semaphores and message queues.
     pub sysv: crate::syscalls::sysv::Objects,
     /// Ends of FIFOs whose opener waits for the other side, and how often that had been opened then; by native thread.

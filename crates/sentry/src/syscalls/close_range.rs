@@ -37,7 +37,7 @@ pub fn close_range(cx: &mut Cx<'_>, first: u32, last: u32, flags: Flags) -> SysR
         }
     }
     for description in closed {
-        description.file.flushed(pid);
+        description.file.flushed(cx.kernel.owner_number(pid));
     }
     DONE
 }

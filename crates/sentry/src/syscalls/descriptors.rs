@@ -22,7 +22,7 @@ pub fn close(cx: &mut Cx<'_>, fd: i32) -> SysResult {
         let description = task.files.lock().remove(fd)?;
         (description, task.pid)
     };
-    description.file.flushed(pid);
+    description.file.flushed(cx.kernel.owner_number(pid));
     DONE
 }
 
@@ -57,7 +57,7 @@ fn copy_to(cx: &mut Cx<'_>, from: i32, to: i32, close_on_exec: bool) -> SysResul
         .replace(to, description, close_on_exec, limit)?;
     let pid = task.pid;
     if let Some(old) = old {
-        old.file.flushed(pid);
+        old.file.flushed(cx.kernel.owner_number(pid));
     }
     value(to)
 }
@@ -188,17 +188,15 @@ pub fn open_fifo(
     flags: Flags,
 ) -> SysResult {
     let key = (attributes.dev, attributes.ino);
-    let pipe = cx
-        .kernel
-        .fifos
-        .get(&key)
-        .and_then(Weak::upgrade)
-        .unwrap_or_else(|| {
+    let pipe = {
+        let mut fifos = cx.kernel.member.pod.fifos();
+        fifos.get(&key).and_then(Weak::upgrade).unwrap_or_else(|| {
             let pipe = Pipe::new(*attributes);
-            cx.kernel.fifos.retain(|_, pipe| pipe.strong_count() > 0);
-            cx.kernel.fifos.insert(key, Arc::downgrade(&pipe));
+            fifos.retain(|_, pipe| pipe.strong_count() > 0);
+            fifos.insert(key, Arc::downgrade(&pipe));
             pipe
-        });
+        })
+    };
     let access = (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed();
     let (reads, writes) = (access != libc::O_WRONLY, access != libc::O_RDONLY);
     let nonblocking = flags.has(libc::O_NONBLOCK);
@@ -207,16 +205,7 @@ pub fn open_fifo(
         return Err(Errno::ENXIO);
     }
     if let Some(end) = cx.kernel.opening.remove(&cx.call.tid) {
-        // The other side has come since, even if it is gone again.
-        let came = if reads {
-            writer_opens > end.1
-        } else {
-            reader_opens > end.1
-        };
-        if came {
-            return super::open::finish(cx, end.0, flags);
-        }
-        return wait_for_other_side(cx, &pipe, end);
+        return wait_for_other_side(cx, &pipe, end, flags);
     }
     let end = Arc::new(PipeEnd::new(
         pipe.clone(),
@@ -235,13 +224,28 @@ pub fn open_fifo(
         return super::open::finish(cx, end, flags);
     }
     let seen = if reads { writer_opens } else { reader_opens };
-    wait_for_other_side(cx, &pipe, (end, seen))
+    wait_for_other_side(cx, &pipe, (end, seen), flags)
 }
 
-fn wait_for_other_side(cx: &mut Cx<'_>, pipe: &Arc<Pipe>, end: (Arc<PipeEnd>, u64)) -> SysResult {
+/// `end`: this side, and how often the other had been opened when that was looked at. Another container's process can open it at any time, so the queue
+/// is entered before the look.
+fn wait_for_other_side(
+    cx: &mut Cx<'_>,
+    pipe: &Arc<Pipe>,
+    end: (Arc<PipeEnd>, u64),
+    flags: Flags,
+) -> SysResult {
     let tid = cx.tid();
+    let ticket = cx.ticket()?;
+    pipe.queue().add(ticket);
+    let (_, _, reader_opens, writer_opens) = pipe.counts();
+    let reads = flags.0 & libc::O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned();
+    // It has come since, even if it is gone again.
+    if (if reads { writer_opens } else { reader_opens }) > end.1 {
+        return super::open::finish(cx, end.0, flags);
+    }
     cx.kernel.opening.insert(tid, end);
-    let result = cx.wait_on(pipe.queue(), Restart::IfAsked, 0);
+    let result = cx.wait(ticket, None, Restart::IfAsked, 0);
     if result.is_err() {
         cx.kernel.opening.remove(&tid);
     }

@@ -84,7 +84,7 @@ fn read_request(
     let owner = if is_of_description {
         Owner::Description(Arc::as_ptr(description).addr())
     } else {
-        Owner::Process(cx.task()?.pid)
+        Owner::Process(cx.kernel.owner_number(cx.task()?.pid))
     };
     Ok(Request {
         kind,
@@ -123,7 +123,7 @@ fn tell(cx: &mut Cx<'_>, description: &Arc<Description>, command: i32, at: Addre
         held.end - held.start + 1
     };
     let pid = match held.owner {
-        Owner::Process(pid) => pid,
+        Owner::Process(number) => cx.kernel.owner_pid(number),
         Owner::Description(_) => -1,
     };
     let mut bytes = (kind as i16).to_le_bytes().to_vec();

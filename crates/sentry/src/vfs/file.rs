@@ -198,6 +198,6 @@ pub trait File: Send + Sync + Debug {
         None
     }
 
-    /// A descriptor of the program for it was closed (close(2) of this one, not necessarily the last).
-    fn flushed(&self, _pid: i32) {}
+    /// A descriptor of the program for it was closed (close(2) of this one, not necessarily the last). `owner`: its process, as an owner of locks.
+    fn flushed(&self, _owner: i32) {}
 }

@@ -32,6 +32,12 @@ fn line(text: &[u8]) -> Vec<u8> {
     [text, b"\n"].concat()
 }
 
+/// What the host says for the container's namespaces, where `linux.sysctl` may have changed it; else Linux's default.
+fn host(kernel: &Kernel, path: &str, otherwise: &[u8]) -> Vec<u8> {
+    let found = crate::kernel::machine::read_below(&kernel.host_proc, &format!("sys/{path}"), 4096);
+    found.unwrap_or_else(|| line(otherwise))
+}
+
 pub const ROWS: &[Row] = &[
     directory("sys"),
     directory("sys/fs"),
@@ -68,9 +74,15 @@ pub const ROWS: &[Row] = &[
     control("sys/kernel/domainname", |kernel| line(&kernel.domainname)),
     control("sys/kernel/hostname", |kernel| line(&kernel.hostname)),
     control("sys/kernel/kptr_restrict", |_| line(b"2")),
-    control("sys/kernel/msgmax", |_| line(b"8192")),
-    control("sys/kernel/msgmnb", |_| line(b"16384")),
-    control("sys/kernel/msgmni", |_| line(b"32000")),
+    control("sys/kernel/msgmax", |kernel| {
+        host(kernel, "kernel/msgmax", b"8192")
+    }),
+    control("sys/kernel/msgmnb", |kernel| {
+        host(kernel, "kernel/msgmnb", b"16384")
+    }),
+    control("sys/kernel/msgmni", |kernel| {
+        host(kernel, "kernel/msgmni", b"32000")
+    }),
     fixed("sys/kernel/ngroups_max", |_| line(b"65536")),
     fixed("sys/kernel/osrelease", |_| line(RELEASE.as_bytes())),
     fixed("sys/kernel/ostype", |_| line(b"Linux")),
@@ -98,10 +110,21 @@ pub const ROWS: &[Row] = &[
     fixed("sys/kernel/seccomp/actions_avail", |_| {
         line(b"kill_process kill_thread trap errno user_notif trace log allow")
     }),
-    control("sys/kernel/sem", |_| line(b"32000\t1024000000\t500\t32000")),
-    control("sys/kernel/shmall", |_| line(b"18446744073692774399")),
-    control("sys/kernel/shmmax", |_| line(b"18446744073692774399")),
-    control("sys/kernel/shmmni", |_| line(b"4096")),
+    control("sys/kernel/sem", |kernel| {
+        host(kernel, "kernel/sem", b"32000\t1024000000\t500\t32000")
+    }),
+    control("sys/kernel/shmall", |kernel| {
+        host(kernel, "kernel/shmall", b"18446744073692774399")
+    }),
+    control("sys/kernel/shm_rmid_forced", |kernel| {
+        host(kernel, "kernel/shm_rmid_forced", b"0")
+    }),
+    control("sys/kernel/shmmax", |kernel| {
+        host(kernel, "kernel/shmmax", b"18446744073692774399")
+    }),
+    control("sys/kernel/shmmni", |kernel| {
+        host(kernel, "kernel/shmmni", b"4096")
+    }),
     control("sys/kernel/threads-max", |_| line(b"4194303")),
     fixed("sys/kernel/version", |_| line(VERSION.as_bytes())),
     directory("sys/kernel/yama"),
@@ -110,22 +133,61 @@ pub const ROWS: &[Row] = &[
     directory("sys/net/core"),
     control("sys/net/core/rmem_default", |_| line(b"212992")),
     control("sys/net/core/rmem_max", |_| line(b"212992")),
-    control("sys/net/core/somaxconn", |_| line(b"4096")),
+    control("sys/net/core/somaxconn", |kernel| {
+        host(kernel, "net/core/somaxconn", b"4096")
+    }),
     control("sys/net/core/wmem_default", |_| line(b"212992")),
     control("sys/net/core/wmem_max", |_| line(b"212992")),
     directory("sys/net/ipv4"),
-    control("sys/net/ipv4/ip_forward", |_| line(b"0")),
-    control("sys/net/ipv4/ip_local_port_range", |_| {
-        line(b"32768\t60999")
+    control("sys/net/ipv4/ip_forward", |kernel| {
+        host(kernel, "net/ipv4/ip_forward", b"0")
     }),
-    control("sys/net/ipv4/ip_unprivileged_port_start", |_| line(b"1024")),
-    control("sys/net/ipv4/tcp_fin_timeout", |_| line(b"60")),
-    control("sys/net/ipv4/tcp_keepalive_intvl", |_| line(b"75")),
-    control("sys/net/ipv4/tcp_keepalive_probes", |_| line(b"9")),
-    control("sys/net/ipv4/tcp_keepalive_time", |_| line(b"7200")),
-    control("sys/net/ipv4/tcp_max_syn_backlog", |_| line(b"1024")),
-    control("sys/net/ipv4/tcp_rmem", |_| line(b"4096\t131072\t6291456")),
-    control("sys/net/ipv4/tcp_wmem", |_| line(b"4096\t16384\t4194304")),
+    control("sys/net/ipv4/ip_local_port_range", |kernel| {
+        host(kernel, "net/ipv4/ip_local_port_range", b"32768\t60999")
+    }),
+    control("sys/net/ipv4/ip_unprivileged_port_start", |kernel| {
+        host(kernel, "net/ipv4/ip_unprivileged_port_start", b"1024")
+    }),
+    control("sys/net/ipv4/ping_group_range", |kernel| {
+        host(kernel, "net/ipv4/ping_group_range", b"1\t0")
+    }),
+    control("sys/net/ipv4/tcp_fin_timeout", |kernel| {
+        host(kernel, "net/ipv4/tcp_fin_timeout", b"60")
+    }),
+    control("sys/net/ipv4/tcp_keepalive_intvl", |kernel| {
+        host(kernel, "net/ipv4/tcp_keepalive_intvl", b"75")
+    }),
+    control("sys/net/ipv4/tcp_keepalive_probes", |kernel| {
+        host(kernel, "net/ipv4/tcp_keepalive_probes", b"9")
+    }),
+    control("sys/net/ipv4/tcp_keepalive_time", |kernel| {
+        host(kernel, "net/ipv4/tcp_keepalive_time", b"7200")
+    }),
+    control("sys/net/ipv4/tcp_max_syn_backlog", |kernel| {
+        host(kernel, "net/ipv4/tcp_max_syn_backlog", b"1024")
+    }),
+    control("sys/net/ipv4/tcp_syncookies", |kernel| {
+        host(kernel, "net/ipv4/tcp_syncookies", b"1")
+    }),
+    control("sys/net/ipv4/tcp_tw_reuse", |kernel| {
+        host(kernel, "net/ipv4/tcp_tw_reuse", b"2")
+    }),
+    control("sys/net/ipv4/tcp_rmem", |kernel| {
+        host(kernel, "net/ipv4/tcp_rmem", b"4096\t131072\t6291456")
+    }),
+    control("sys/net/ipv4/tcp_wmem", |kernel| {
+        host(kernel, "net/ipv4/tcp_wmem", b"4096\t16384\t4194304")
+    }),
+    directory("sys/net/ipv6"),
+    directory("sys/net/ipv6/conf"),
+    directory("sys/net/ipv6/conf/all"),
+    control("sys/net/ipv6/conf/all/disable_ipv6", |kernel| {
+        host(kernel, "net/ipv6/conf/all/disable_ipv6", b"0")
+    }),
+    directory("sys/net/ipv6/conf/default"),
+    control("sys/net/ipv6/conf/default/disable_ipv6", |kernel| {
+        host(kernel, "net/ipv6/conf/default/disable_ipv6", b"0")
+    }),
     directory("sys/user"),
     control("sys/user/max_user_namespaces", |_| line(b"0")),
     directory("sys/vm"),

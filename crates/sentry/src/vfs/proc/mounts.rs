@@ -41,7 +41,12 @@ fn mounts_of(kernel: &Kernel, who: Who) -> Result<Vec<Mount>> {
     process(kernel, who)?;
     let root = task(kernel, who)?.fs.lock().root.path(kernel)?;
     let root = String::from_utf8_lossy(&root).into_owned();
-    let text = read_below(&kernel.host_proc, "self/mountinfo", MOST).unwrap_or_default();
+    let text = read_below(
+        &kernel.host_proc,
+        &format!("{}/mountinfo", kernel.who),
+        MOST,
+    )
+    .unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let mut mounts: Vec<Mount> = text.lines().filter_map(|line| parse(line, &root)).collect();
     let sysfs = mounts

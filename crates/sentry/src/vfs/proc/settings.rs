@@ -5,7 +5,7 @@ use super::{ProcNode, Who};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::credentials::CAP_SYS_RESOURCE;
-use crate::kernel::machine::{Ids, read_below};
+use crate::kernel::machine::read_below;
 use crate::syscalls::Cx;
 
 /// Hugetlb, elf headers, shared and private anonymous memory. core(5), the default.
@@ -148,21 +148,18 @@ pub fn timer_slack(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
     Ok(format!("{}\n", slack.unwrap_or(DEFAULT_TIMER_SLACK_NS)).into_bytes())
 }
 
-/// The ids that there are mean themselves: which of the host's they are is not told.
-fn id_map(ids: &Ids) -> Vec<u8> {
-    let lines = ids
-        .0
-        .iter()
-        .map(|(first, count)| format!("{first:>10} {first:>10} {count:>10}\n"));
-    lines.collect::<String>().into_bytes()
+/// As the host has it for the container's user namespace.
+fn id_map(kernel: &Kernel, file: &str) -> Vec<u8> {
+    let path = format!("{}/{file}", kernel.who);
+    read_below(&kernel.host_proc, &path, 64 << 10).unwrap_or_default()
 }
 
 pub fn uid_map(kernel: &Kernel, _who: Who) -> Result<Vec<u8>> {
-    Ok(id_map(&kernel.machine.uids))
+    Ok(id_map(kernel, "uid_map"))
 }
 
 pub fn gid_map(kernel: &Kernel, _who: Who) -> Result<Vec<u8>> {
-    Ok(id_map(&kernel.machine.gids))
+    Ok(id_map(kernel, "gid_map"))
 }
 
 pub fn limits(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {

@@ -310,8 +310,7 @@ pub fn text(kernel: &Kernel, path: &str) -> Result<Vec<u8>> {
 
 fn now(kernel: &Kernel, live: Live) -> String {
     let memory = || kernel.machine.memory(&kernel.host_proc);
-    let limit =
-        |limit: Option<u64>| limit.map_or("max\n".to_owned(), |limit| format!("{limit}\n"));
+    let limit = |limit: Option<u64>| limit.map_or("max\n".to_owned(), |limit| format!("{limit}\n"));
     match live {
         Live::MemoryMax => limit(kernel.machine.memory_limit()),
         Live::PidsMax => limit(kernel.machine.pids_limit()),

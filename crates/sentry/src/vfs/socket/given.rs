@@ -27,6 +27,7 @@ use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
 use crate::vfs::file::File;
+use crate::vfs::host::HostFile;
 use crate::vfs::host_events::{HostEvents, Kind};
 use crate::vfs::tty::master::Master;
 use crate::watcher::HasQueue;
@@ -115,6 +116,10 @@ fn export(cx: &mut Cx<'_>, description: &Description) -> Result<OwnedFd> {
     }
     if let Some(content) = file.content(cx) {
         return text(&content?);
+    }
+    // Whoever gets it writes without a call that could be seen, as a mapping does.
+    if let Some(file) = file.as_any().downcast_ref::<HostFile>() {
+        file.was_mapped(description.is_writable());
     }
     let host = file
         .host()

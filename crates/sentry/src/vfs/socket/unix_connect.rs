@@ -30,10 +30,10 @@ impl UnixSocket {
         let is_bound = self.lock().name != Name::Unnamed;
         let name = match name {
             Name::Unnamed if is_bound => return Ok(()),
-            Name::Unnamed => Name::Abstract(cx.kernel.sockets.add_automatic(self)?),
+            Name::Unnamed => Name::Abstract(cx.kernel.member.pod.names().add_automatic(self)?),
             Name::Abstract(_) if is_bound => return Err(Errno::EINVAL),
             Name::Abstract(name) => {
-                cx.kernel.sockets.add_name(&name, self)?;
+                cx.kernel.member.pod.names().add_name(&name, self)?;
                 Name::Abstract(name)
             }
             Name::Path(path) => {
@@ -79,7 +79,9 @@ impl UnixSocket {
         own_in(cx, made.host()?, &parent.directory)?;
         let attributes = made.attributes(cx.kernel)?;
         cx.kernel
-            .sockets
+            .member
+            .pod
+            .names()
             .add_file((attributes.dev, attributes.ino), self);
         Ok(())
     }
@@ -231,7 +233,7 @@ impl UnixSocket {
     pub fn autobind(self: &Arc<Self>, cx: &mut Cx<'_>) -> Result<()> {
         let wants = self.options.lock().passes_credentials && self.lock().name == Name::Unnamed;
         if wants {
-            let name = cx.kernel.sockets.add_automatic(self)?;
+            let name = cx.kernel.member.pod.names().add_automatic(self)?;
             self.lock().name = Name::Abstract(name);
         }
         Ok(())
@@ -250,7 +252,7 @@ impl UnixSocket {
     pub fn find(&self, cx: &Cx<'_>, name: &Name) -> Result<Arc<Self>> {
         let found = match name {
             Name::Unnamed => return Err(Errno::ECONNREFUSED),
-            Name::Abstract(name) => cx.kernel.sockets.named(self.kind, name),
+            Name::Abstract(name) => cx.kernel.member.pod.names().named(self.kind, name),
             Name::Path(path) => {
                 let place = cx.resolve(libc::AT_FDCWD, path, true)?;
                 let attributes = place.attributes(cx.kernel)?;
@@ -261,7 +263,11 @@ impl UnixSocket {
                 if attributes.kind() != libc::S_IFSOCK {
                     return Err(Errno::ECONNREFUSED);
                 }
-                cx.kernel.sockets.at((attributes.dev, attributes.ino))
+                cx.kernel
+                    .member
+                    .pod
+                    .names()
+                    .at((attributes.dev, attributes.ino))
             }
         };
         let found = found.ok_or(Errno::ECONNREFUSED)?;

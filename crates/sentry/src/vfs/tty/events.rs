@@ -32,9 +32,15 @@ pub(super) fn defer(tty: Arc<Tty>, event: Event) {
 
 /// Does what was noted.
 pub fn settle(kernel: &mut Kernel) {
+    let own = kernel.member.number;
+    let mut foreign = Vec::new();
     while ANY.swap(false, Ordering::AcqRel) {
         let events = std::mem::take(&mut *EVENTS.lock().unwrap_or_else(PoisonError::into_inner));
         for (tty, event) in events {
+            if tty.kernel != own {
+                foreign.push((tty, event));
+                continue;
+            }
             match event {
                 Event::Signal(signal) => {
                     let group = tty.lock().foreground;
@@ -50,6 +56,14 @@ pub fn settle(kernel: &mut Kernel) {
                 }
             }
         }
+    }
+    foreign.retain(|(tty, _)| kernel.member.pod.has(tty.kernel));
+    if !foreign.is_empty() {
+        let mut events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
+        events.splice(..0, foreign);
+        drop(events);
+        ANY.store(true, Ordering::Release);
+        kernel.member.pod.ring_others(own);
     }
 }
 

@@ -252,6 +252,16 @@ impl Kernel {
             .ok()
     }
 
+    /// The terminal of a further container: its process on the host passes on what the host's terminal says to that.
+    pub fn console_of(&mut self, fd: OwnedFd) -> Option<Arc<Description>> {
+        let owner = rustix::fs::fstat(&fd).ok()?;
+        let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+        let own = self.reopen(&fd, flags).ok().unwrap_or(fd);
+        let owner = (owner.st_uid, owner.st_gid);
+        let tty = self.add_host_terminal(own, true, owner).ok()?;
+        open_streams(&tty).ok()
+    }
+
     /// The terminal for a further program, open as its streams are to be.
     pub fn open_host_terminal(
         &mut self,

@@ -40,6 +40,8 @@ const MOST: u32 = 4096;
 pub struct Tty {
     /// N of /dev/pts/N.
     pub number: u32,
+    /// Whose terminal it is: a container's kernel, by its number in the sandbox.
+    pub kernel: u32,
     pub attributes: Mutex<Attributes>,
     state: Mutex<State>,
     /// One for both sides: who is woken looks again.
@@ -50,13 +52,14 @@ pub struct Tty {
 
 impl Tty {
     fn new(
-        number: u32,
+        (kernel, number): (u32, u32),
         attributes: Attributes,
         state: State,
         host: Option<host::HostLine>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|itself| Self {
             number,
+            kernel,
             attributes: Mutex::new(attributes),
             state: Mutex::new(state),
             queue: WaitQueue::default(),
@@ -116,14 +119,15 @@ pub struct Terminals {
     pub lingering: Vec<Arc<Tty>>,
     /// st_dev of /dev/pts.
     pub device: u64,
+    kernel: u32,
 }
 
 impl Terminals {
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(kernel: u32, root: impl std::os::fd::AsFd) -> Self {
         let seen = rustix::fs::statx(
-            rustix::fs::CWD,
-            "/dev/pts",
+            root,
+            "dev/pts",
             rustix::fs::AtFlags::empty(),
             rustix::fs::StatxFlags::BASIC_STATS,
         );
@@ -135,6 +139,7 @@ impl Terminals {
             console: None,
             lingering: Vec::new(),
             device,
+            kernel,
         }
     }
 
@@ -169,7 +174,7 @@ impl Terminals {
             is_locked: true,
             ..State::default()
         };
-        let tty = Tty::new(number, attributes, state, None);
+        let tty = Tty::new((self.kernel, number), attributes, state, None);
         self.pairs.insert(number, Arc::downgrade(&tty));
         Ok(tty)
     }
@@ -188,7 +193,7 @@ impl Terminals {
             size,
             ..State::default()
         };
-        let tty = Tty::new(number, attributes, state, Some(line));
+        let tty = Tty::new((self.kernel, number), attributes, state, Some(line));
         if is_console {
             self.console = Some(tty.clone());
         } else {
@@ -213,11 +218,5 @@ impl Terminals {
         (0..MOST)
             .find(|number| !live.contains(number))
             .ok_or(Errno::ENOSPC)
-    }
-}
-
-impl Default for Terminals {
-    fn default() -> Self {
-        Self::new()
     }
 }
