@@ -43,8 +43,8 @@ def test_each_operation_that_the_lowering_can_give_is_in_a_vector() -> None:
     rows = [line.split("|")[1] for line in OPERATIONS.read_text().splitlines() if line.startswith("| `")]
     documented = {word.strip(" `") for row in rows for word in row.split(",")}
     seen = {str(op["op"]) for name in plan_vectors.NAMES for op in plan_vectors.read(name)["plan"]["ops"]}
-    # Not a field's: for a supervisor's own processes, and what the sentry isolation puts in the place of `exec`.
-    assert documented - seen == {"dumpable", "sentry", "sentry_exec", "zygote"}
+    # Not a field's: for a supervisor's own processes, and what the isolations with a kernel of their own put in the place of `exec`.
+    assert documented - seen == {"dumpable", "machine", "machine_exec", "nest", "sentry", "sentry_exec", "sentry_join", "zygote"}
     assert seen - documented == set()
 
 
