@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,26 @@ def test_program_is_not_found_through_a_descriptor(bundle: Bundle, open_root: in
     bundle.config["process"]["args"] = [*([path, "sh"] if through == "descriptor" else ["sh"]), "-c", "echo ran"]
     done = verb(bundle, open_root, "run", "--bundle", str(bundle.directory), bundle.id)
     assert (done.returncode != 0, "ran" in done.stdout) == (True, False)
+
+
+@pytest.mark.parametrize(("runtime", "isolation"), [("runc", ""), ("casemate", "namespaces"), ("casemate", "sentry")])
+def test_a_null_device_given_as_a_stream_keeps_its_mode(tmp_path: Path, runtime: str, isolation: str) -> None:
+    """The host's /dev/null is one inode for everybody: a program must not change it through its standard input."""
+    given = tmp_path / "null"
+    os.mknod(given, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    given.chmod(0o666)
+    bundle = Bundle(tmp_path, runtime)
+    capabilities = bundle.config["process"]["capabilities"]
+    bundle.config["process"]["capabilities"] = {kind: [*names, "CAP_FOWNER"] for kind, names in capabilities.items()}
+    bundle.config["process"]["args"] = ["sh", "-c", "chmod 600 /proc/self/fd/0; chmod 600 /dev/stdin; cat <&0"]
+    if isolation:
+        bundle.config["annotations"] = {"dev.casemate.isolation": isolation}
+    bundle.write()
+    try:
+        with given.open("rb") as stdin:
+            command = [bundle.runtime, "--root", str(bundle.state), "run", "--bundle", str(bundle.directory), bundle.id]
+            done = subprocess.run(command, stdin=stdin, capture_output=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        assert stat.S_IMODE(given.stat().st_mode) == 0o666
+    finally:
+        bundle.close()

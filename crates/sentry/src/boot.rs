@@ -34,7 +34,7 @@ use casemate_platform::loader::LOADER_FD;
 use casemate_platform::notify::{Answer, Listener};
 use casemate_platform::zygote::{self, Zygote};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 
@@ -551,6 +551,7 @@ impl Kernel {
     /// A descriptor of the host that becomes a program's.
     #[must_use]
     pub fn given_stream(&self, fd: OwnedFd) -> Arc<Description> {
+        let fd = own_null(&fd).unwrap_or(fd);
         let flags =
             rustix::fs::fcntl_getfl(&fd).map_or(libc::O_RDWR.cast_unsigned(), |flags| flags.bits());
         let attributes = rustix::fs::statx(&fd, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
@@ -665,6 +666,25 @@ impl Kernel {
         self.spawn_next();
         true
     }
+}
+
+/// The container's /dev/null for a stream that is the host's: by the stream a program could change the mode and owner of that inode, which is everybody's.
+fn own_null(given: &OwnedFd) -> Option<OwnedFd> {
+    let is_null = |fd: &OwnedFd| {
+        rustix::fs::fstat(fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                && stat.st_rdev == rustix::fs::makedev(1, 3)
+        })
+    };
+    if !is_null(given) {
+        return None;
+    }
+    let wanted = rustix::fs::fcntl_getfl(given).ok()? & OFlags::ACCMODE;
+    let flags = wanted | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(CWD, "/dev/null", flags, Mode::empty(), resolve)
+        .ok()
+        .filter(is_null)
 }
 
 /// The limits that this process was started with, which the plan set.

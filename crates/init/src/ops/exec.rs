@@ -1,6 +1,7 @@
 //! `chdir`, `check_exec`, `exec`: the last steps before the program.
 
 use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use casemate_host::process;
 use casemate_plan::op::Exec;
@@ -52,7 +53,44 @@ fn inside(path: &str) -> Result<()> {
 /// close_range), only what executes.
 pub(super) fn check_exec(exec: &Exec, state: &mut State) -> Result<()> {
     state.program = Some(find_program(exec)?);
+    reopen_null_streams(state);
     process::close_range_on_exec(3).context(|| "close_range".into())
+}
+
+/// Gives the program the container's /dev/null where a standard stream is the host's: by /proc/self/fd/0 it could change the mode and owner of that
+/// inode, which is everybody's. A container without the device keeps what it was given. runc: reOpenDevNull().
+fn reopen_null_streams(state: &State) {
+    let is_null = |fd: BorrowedFd<'_>| {
+        fstat(fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+                && stat.st_rdev == rustix::fs::makedev(1, 3)
+        })
+    };
+    let replace = [
+        rustix::stdio::dup2_stdin,
+        rustix::stdio::dup2_stdout,
+        rustix::stdio::dup2_stderr,
+    ];
+    let streams = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    for (stream, replace) in streams.into_iter().zip(replace) {
+        if !is_null(stream) {
+            continue;
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let own = state
+            .root()
+            .ok()
+            .and_then(|root| root.open("/dev/null", flags).ok());
+        if let Some(own) = own
+            && is_null(own.as_fd())
+        {
+            let _ = replace(own);
+        }
+    }
 }
 
 pub(super) fn exec(exec: &Exec, state: &State) -> Result<()> {
