@@ -12,7 +12,7 @@ import pytest
 from casemate import Sandbox
 
 
-@pytest.fixture(scope="session", params=["namespaces", "sentry"], autouse=True)
+@pytest.fixture(scope="module", params=["namespaces", "sentry"], autouse=True)
 def isolation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     home = tmp_path_factory.mktemp("config")
     (home / "casemate").mkdir()
