@@ -14,6 +14,7 @@ from attacks import start
 
 from bundle import Bundle
 
+# What the runtime itself may have open.
 NUMBERS = range(3, 41)
 
 
@@ -24,7 +25,6 @@ def open_root() -> Iterator[int]:
     # The first free one from 20 on: never over another object's.
     high = fcntl.fcntl(fd, fcntl.F_DUPFD, 20)
     os.close(fd)
-    assert high in NUMBERS
     yield high
     os.close(high)
 
@@ -50,7 +50,7 @@ def test_working_directory_through_a_descriptor(bundle: Bundle, open_root: int, 
     report = ["sh", "-c", "pwd; ls -d /proc/self/cwd/inside"]
     if how == "exec":
         start(bundle, "sleep", "100")
-    for number in NUMBERS:
+    for number in (*NUMBERS, open_root):
         bundle.config["process"] |= {"cwd": f"/proc/self/fd/{number}", "args": report}
         run = ["run", "--bundle", str(bundle.directory), bundle.id]
         done = verb(bundle, open_root, *(run if how == "run" else ["exec", "--cwd", f"/proc/self/fd/{number}", bundle.id, *report]))
