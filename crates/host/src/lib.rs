@@ -5,6 +5,7 @@
 
 pub mod child;
 pub mod clone;
+pub mod device;
 pub mod ids;
 pub mod mount;
 pub mod process;

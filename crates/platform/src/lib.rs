@@ -21,6 +21,8 @@ pub mod signals;
 pub mod socket;
 pub mod zygote;
 
+pub use casemate_host::device;
+
 use std::io;
 
 /// Calls of ours, above every number of Linux (and below x32's bit): only the sentry answers them.

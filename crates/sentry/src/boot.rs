@@ -28,13 +28,14 @@ use crate::vfs::tty::host::open_streams;
 use crate::vfs::walk::Walker;
 use crate::watcher;
 use crate::worker::{self, SharedKernel};
+use casemate_platform::device;
 use casemate_platform::jail;
 use casemate_platform::loader;
 use casemate_platform::loader::LOADER_FD;
 use casemate_platform::notify::{Answer, Listener};
 use casemate_platform::zygote::{self, Zygote};
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
 
@@ -670,13 +671,7 @@ impl Kernel {
 
 /// The container's /dev/null for a stream that is the host's: by the stream a program could change the mode and owner of that inode, which is everybody's.
 fn own_null(given: &OwnedFd) -> Option<OwnedFd> {
-    let is_null = |fd: &OwnedFd| {
-        rustix::fs::fstat(fd).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-                && stat.st_rdev == rustix::fs::makedev(1, 3)
-        })
-    };
-    if !is_null(given) {
+    if !device::is_null(given) {
         return None;
     }
     let wanted = rustix::fs::fcntl_getfl(given).ok()? & OFlags::ACCMODE;
@@ -684,7 +679,7 @@ fn own_null(given: &OwnedFd) -> Option<OwnedFd> {
     let resolve = ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
     rustix::fs::openat2(CWD, "/dev/null", flags, Mode::empty(), resolve)
         .ok()
-        .filter(is_null)
+        .filter(|own| device::is_null(own))
 }
 
 /// The limits that this process was started with, which the plan set.

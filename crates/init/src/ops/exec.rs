@@ -1,9 +1,8 @@
 //! `chdir`, `check_exec`, `exec`: the last steps before the program.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
 
-use casemate_host::process;
+use casemate_host::{device, process};
 use casemate_plan::op::Exec;
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat2,
@@ -60,12 +59,6 @@ pub(super) fn check_exec(exec: &Exec, state: &mut State) -> Result<()> {
 /// Gives the program the container's /dev/null where a standard stream is the host's: by /proc/self/fd/0 it could change the mode and owner of that
 /// inode, which is everybody's. A container without the device keeps what it was given. runc: reOpenDevNull().
 fn reopen_null_streams(state: &State) {
-    let is_null = |fd: BorrowedFd<'_>| {
-        fstat(fd).is_ok_and(|stat| {
-            FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-                && stat.st_rdev == rustix::fs::makedev(1, 3)
-        })
-    };
     let replace = [
         rustix::stdio::dup2_stdin,
         rustix::stdio::dup2_stdout,
@@ -77,7 +70,7 @@ fn reopen_null_streams(state: &State) {
         rustix::stdio::stderr(),
     ];
     for (stream, replace) in streams.into_iter().zip(replace) {
-        if !is_null(stream) {
+        if !device::is_null(stream) {
             continue;
         }
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -86,7 +79,7 @@ fn reopen_null_streams(state: &State) {
             .ok()
             .and_then(|root| root.open("/dev/null", flags).ok());
         if let Some(own) = own
-            && is_null(own.as_fd())
+            && device::is_null(&own)
         {
             let _ = replace(own);
         }

@@ -2,11 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use casemate_host::device;
 use casemate_host::mount::{
     self as host, FsContext, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY, MountAttr,
 };
-use rustix::fs::{AtFlags, FileType, makedev, statat};
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::child::State;
@@ -65,10 +66,7 @@ fn null_device(state: &State) -> Result<OwnedFd> {
         .root()?
         .locate_link("/dev/null")
         .context(|| "/dev/null, to mask with".into())?;
-    let stat = statat(&null, "", AtFlags::EMPTY_PATH).context(|| "/dev/null".into())?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice
-        || stat.st_rdev != makedev(1, 3)
-    {
+    if !device::is_null(&null) {
         return Err(Error::plain(
             "/dev/null, to mask with, is not the device 1:3",
         ));
