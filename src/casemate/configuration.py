@@ -7,7 +7,7 @@ import os
 from casemate.errors import SpecError
 
 SYSTEM_FILE = "/etc/casemate/config.toml"
-_KEYS = {"isolation": str}
+_KEYS = {"isolation": str, "hypervisor": str}
 
 
 def user_file() -> str:

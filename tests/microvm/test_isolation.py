@@ -117,6 +117,38 @@ def test_a_hypervisor_that_is_not_there_is_named(state: Path) -> None:
     assert (done.returncode, "uml" in done.stderr) == (125, True)
 
 
+def test_the_hosts_network_is_refused(state: Path, uml: None) -> None:
+    """A guest has a network of its own: loopback in place of what was asked for would be a surprise."""
+    done = do(state, "--network", "host", "--", "true")
+    assert (done.returncode, "cannot give a program the host's network" in done.stderr) == (125, True)
+
+
+def test_the_choice_is_told_once_with_its_reason(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CASEMATE_HYPERVISOR", raising=False)
+    monkeypatch.setenv("CASEMATE_GUEST", str(tmp_path / "guest"))
+    first, second = (do(state, "--network", "host", "--", "true").stderr for _ in range(2))
+    assert "guests are run by uml: the first that can run here" in first
+    assert "guests are run by" not in second
+    shown = subprocess.run([CASEMATE, "doctor"], capture_output=True, text=True, check=False).stdout
+    assert "chosen: the first that can run here" in shown
+
+
+def test_a_kernel_that_is_missing_is_named_and_installed_on_demand(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --yes: the command to run. With it, that runs: here as far as a package manager that has no network."""
+    monkeypatch.setenv("CASEMATE_GUEST", str(tmp_path / "guest"))
+    words = ["--hypervisor", "qemu", "--", "true"]
+    done = do(state, *words)
+    assert (done.returncode, "run `casemate kernel install cloud`, or give --yes" in done.stderr) == (125, True)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, script in (("apt-cache", "echo 'Depends: linux-image-1.2.3'"), ("apt-get", "echo no network >&2; exit 1")):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    done = do(state, "--yes", *words)
+    assert (done.returncode, "downloading linux-image-1.2.3" in done.stderr, "apt-get: no network" in done.stderr) == (125, True, True)
+
+
 def test_do_passes_signals_and_binds(state: Path, hypervisor: str, tmp_path: Path) -> None:
     """A bind is the host's directory, written to as it happens; a signal to casemate is the program's."""
     (tmp_path / "shared").mkdir()

@@ -31,9 +31,14 @@ class Hypervisor:
     """A driver. Stateless."""
 
     name = ""
+    merit = ""  # why it is taken before the hypervisors after it
 
     def probe(self) -> Verdict:
         """Whether this host can run it. Cheap: called at each create."""
+        raise NotImplementedError
+
+    def kernel_to_install(self) -> str:
+        """The argument of `casemate kernel install` that is all this host lacks for it; "" if nothing is lacking, or more is."""
         raise NotImplementedError
 
     def machine(self, memory_mib: int) -> Machine:

@@ -22,6 +22,7 @@ class Qemu(Hypervisor):
     """The agent's stream is a port of virtio-serial; the containers' files come by virtio-fs, from a server of files in the same jail."""
 
     name = "qemu"
+    merit = "an emulated machine, which needs no KVM"
 
     def probe(self) -> Verdict:
         from casemate.guest import kernels
@@ -33,6 +34,12 @@ class Qemu(Hypervisor):
         if kernels.find(_KERNEL) is None:
             return Verdict(False, "there is no kernel for it", "run `casemate kernel install cloud`")
         return Verdict(True)
+
+    def kernel_to_install(self) -> str:
+        from casemate.guest import kernels
+
+        has_programs = os.access(PROGRAM, os.X_OK) and bool(_file_server()[0])
+        return _KERNEL if has_programs and kernels.find(_KERNEL) is None else ""
 
     def machine(self, memory_mib: int) -> Machine:
         from casemate.guest import kernels

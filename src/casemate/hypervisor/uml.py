@@ -18,11 +18,15 @@ class Uml(Hypervisor):
     """The agent's stream is a serial line; the containers' files come by hostfs, which is part of that kernel."""
 
     name = "uml"
+    merit = "a kernel as a process, which needs no KVM and boots sooner than an emulated machine"
 
     def probe(self) -> Verdict:
         if not os.access(PROGRAM, os.X_OK):
             return Verdict(False, f"there is no {PROGRAM}", "run `casemate kernel install uml` (Debian's package user-mode-linux)")
         return Verdict(True)
+
+    def kernel_to_install(self) -> str:
+        return "" if os.access(PROGRAM, os.X_OK) else "uml"
 
     def machine(self, memory_mib: int) -> Machine:
         command = [

@@ -107,6 +107,7 @@ class Isolation:
     name = ""
     has_control = False  # a running container listens on the store's CONTROL_SOCKET
     has_own_kernel = False  # of Linux: a container's cgroups are that kernel's (v2), whatever the host has
+    has_hypervisor = False  # it starts machines: which of several programs runs them is chosen, and told (hypervisor/registry.py)
     shows_limits = False  # it is handed the cgroup's files (Launch.cgroup_files)
     serves_pods = False  # containers of one pod share a sandbox (oci/pods.py): there is a `join`
 

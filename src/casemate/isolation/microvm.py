@@ -59,6 +59,7 @@ class Microvm(Namespaces):
     name = "microvm"
     has_control = True
     has_own_kernel = True
+    has_hypervisor = True
 
     def probe(self) -> Verdict:
         verdict = super().probe()
@@ -74,7 +75,7 @@ class Microvm(Namespaces):
         annotations = launch.spec.get("annotations")
         wanted = annotations.get(registry.ANNOTATION) if isinstance(annotations, dict) else None
         limits = _limits(launch.spec)
-        machine = registry.choose(str(wanted or "")).machine(_memory_mib(limits["memory"]))
+        machine = registry.choose(str(wanted or "")).hypervisor.machine(_memory_mib(limits["memory"]))
         plan = machine_plan(launch.plan, machine, limits)
         return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
 
@@ -204,7 +205,12 @@ def _refuse(plan: Plan, ops: list[Op]) -> None:
         raise HostError("isolation 'microvm' cannot hand descriptors to a program in a virtual machine", "leave out --preserve-fds")
     join = plan["join"]
     assert isinstance(join, list)
-    foreign = sorted({str(entry["kind"]) for entry in join} - {"network", "user"})
+    kinds = {str(entry["kind"]) for entry in join}
+    new = plan["new"]
+    assert isinstance(new, list)
+    if "network" not in new and "network" not in kinds:
+        raise HostError("isolation 'microvm' cannot give a program the host's network: a guest has its own", "leave out --network host")
+    foreign = sorted(kinds - {"network", "user"})
     if foreign:
         raise HostError(f"isolation 'microvm' cannot join namespaces of the host ({', '.join(foreign)})", "leave out their paths in linux.namespaces")
 

@@ -41,10 +41,16 @@ def isolation_rows(state_root: str, default: str) -> list[Row]:
 
 
 def _hypervisor_rows() -> list[Row]:
+    """One row per hypervisor; that of the one that guests get says why."""
+    try:
+        choice = hypervisors.choose()
+        chosen, why = choice.hypervisor.name, f"chosen: {choice.why}"
+    except HostError:
+        chosen, why = "", ""  # the rows say what each lacks
     rows = []
     for name in hypervisors.NAMES:
         verdict = hypervisors.get(name).probe()
-        rows.append(Row(f"hypervisor {name}", OK if verdict.ok else MISSING, verdict.reason, verdict.remedy))
+        rows.append(Row(f"hypervisor {name}", OK if verdict.ok else MISSING, why if name == chosen else verdict.reason, verdict.remedy))
     return rows
 
 

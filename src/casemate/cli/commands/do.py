@@ -21,6 +21,7 @@ HELP = "Runs a command in a sandbox: the host's root read-only below a private w
 OPTIONS = [
     Option("isolation", VALUE, "the wall (default: namespaces, or as configured)", "NAME"),
     Option("hypervisor", VALUE, "with --isolation=microvm: uml or qemu (default: the first that can run here)", "NAME"),
+    Option("yes y", FLAG, "with --isolation=microvm: install the kernel that guests boot, if there is none"),
     Option("rootfs", VALUE, "this directory as the root, in place of the host's", "DIR"),
     Option("bind b", LIST, "show a directory or file of the host, writable unless :ro", "SRC:DST[:ro]"),
     Option("env e", LIST, "set an environment variable, or pass it on", "NAME[=VALUE]"),
@@ -61,12 +62,11 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: --detach goes with none of --tty, --timeout, --diff, --commit and --keep")
     how = Start(container_id, Globals.root)
     how.isolation = parsed.value("isolation") or Globals.isolation
-    if parsed.given("hypervisor"):
-        from casemate.hypervisor import registry as hypervisors
-
-        hypervisors.get(parsed.value("hypervisor"))
-        how.annotations[hypervisors.ANNOTATION] = parsed.value("hypervisor")
     how.warn = _warn
+    if parsed.given("hypervisor") or _has_hypervisor(how):
+        from casemate.cli.machine import prepare
+
+        prepare(parsed.value("hypervisor"), how, install=parsed.flag("yes"))
     how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
     if detach:
         return _detach(options, how)
@@ -86,6 +86,13 @@ def main(arguments: list[str]) -> int:
         running.delete()
         collect(Globals.root)
     return code
+
+
+def _has_hypervisor(how: Start) -> bool:
+    from casemate.configuration import configured
+    from casemate.isolation import registry
+
+    return registry.get(how.isolation or str(configured("isolation") or registry.DEFAULT)).has_hypervisor
 
 
 def _warn(message: str) -> None:

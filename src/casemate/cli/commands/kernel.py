@@ -23,7 +23,8 @@ def main(arguments: list[str]) -> int:
         return 0
     action, name = parsed.arguments[0], parsed.arguments[1] if len(parsed.arguments) > 1 else ""
     if action == "install":
-        return _install(name or "cloud", parsed.value("image"), parsed.value("modules"))
+        print(install(name or "cloud", parsed.value("image"), parsed.value("modules")))
+        return 0
     if action == "list" and not name:
         return _list()
     if action == "verify":
@@ -35,7 +36,8 @@ def _say(text: str) -> None:
     print(f"casemate: {text}", file=sys.stderr)
 
 
-def _install(name: str, image: str, modules: str) -> int:
+def install(name: str, image: str = "", modules: str = "") -> str:
+    """Installs a kernel and returns its line of `kernel list`. What it does is said on standard error. Raises HostError, UsageError."""
     from casemate.guest import kernels
 
     if name == "uml":
@@ -46,11 +48,10 @@ def _install(name: str, image: str, modules: str) -> int:
         kernel = kernels.install_cloud(_say)
     else:
         raise UsageError(f"kernel install {name}: name its image with --image, or install cloud or uml")
-    print(f"{kernel.name}\t{kernel.release}\t{kernel.path}")
-    return 0
+    return f"{kernel.name}\t{kernel.release}\t{kernel.path}"
 
 
-def _install_uml() -> int:
+def _install_uml() -> str:
     import subprocess
 
     from casemate.errors import HostError
@@ -63,8 +64,7 @@ def _install_uml() -> int:
         done = subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", _UML_PACKAGE], stdout=sys.stderr, check=False)
         if done.returncode:
             raise HostError(f"apt-get install {_UML_PACKAGE} failed", "run apt-get update")
-    print(f"uml\t{PROGRAM}")
-    return 0
+    return f"uml\t{PROGRAM}"
 
 
 def _list() -> int:
