@@ -1,8 +1,13 @@
-//! The sentry's own seccomp filter: the published list of calls that it makes once it has booted. A program that took the sentry over gets no others.
+//! The sentry's own seccomp filter: the published list of calls that it makes once it has booted. A program that took the sentry over gets no others, and of
+//! these only what the conditions on their arguments leave.
 //!
-//! A call that is not on the list is answered with EPERM and named on standard error: a row that is missing shows at once, and a wall it is all the same.
+//! A call that is not on the list, or not with such arguments, is answered with EPERM and named on standard error: a row that is missing shows at once, and a
+//! wall it is all the same.
+
+mod list;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use casemate_host::seccomp::{self, Instruction};
 
@@ -10,49 +15,51 @@ use crate::filter::{
     ALLOW, AND, AT_LEAST, EQUAL, LOAD, NR, RETURN, X32, argument, jump, statement,
 };
 use crate::filter::{ARCH, ARCH_X86_64};
-use crate::notify;
 
-/// A condition on the low half of one argument.
+pub use list::{ALLOWED, BORNE};
+
+/// A condition on one argument. What is compared is its low half, which is all that the kernel looks at in numbers of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
-    Always,
+pub enum Condition {
     /// None of these bits.
-    Without {
-        argument: u32,
-        bits: u32,
-    },
-    /// One of these values.
+    Without { argument: u32, bits: u32 },
+    /// Under the mask, one of these values.
     OneOf {
         argument: u32,
+        mask: u32,
         values: &'static [u32],
     },
-    /// `argument & mask == value`.
-    Masked {
+    /// Under the mask, none of these values.
+    NoneOf {
         argument: u32,
         mask: u32,
-        value: u32,
+        values: &'static [u32],
+    },
+    /// All 64 bits of it.
+    UpTo { argument: u32, most: u32 },
+    /// Two arguments that go together: a value of the first, and those of the second with it.
+    Pair {
+        first: u32,
+        second: u32,
+        pairs: &'static [(i32, &'static [i32])],
     },
 }
 
-/// One call that the sentry may make.
+/// One call that the sentry may make, if all conditions hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowed {
     pub nr: i64,
     pub name: &'static str,
-    pub when: When,
+    pub when: &'static [Condition],
     pub why: &'static str,
 }
 
-const fn call(nr: i64, name: &'static str, why: &'static str) -> Allowed {
-    Allowed {
-        nr,
-        name,
-        when: When::Always,
-        why,
-    }
-}
-
-const fn checked(nr: i64, name: &'static str, when: When, why: &'static str) -> Allowed {
+const fn row(
+    nr: i64,
+    name: &'static str,
+    when: &'static [Condition],
+    why: &'static str,
+) -> Allowed {
     Allowed {
         nr,
         name,
@@ -61,402 +68,54 @@ const fn checked(nr: i64, name: &'static str, when: When, why: &'static str) -> 
     }
 }
 
-const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();
+const fn without(argument: u32, bits: u32) -> Condition {
+    Condition::Without { argument, bits }
+}
 
-/// What pthread_create(3) asks for, whose clone3(2) is answered as if there were none: its flags are in memory, where no filter sees them.
-const THREAD: u32 = (libc::CLONE_VM
-    | libc::CLONE_FS
-    | libc::CLONE_FILES
-    | libc::CLONE_SIGHAND
-    | libc::CLONE_THREAD
-    | libc::CLONE_SYSVSEM
-    | libc::CLONE_SETTLS
-    | libc::CLONE_PARENT_SETTID
-    | libc::CLONE_CHILD_CLEARTID)
-    .cast_unsigned();
+/// A descriptor: not AT_FDCWD, nor any other negative number with a meaning.
+const fn descriptor(argument: u32) -> Condition {
+    without(argument, 0x8000_0000)
+}
 
-/// The list; those with conditions that are made most come first, since the host caches the answers of all others.
-pub const ALLOWED: &[Allowed] = &[
-    checked(
-        libc::SYS_ioctl,
-        "ioctl",
-        When::OneOf {
-            argument: 1,
-            values: IOCTLS,
-        },
-        "notifications; terminals, and what a stream holds; how a process ended",
-    ),
-    checked(
-        libc::SYS_fcntl,
-        "fcntl",
-        When::OneOf {
-            argument: 1,
-            values: FCNTLS,
-        },
-        "copies of descriptors, status flags, locks, seals",
-    ),
-    checked(
-        libc::SYS_mmap,
-        "mmap",
-        When::Without {
-            argument: 2,
-            bits: PROT_EXEC,
-        },
-        "memory; never code",
-    ),
-    checked(
-        libc::SYS_mprotect,
-        "mprotect",
-        When::Without {
-            argument: 2,
-            bits: PROT_EXEC,
-        },
-        "memory; never code",
-    ),
-    call(
-        libc::SYS_process_vm_readv,
-        "process_vm_readv",
-        "arguments of calls",
-    ),
-    call(
-        libc::SYS_process_vm_writev,
-        "process_vm_writev",
-        "results of calls",
-    ),
-    call(libc::SYS_futex, "futex", "locks between its threads"),
-    call(libc::SYS_munmap, "munmap", "memory"),
-    call(libc::SYS_mremap, "mremap", "memory"),
-    call(libc::SYS_brk, "brk", "memory"),
-    call(libc::SYS_madvise, "madvise", "memory"),
-    call(
-        libc::SYS_clock_gettime,
-        "clock_gettime",
-        "deadlines; clocks of processes",
-    ),
-    checked(
-        libc::SYS_timerfd_create,
-        "timerfd_create",
-        When::OneOf {
-            argument: 0,
-            values: &[
-                libc::CLOCK_REALTIME.cast_unsigned(),
-                libc::CLOCK_MONOTONIC.cast_unsigned(),
-                libc::CLOCK_BOOTTIME.cast_unsigned(),
-            ],
-        },
-        "programs' timers",
-    ),
-    call(
-        libc::SYS_timerfd_gettime,
-        "timerfd_gettime",
-        "programs' timers",
-    ),
-    checked(
-        libc::SYS_memfd_create,
-        "memfd_create",
-        When::Without {
-            argument: 1,
-            bits: libc::MFD_HUGETLB,
-        },
-        "programs' memory files",
-    ),
-    call(
-        libc::SYS_inotify_init1,
-        "inotify_init1",
-        "programs' watches",
-    ),
-    call(
-        libc::SYS_inotify_add_watch,
-        "inotify_add_watch",
-        "programs' watches",
-    ),
-    call(
-        libc::SYS_inotify_rm_watch,
-        "inotify_rm_watch",
-        "programs' watches",
-    ),
-    call(
-        libc::SYS_timerfd_settime,
-        "timerfd_settime",
-        "the next deadline",
-    ),
-    call(
-        libc::SYS_getrandom,
-        "getrandom",
-        "load addresses, getrandom(2)",
-    ),
-    // Threads of its own, all under this same filter.
-    checked(
-        libc::SYS_clone,
-        "clone",
-        When::OneOf {
-            argument: 0,
-            values: &[THREAD],
-        },
-        "a further thread, never a process",
-    ),
-    call(
-        libc::SYS_rt_sigprocmask,
-        "rt_sigprocmask",
-        "the end of a thread",
-    ),
-    call(libc::SYS_sigaltstack, "sigaltstack", "the end of a thread"),
-    call(
-        libc::SYS_rt_sigreturn,
-        "rt_sigreturn",
-        "the handler that names a refused call",
-    ),
-    call(libc::SYS_sched_yield, "sched_yield", "locks"),
-    call(
-        libc::SYS_set_robust_list,
-        "set_robust_list",
-        "a thread that starts",
-    ),
-    call(libc::SYS_rseq, "rseq", "a thread that starts"),
-    call(
-        libc::SYS_sched_getaffinity,
-        "sched_getaffinity",
-        "sched_getaffinity(2)",
-    ),
-    checked(
-        libc::SYS_prctl,
-        "prctl",
-        When::OneOf {
-            argument: 0,
-            values: &[libc::PR_SET_NAME.cast_unsigned()],
-        },
-        "a thread that starts",
-    ),
-    call(libc::SYS_getpid, "getpid", "abort"),
-    call(libc::SYS_gettid, "gettid", "abort"),
-    call(
-        libc::SYS_restart_syscall,
-        "restart_syscall",
-        "after the freezer",
-    ),
-    call(libc::SYS_exit, "exit", ""),
-    call(libc::SYS_exit_group, "exit_group", ""),
-    // Programs' processes.
-    call(libc::SYS_tgkill, "tgkill", "kicks"),
-    call(libc::SYS_kill, "kill", "the end of a process"),
-    call(
-        libc::SYS_pidfd_open,
-        "pidfd_open",
-        "to see the end of a process",
-    ),
-    call(
-        libc::SYS_prlimit64,
-        "prlimit64",
-        "native limits of programs",
-    ),
-    call(
-        libc::SYS_sched_setaffinity,
-        "sched_setaffinity",
-        "sched_setaffinity(2) of programs",
-    ),
-    checked(
-        libc::SYS_setpriority,
-        "setpriority",
-        When::OneOf {
-            argument: 0,
-            values: &[libc::PRIO_PROCESS],
-        },
-        "setpriority(2) of programs",
-    ),
-    // Readiness.
-    call(libc::SYS_epoll_ctl, "epoll_ctl", "the watcher"),
-    call(libc::SYS_epoll_wait, "epoll_wait", "the watcher"),
-    call(libc::SYS_epoll_pwait, "epoll_pwait", "the watcher"),
-    call(libc::SYS_poll, "poll", "streams, the control socket"),
-    call(libc::SYS_ppoll, "ppoll", "streams, the control socket"),
-    // The control socket, and sockets that a program was given.
-    call(libc::SYS_accept4, "accept4", "the control socket"),
-    call(libc::SYS_recvmsg, "recvmsg", "the control socket"),
-    call(libc::SYS_sendmsg, "sendmsg", "the control socket"),
-    call(libc::SYS_sendto, "sendto", "the control socket"),
-    call(libc::SYS_recvfrom, "recvfrom", "given sockets"),
-    // The programs' internet sockets. Local ones are the sentry's own: no family that could reach a process of the host.
-    checked(
-        libc::SYS_socket,
-        "socket",
-        When::OneOf {
-            argument: 0,
-            values: &[
-                libc::AF_INET.cast_unsigned(),
-                libc::AF_INET6.cast_unsigned(),
-                libc::AF_NETLINK.cast_unsigned(),
-            ],
-        },
-        "programs' sockets, in the container's network namespace",
-    ),
-    call(libc::SYS_bind, "bind", "programs' sockets"),
-    call(libc::SYS_connect, "connect", "programs' sockets"),
-    call(libc::SYS_listen, "listen", "programs' sockets"),
-    call(libc::SYS_shutdown, "shutdown", "programs' sockets"),
-    call(libc::SYS_getsockname, "getsockname", "programs' sockets"),
-    call(libc::SYS_getpeername, "getpeername", "programs' sockets"),
-    checked(
-        libc::SYS_setsockopt,
-        "setsockopt",
-        When::OneOf {
-            argument: 1,
-            values: LEVELS,
-        },
-        "programs' sockets",
-    ),
-    checked(
-        libc::SYS_getsockopt,
-        "getsockopt",
-        When::OneOf {
-            argument: 1,
-            values: LEVELS,
-        },
-        "programs' sockets",
-    ),
-    // Open files.
-    call(libc::SYS_read, "read", "files"),
-    call(libc::SYS_write, "write", "files"),
-    call(libc::SYS_writev, "writev", "messages"),
-    call(libc::SYS_pread64, "pread64", "files"),
-    call(libc::SYS_pwrite64, "pwrite64", "files"),
-    call(
-        libc::SYS_preadv2,
-        "preadv2",
-        "what is possible without waiting",
-    ),
-    call(
-        libc::SYS_pwritev2,
-        "pwritev2",
-        "what is possible without waiting",
-    ),
-    call(libc::SYS_lseek, "lseek", "directories, sparse files"),
-    call(libc::SYS_close, "close", "files"),
-    call(libc::SYS_fstat, "fstat", "files"),
-    call(libc::SYS_newfstatat, "newfstatat", "files"),
-    call(libc::SYS_statx, "statx", "files"),
-    call(libc::SYS_fstatfs, "fstatfs", "statfs(2)"),
-    call(libc::SYS_getdents64, "getdents64", "directories"),
-    call(libc::SYS_ftruncate, "ftruncate", "files"),
-    call(libc::SYS_fallocate, "fallocate", "files"),
-    call(libc::SYS_fsync, "fsync", "files"),
-    call(libc::SYS_fdatasync, "fdatasync", "files"),
-    call(libc::SYS_syncfs, "syncfs", "the tree"),
-    // Names: below the container's root, which is its own.
-    call(libc::SYS_openat, "openat", "/proc of its pid namespace"),
-    call(libc::SYS_openat2, "openat2", "the tree"),
-    call(libc::SYS_readlinkat, "readlinkat", "the tree"),
-    call(libc::SYS_mkdirat, "mkdirat", "the tree"),
-    call(libc::SYS_unlinkat, "unlinkat", "the tree"),
-    call(libc::SYS_renameat2, "renameat2", "the tree"),
-    call(libc::SYS_renameat, "renameat", "the tree"),
-    call(libc::SYS_linkat, "linkat", "the tree"),
-    call(libc::SYS_symlinkat, "symlinkat", "the tree"),
-    call(libc::SYS_mknodat, "mknodat", "the tree"),
-    call(libc::SYS_fchmod, "fchmod", "the tree"),
-    call(libc::SYS_fchmodat, "fchmodat", "the tree"),
-    call(libc::SYS_fchown, "fchown", "the tree"),
-    call(libc::SYS_fchownat, "fchownat", "the tree"),
-    call(libc::SYS_utimensat, "utimensat", "the tree"),
-    call(libc::SYS_faccessat2, "faccessat2", "the tree"),
-    call(
-        libc::SYS_fgetxattr,
-        "fgetxattr",
-        "attributes; capabilities of programs",
-    ),
-    call(
-        libc::SYS_fsetxattr,
-        "fsetxattr",
-        "attributes that belong to users",
-    ),
-    call(libc::SYS_flistxattr, "flistxattr", "attributes"),
-    call(
-        libc::SYS_fremovexattr,
-        "fremovexattr",
-        "attributes that belong to users",
-    ),
-];
+const fn one_of(argument: u32, values: &'static [u32]) -> Condition {
+    masked(argument, u32::MAX, values)
+}
 
-/// Requests of ioctl(2): the listener's, terminals', a stream's, pidfds'.
-const IOCTLS: &[u32] = &[
-    notify::RECV as u32,
-    notify::SEND as u32,
-    notify::ADD_FD as u32,
-    crate::process::PIDFD_GET_INFO as u32,
-    crate::process::NS_GET_PID_IN_PIDNS as u32,
-    crate::process::NS_GET_TGID_IN_PIDNS as u32,
-    libc::FIONREAD as u32,
-    libc::FIONBIO as u32,
-    libc::TCGETS as u32,
-    libc::TCSETS as u32,
-    libc::TCSETSW as u32,
-    libc::TCSETSF as u32,
-    0x802C_542A, // TCGETS2
-    0x402C_542B, // TCSETS2
-    0x402C_542C, // TCSETSW2
-    0x402C_542D, // TCSETSF2
-    libc::TCFLSH as u32,
-    libc::TCSBRK as u32,
-    libc::TCXONC as u32,
-    libc::TIOCGWINSZ as u32,
-    libc::TIOCSWINSZ as u32,
-    libc::TIOCGPGRP as u32,
-    libc::TIOCGSID as u32,
-    libc::TIOCOUTQ as u32,
-    0x8004_5430, // TIOCGPTN
-    0x4004_5431, // TIOCSPTLCK
-    0x5441,      // TIOCGPTPEER
-    0x8004_5438, // TIOCGPKT
-    0x8004_5439, // TIOCGPTLCK
-    0x5420,      // TIOCPKT
-    0x4004_9409, // FICLONE
-    0x8008_6601, // FS_IOC_GETFLAGS
-    // What `socket::REQUESTS` has besides: SIOCATMARK, and what an interface is, by its name.
-    0x8905,
-    0x8910,
-    0x8912,
-    0x8913,
-    0x8915,
-    0x8917,
-    0x8919,
-    0x891B,
-    0x891D,
-    0x8921,
-    0x8927,
-    0x8933,
-    0x8942,
-];
+const fn masked(argument: u32, mask: u32, values: &'static [u32]) -> Condition {
+    Condition::OneOf {
+        argument,
+        mask,
+        values,
+    }
+}
 
-/// Levels of sockets' options; which options, `vfs::socket::host_options` says.
-const LEVELS: &[u32] = &[
-    libc::SOL_SOCKET.cast_unsigned(),
-    libc::IPPROTO_IP.cast_unsigned(),
-    libc::IPPROTO_TCP.cast_unsigned(),
-    libc::IPPROTO_IPV6.cast_unsigned(),
-    libc::IPPROTO_UDPLITE.cast_unsigned(),
-    libc::SOL_NETLINK.cast_unsigned(),
-];
+const fn none_of(argument: u32, mask: u32, values: &'static [u32]) -> Condition {
+    Condition::NoneOf {
+        argument,
+        mask,
+        values,
+    }
+}
 
-const FCNTLS: &[u32] = &[
-    libc::F_DUPFD_CLOEXEC.cast_unsigned(),
-    libc::F_GETFD.cast_unsigned(),
-    libc::F_SETFD.cast_unsigned(),
-    libc::F_GETFL.cast_unsigned(),
-    libc::F_SETFL.cast_unsigned(),
-    libc::F_GETLK.cast_unsigned(),
-    libc::F_SETLK.cast_unsigned(),
-    libc::F_OFD_GETLK.cast_unsigned(),
-    libc::F_OFD_SETLK.cast_unsigned(),
-    libc::F_ADD_SEALS.cast_unsigned(),
-    libc::F_GET_SEALS.cast_unsigned(),
-    libc::F_GETPIPE_SZ.cast_unsigned(),
-    libc::F_SETPIPE_SZ.cast_unsigned(),
-];
+const fn up_to(argument: u32, most: u32) -> Condition {
+    Condition::UpTo { argument, most }
+}
+
+const fn pair(first: u32, second: u32, pairs: &'static [(i32, &'static [i32])]) -> Condition {
+    Condition::Pair {
+        first,
+        second,
+        pairs,
+    }
+}
 
 const ERRNO: u32 = 0x0005_0000;
 const TRAP: u32 = 0x0003_0000;
 const KILL_PROCESS: u32 = 0x8000_0000;
+/// BPF_JMP | BPF_JGT | BPF_K
+const ABOVE: u16 = 0x25;
 
-/// The filter: other ways into the kernel kill, the list is allowed, the rest traps.
+/// The filter: other ways into the kernel kill, the list is allowed, what libraries bear is refused, the rest traps.
 #[must_use]
 pub fn program() -> Vec<Instruction> {
     let mut code = vec![
@@ -467,55 +126,139 @@ pub fn program() -> Vec<Instruction> {
         jump(AT_LEAST, X32, 0, 1),
         statement(RETURN, KILL_PROCESS),
     ];
-    let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
-    code.push(jump(EQUAL, clone3, 0, 1));
-    code.push(statement(RETURN, ERRNO | libc::ENOSYS.unsigned_abs()));
     for rule in ALLOWED {
-        let body = body(rule.when);
-        let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
-        let nr = u32::try_from(rule.nr).unwrap_or(u32::MAX);
-        code.push(jump(EQUAL, nr, 0, skip));
-        code.extend(body);
+        push(&mut code, rule.nr, body(rule.when));
+    }
+    for (nr, errno) in BORNE {
+        push(
+            &mut code,
+            *nr,
+            vec![statement(RETURN, ERRNO | errno.unsigned_abs())],
+        );
     }
     code.push(statement(RETURN, TRAP));
     code
 }
 
+/// The body runs for that number, and is jumped over for all others.
+fn push(code: &mut Vec<Instruction>, nr: i64, body: Vec<Instruction>) {
+    let nr = u32::try_from(nr).unwrap_or(u32::MAX);
+    let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
+    code.push(jump(EQUAL, nr, 0, skip));
+    code.extend(body);
+}
+
 /// Ends in ALLOW or TRAP on every way.
-fn body(when: When) -> Vec<Instruction> {
-    match when {
-        When::Always => vec![statement(RETURN, ALLOW)],
-        When::Without { argument, bits } => masked(argument, bits, 0),
-        When::Masked {
-            argument,
+fn body(when: &[Condition]) -> Vec<Instruction> {
+    let mut code: Vec<Instruction> = when.iter().flat_map(|one| check(*one)).collect();
+    code.push(statement(RETURN, ALLOW));
+    code
+}
+
+/// Falls through where the condition holds, and traps where not.
+fn check(condition: Condition) -> Vec<Instruction> {
+    match condition {
+        Condition::Without { argument: at, bits } => vec![
+            statement(LOAD, argument(at)),
+            statement(AND, bits),
+            jump(EQUAL, 0, 1, 0),
+            statement(RETURN, TRAP),
+        ],
+        Condition::OneOf {
+            argument: at,
             mask,
-            value,
-        } => masked(argument, mask, value),
-        When::OneOf {
-            argument: index,
             values,
         } => {
-            let mut code = vec![statement(LOAD, argument(index))];
+            let mut code = load(at, mask);
+            code.extend(one_of_these(values));
+            code
+        }
+        Condition::NoneOf {
+            argument: at,
+            mask,
+            values,
+        } => {
+            let mut code = load(at, mask);
             for (place, value) in values.iter().enumerate() {
-                // Over the values left, and the TRAP behind them.
+                // To the TRAP behind the values left and the way out.
                 let left = u8::try_from(values.len() - place).unwrap_or(u8::MAX);
                 code.push(jump(EQUAL, *value, left, 0));
             }
+            // A jump that is always taken.
+            code.push(jump(AT_LEAST, 0, 1, 0));
             code.push(statement(RETURN, TRAP));
-            code.push(statement(RETURN, ALLOW));
             code
         }
+        Condition::UpTo { argument: at, most } => vec![
+            statement(LOAD, argument(at) + 4),
+            jump(EQUAL, 0, 0, 2),
+            statement(LOAD, argument(at)),
+            jump(ABOVE, most, 0, 1),
+            statement(RETURN, TRAP),
+        ],
+        Condition::Pair {
+            first,
+            second,
+            pairs,
+        } => pair_check(first, second, pairs),
     }
 }
 
-fn masked(index: u32, mask: u32, value: u32) -> Vec<Instruction> {
-    vec![
-        statement(LOAD, argument(index)),
-        statement(AND, mask),
-        jump(EQUAL, value, 1, 0),
-        statement(RETURN, TRAP),
-        statement(RETURN, ALLOW),
-    ]
+fn load(at: u32, mask: u32) -> Vec<Instruction> {
+    let mut code = vec![statement(LOAD, argument(at))];
+    if mask != u32::MAX {
+        code.push(statement(AND, mask));
+    }
+    code
+}
+
+fn one_of_these(values: &[u32]) -> Vec<Instruction> {
+    let mut code = Vec::new();
+    for (place, value) in values.iter().enumerate() {
+        // Over the values left, and the TRAP behind them.
+        let left = u8::try_from(values.len() - place).unwrap_or(u8::MAX);
+        code.push(jump(EQUAL, *value, left, 0));
+    }
+    code.push(statement(RETURN, TRAP));
+    code
+}
+
+fn pair_check(first: u32, second: u32, pairs: &[(i32, &[i32])]) -> Vec<Instruction> {
+    let mut blocks: Vec<Vec<Instruction>> = Vec::new();
+    for (value, others) in pairs {
+        let others: Vec<u32> = others.iter().map(|other| other.cast_unsigned()).collect();
+        let mut inner = vec![statement(LOAD, argument(second))];
+        inner.extend(one_of_these(&others));
+        let skip = u8::try_from(inner.len() + 1).unwrap_or(u8::MAX);
+        let mut block = vec![jump(EQUAL, value.cast_unsigned(), 0, skip)];
+        block.extend(inner);
+        blocks.push(block);
+    }
+    // Behind each block that held: over what is left, and the TRAP.
+    let mut code = vec![statement(LOAD, argument(first))];
+    let mut left: usize = blocks.iter().map(|block| block.len() + 1).sum();
+    for block in blocks {
+        left -= block.len() + 1;
+        code.extend(block);
+        let over = u8::try_from(left + 1).unwrap_or(u8::MAX);
+        code.push(jump(AT_LEAST, 0, over, 0));
+    }
+    code.push(statement(RETURN, TRAP));
+    code
+}
+
+/// Before any thread is there: memory is to come from one place that needs none of the calls that are refused later.
+pub fn prepare() {
+    // SAFETY: sets a number of the allocator's.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+static IS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Whether this process is in its jail.
+#[must_use]
+pub fn is_closed() -> bool {
+    IS_CLOSED.load(Ordering::Acquire)
 }
 
 /// Closes the jail for all threads of this process: no new privileges by execution, and the filter.
@@ -525,8 +268,19 @@ fn masked(index: u32, mask: u32, value: u32) -> Vec<Instruction> {
 pub fn close() -> io::Result<()> {
     // SAFETY: no memory is passed.
     crate::check(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }.into())?;
+    die_of_faults();
     name_refused_calls()?;
-    seccomp::install(&program(), seccomp::FLAG_TSYNC | seccomp::FLAG_SPEC_ALLOW).map(drop)
+    seccomp::install(&program(), seccomp::FLAG_TSYNC | seccomp::FLAG_SPEC_ALLOW)?;
+    IS_CLOSED.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// The library's handlers set the default again and return, to die of the same fault: which the jail refuses, so that they would run for ever.
+fn die_of_faults() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: SIG_DFL for a valid signal.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 fn name_refused_calls() -> io::Result<()> {
@@ -556,8 +310,12 @@ extern "C" fn on_refused(
         *digit = b'0' + u8::try_from(number.rem_euclid(10)).unwrap_or(0);
         number /= 10;
     }
-    // SAFETY: writes the message, which lives on this stack.
-    unsafe { libc::write(2, message.as_ptr().cast(), message.len()) };
+    let part = libc::iovec {
+        iov_base: message.as_mut_ptr().cast(),
+        iov_len: message.len(),
+    };
+    // SAFETY: the part describes the message, which lives on this stack and is only read.
+    unsafe { libc::pwritev2(2, &raw const part, 1, -1, 0) };
 }
 
 #[cfg(test)]
@@ -601,28 +359,38 @@ mod tests {
         unsafe { libc::fork() }
     }
 
-    /// In a forked child, since a jail is never opened again. Its exit code tells what failed.
-    #[test]
-    fn a_jailed_process_starts_threads_and_no_processes() {
+    /// In a forked child, since a jail is never opened again; wait(2)'s status of it.
+    fn jailed(work: fn() -> i32) -> i32 {
         // SAFETY: the child only runs what is below, and ends by _exit.
         let child = unsafe { libc::fork() };
         if child == 0 {
-            let code = if close().is_err() {
-                1
-            } else if std::thread::spawn(|| 7).join().ok() != Some(7) {
-                2
-            } else if fork_again() != -1 {
-                3
-            } else {
-                0
-            };
+            prepare();
+            let code = if close().is_err() { 100 } else { work() };
             // SAFETY: ends this process.
             unsafe { libc::_exit(code) }
         }
         let mut status = 0;
         // SAFETY: waits for our own child.
         let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
-        assert_eq!((waited, status), (child, 0));
+        assert_eq!(waited, child);
+        status
+    }
+
+    #[test]
+    fn a_jailed_process_starts_threads_and_no_processes() {
+        assert_eq!(jailed(|| i32::from(fork_again() != -1)), 0);
+        let thread = || i32::from(std::thread::spawn(|| 7).join().ok() != Some(7));
+        assert_eq!(jailed(thread), 0);
+    }
+
+    #[test]
+    fn a_jailed_process_dies_of_its_faults() {
+        let fault = || {
+            // SAFETY: it is to fail: nothing is mapped there.
+            unsafe { std::ptr::null::<u8>().wrapping_add(8).read_volatile() }.into()
+        };
+        assert_eq!(jailed(fault) & 0x7F, libc::SIGSEGV);
+        assert_ne!(jailed(|| std::process::abort()) & 0x7F, 0);
     }
 
     #[test]
@@ -637,5 +405,99 @@ mod tests {
     fn bodies_are_short_enough_to_be_jumped_over() {
         let longest = ALLOWED.iter().map(|rule| body(rule.when).len()).max();
         assert!(longest.is_some_and(|len| len < 255));
+    }
+
+    /// The published numbers.
+    #[test]
+    fn calls_are_as_many_as_published_and_all_that_have_arguments_are_checked() {
+        assert!(ALLOWED.len() <= 70, "{}", ALLOWED.len());
+        let unchecked = ALLOWED.iter().filter(|rule| rule.when.is_empty());
+        let names: Vec<&str> = unchecked.map(|rule| rule.name).collect();
+        assert_eq!(names, ["rt_sigreturn", "exit_group"]);
+    }
+
+    fn low(value: i32) -> u64 {
+        u64::from(value.cast_unsigned())
+    }
+
+    /// What the filter answers to a call: the host's kernel runs the same instructions.
+    fn run(nr: i64, arguments: [u64; 6]) -> u32 {
+        let mut data = Vec::new();
+        data.extend(u32::try_from(nr).unwrap_or(u32::MAX).to_ne_bytes());
+        data.extend(ARCH_X86_64.to_ne_bytes());
+        data.extend(0_u64.to_ne_bytes());
+        for value in arguments {
+            data.extend(value.to_ne_bytes());
+        }
+        let code = program();
+        let (mut at, mut word) = (0, 0_u32);
+        loop {
+            let step = code[at];
+            let jumps = |taken: bool| usize::from(if taken { step.jt } else { step.jf }) + 1;
+            match step.code {
+                LOAD => {
+                    let from = step.k as usize;
+                    let bytes: [u8; 4] = data[from..from + 4].try_into().unwrap_or_default();
+                    word = u32::from_ne_bytes(bytes);
+                    at += 1;
+                }
+                AND => {
+                    word &= step.k;
+                    at += 1;
+                }
+                EQUAL => at += jumps(word == step.k),
+                AT_LEAST => at += jumps(word >= step.k),
+                ABOVE => at += jumps(word > step.k),
+                RETURN => return step.k,
+                other => panic!("instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn conditions_are_what_the_filter_does() {
+        let socket =
+            |family: i32, kind: i32| run(libc::SYS_socket, [low(family), low(kind), 0, 0, 0, 0]);
+        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        assert_eq!(socket(libc::AF_INET, libc::SOCK_STREAM | flags), ALLOW);
+        assert_eq!(socket(libc::AF_INET, libc::SOCK_STREAM), TRAP);
+        assert_eq!(socket(libc::AF_UNIX, libc::SOCK_STREAM | flags), TRAP);
+        let option = |level: i32, name: i32, len: u64| {
+            let arguments = [3, low(level), low(name), 0, len, 0];
+            run(libc::SYS_setsockopt, arguments)
+        };
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_REUSEADDR, 4), ALLOW);
+        assert_eq!(option(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 4), ALLOW);
+        // The same number at another level: a filter's program.
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, 16), TRAP);
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_REUSEADDR, 513), TRAP);
+        assert_eq!(option(libc::SOL_SOCKET, libc::SO_REUSEADDR, 1 << 32), TRAP);
+        assert_eq!(option(libc::SOL_UDP, 1, 4), TRAP);
+        let kill = |pid: i32, signal: u64| run(libc::SYS_kill, [low(pid), signal, 0, 0, 0, 0]);
+        assert_eq!(kill(7, 9), ALLOW);
+        assert_eq!((kill(0, 9), kill(-1, 9), kill(7, 15)), (TRAP, TRAP, TRAP));
+        let mmap = |prot: i32, flags: i32| {
+            run(
+                libc::SYS_mmap,
+                [0, 4096, low(prot), low(flags), u64::MAX, 0],
+            )
+        };
+        let private = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        assert_eq!(mmap(libc::PROT_READ | libc::PROT_WRITE, private), ALLOW);
+        assert_eq!(mmap(libc::PROT_READ | libc::PROT_EXEC, private), TRAP);
+        assert_eq!(mmap(libc::PROT_READ, private | libc::MAP_FIXED), TRAP);
+        // A clock of a process's; one of a descriptor's.
+        let clock = |number: i32| run(libc::SYS_clock_gettime, [low(number), 0, 0, 0, 0, 0]);
+        assert_eq!(
+            (clock(1), clock(!7 << 3 | 2), clock(!7 << 3 | 3)),
+            (ALLOW, ALLOW, TRAP)
+        );
+        let at = |fd: i32| run(libc::SYS_mkdirat, [low(fd), 0, 0o755, 0, 0, 0]);
+        assert_eq!((at(5), at(libc::AT_FDCWD)), (ALLOW, TRAP));
+        assert_eq!(
+            run(libc::SYS_clone3, [0; 6]),
+            ERRNO | libc::ENOSYS.unsigned_abs()
+        );
+        assert_eq!(run(libc::SYS_execve, [0; 6]), TRAP);
     }
 }

@@ -19,6 +19,7 @@ pub mod notify;
 pub mod process;
 pub mod signals;
 pub mod socket;
+mod socket_options;
 pub mod zygote;
 
 pub use casemate_host::device;

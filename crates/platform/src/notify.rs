@@ -123,8 +123,12 @@ impl Listener {
             events: 0,
             revents: 0,
         };
-        // SAFETY: poll reads and writes the one pollfd.
-        let count = unsafe { libc::poll(&raw mut polled, 1, 0) };
+        let now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: ppoll reads and writes the one pollfd, and reads the time limit; no mask is passed.
+        let count = unsafe { libc::ppoll(&raw mut polled, 1, &raw const now, std::ptr::null()) };
         count == 1 && polled.revents & libc::POLLHUP != 0
     }
 

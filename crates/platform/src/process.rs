@@ -122,10 +122,15 @@ pub fn reap_children_unseen() {
 #[must_use]
 pub fn cpu_mask_bytes() -> usize {
     const MOST: usize = 8192 / 8;
-    let mut mask = [0_u64; MOST / 8];
-    // SAFETY: the call writes at most the `MOST` bytes that the array has.
-    let result = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, MOST, mask.as_mut_ptr()) };
-    usize::try_from(result).unwrap_or(size_of::<u64>())
+    // Asked once: the jail does not have the call.
+    static BYTES: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
+    *BYTES.get_or_init(|| {
+        let mut mask = [0_u64; MOST / 8];
+        // SAFETY: the call writes at most the `MOST` bytes that the array has.
+        let result =
+            unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, MOST, mask.as_mut_ptr()) };
+        usize::try_from(result).unwrap_or(size_of::<u64>())
+    })
 }
 
 /// Which part of a process's CPU time.

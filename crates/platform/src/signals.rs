@@ -1,6 +1,6 @@
 //! Signals of the host to the sentry itself, as data: it has no handlers, so none of its threads is ever interrupted by one.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A signal that came, of `struct signalfd_siginfo`. signalfd(2).
 #[derive(Debug, Clone, Copy)]
@@ -17,10 +17,14 @@ pub use casemate_host::child::signal_events as take;
 /// The next that came, if there is one.
 #[must_use]
 pub fn next(fd: &OwnedFd) -> Option<Came> {
-    use std::io::Read;
-    let mut bytes = [0; SIGINFO];
-    let mut file = std::fs::File::from(fd.try_clone().ok()?);
-    if file.read(&mut bytes).ok()? < SIGINFO {
+    let mut bytes = [0_u8; SIGINFO];
+    let part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: SIGINFO,
+    };
+    // SAFETY: the part describes `bytes`, which the kernel writes.
+    let count = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, -1, 0) };
+    if count < SIGINFO.cast_signed() {
         return None;
     }
     let word =

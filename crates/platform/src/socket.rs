@@ -7,6 +7,10 @@ use std::ptr;
 
 use crate::check;
 
+pub use crate::socket_options::{READABLE, SETTABLE};
+
+/// The longest queue of a listening socket.
+const MOST_WAITING: i32 = 0xFFFF;
 /// Bytes that any socket address fits. struct sockaddr_storage.
 pub const ADDRESS_MAX: usize = 128;
 /// Control bytes that one received message can bring; what is longer is cut (MSG_CTRUNC).
@@ -52,6 +56,12 @@ pub fn connect(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
 /// # Errors
 /// As listen(2).
 pub fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    // Any more are cut by the host anyway (somaxconn); a negative number means as many as there may be.
+    let backlog = if backlog < 0 {
+        MOST_WAITING
+    } else {
+        backlog.min(MOST_WAITING)
+    };
     // SAFETY: no memory is passed.
     check(unsafe { libc::listen(fd.as_raw_fd(), backlog) }.into()).map(drop)
 }
@@ -87,26 +97,14 @@ fn cut(bytes: &[u8], len: libc::socklen_t) -> Vec<u8> {
     bytes[..bytes.len().min(len as usize)].to_vec()
 }
 
-/// Which of a socket's two addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    Own,
-    Peer,
-}
-
 /// # Errors
-/// As getsockname(2) or getpeername(2).
-pub fn address(fd: BorrowedFd<'_>, end: End) -> io::Result<Vec<u8>> {
+/// As getsockname(2).
+pub fn own_address(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     let mut address = [0_u8; ADDRESS_MAX];
     let mut len = ADDRESS_MAX as libc::socklen_t;
-    let (to, size) = (address.as_mut_ptr().cast(), &raw mut len);
     // SAFETY: the kernel writes at most `len` bytes to `address`, and its length to `len`.
-    let result = unsafe {
-        match end {
-            End::Own => libc::getsockname(fd.as_raw_fd(), to, size),
-            End::Peer => libc::getpeername(fd.as_raw_fd(), to, size),
-        }
-    };
+    let result =
+        unsafe { libc::getsockname(fd.as_raw_fd(), address.as_mut_ptr().cast(), &raw mut len) };
     check(result.into())?;
     Ok(cut(&address, len))
 }

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,9 @@ const NATIVE_LIMITS: [u32; 5] = [
     libc::RLIMIT_MEMLOCK,
     libc::RLIMIT_AS,
 ];
+
+/// The limits of this process, as it was started: asked for before the jail is closed.
+static HOST_LIMITS: OnceLock<Limits> = OnceLock::new();
 
 /// How long the end waits for whoever reads the terminal.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
@@ -157,6 +161,9 @@ pub fn run(
     zygote: Zygote,
     started: impl FnOnce() + Send + 'static,
 ) -> Result<i32, BootError> {
+    jail::prepare();
+    crate::host::prepare_thread();
+    std::panic::set_hook(Box::new(|panic| crate::host::complain(&panic.to_string())));
     // Before this process's own are changed: what the program is to have.
     let defaults = limits();
     raise_descriptor_limit();
@@ -328,6 +335,8 @@ impl Parts {
             programs: None,
             deadlines: BTreeMap::new(),
             due: std::collections::BTreeSet::new(),
+            timer_files: HashMap::new(),
+            host_limits: limits(),
             fast: crate::fast::Fast::new(self.trace, spinning_for),
             machine,
             host_proc: self.host_proc,
@@ -364,10 +373,24 @@ pub(crate) fn spawn_thread(
     name: &str,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<(), BootError> {
+    let (ready, is_ready) = std::sync::mpsc::channel::<()>();
+    let is_jailed = jail::is_closed();
+    let life = move || {
+        if !is_jailed {
+            crate::host::prepare_thread();
+        }
+        drop(ready);
+        if catch_unwind(AssertUnwindSafe(work)).is_err() {
+            // Half a sentry is none: all programs end with it.
+            std::process::abort();
+        }
+    };
     let spawned = thread::Builder::new()
         .name(name.to_owned())
         .stack_size(512 << 10)
-        .spawn(work);
+        .spawn(life);
+    // A jail that is closed in the middle of a thread's start would refuse some of it: it is over before.
+    let _ = is_ready.recv();
     spawned
         .map(drop)
         .map_err(|error| BootError::new("thread", error.into()))
@@ -508,7 +531,7 @@ impl Kernel {
             .replace(AGENT_SOCKET, description, false, u64::MAX)
             .map_err(error)?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let own = rustix::fs::openat(&self.host_proc, "self/exe", flags, Mode::empty());
+        let own = crate::host::openat(&self.host_proc, "self/exe", flags, Mode::empty());
         own.map(|fd| Place::Host(Arc::new(fd)))
             .map_err(|errno| error(errno.into()))
     }
@@ -684,6 +707,10 @@ fn own_null(given: &OwnedFd) -> Option<OwnedFd> {
 
 /// The limits that this process was started with, which the plan set.
 fn limits() -> Limits {
+    HOST_LIMITS.get_or_init(ask_limits).clone()
+}
+
+fn ask_limits() -> Limits {
     let mut limits = Limits([(u64::MAX, u64::MAX); 16]);
     let all = [
         (Resource::Cpu, libc::RLIMIT_CPU),

@@ -92,7 +92,7 @@ impl Hooks {
         let host = |error: rustix::io::Errno| BootError::new("streams", error.into());
         let (sender, reports) = channel();
         let input = file("state").map_err(host)?;
-        rustix::io::pwrite(&input, hook.state.as_bytes(), 0).map_err(host)?;
+        crate::host::pwrite(&input, hook.state.as_bytes(), 0).map_err(host)?;
         let output = file("output").map_err(host)?;
         let mut locked = worker::lock(kernel);
         let files = streams(&locked, input, &output).map_err(host)?;
@@ -155,7 +155,7 @@ fn streams(kernel: &Kernel, input: OwnedFd, output: &OwnedFd) -> rustix::io::Res
 
 fn failed(status: i32, output: &OwnedFd) -> BootError {
     let mut bytes = [0; OUTPUT_MAX];
-    let count = rustix::io::pread(output, &mut bytes, 0).unwrap_or(0);
+    let count = crate::host::pread(output, &mut bytes, 0).unwrap_or(0);
     let said = String::from_utf8_lossy(&bytes[..count]).trim().to_owned();
     let how = match status & 0x7F {
         0 => format!("exit status: {}", status >> 8 & 0xFF),

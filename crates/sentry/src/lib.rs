@@ -14,6 +14,7 @@ pub mod control;
 pub mod errno;
 pub mod fast;
 pub mod hooks;
+pub mod host;
 pub mod kernel;
 pub mod member;
 pub mod memory;

@@ -159,13 +159,13 @@ impl Handle {
 
     /// Has the kernel look for calls that can go on.
     pub fn ring(&self) {
-        let _ = rustix::io::write(&self.0.finish, &1_u64.to_ne_bytes());
+        let _ = crate::host::write(&self.0.finish, &1_u64.to_ne_bytes());
     }
 
     /// Ends `run`.
     pub fn finish(&self) {
         self.0.finished.store(true, Ordering::Release);
-        let _ = rustix::io::write(&self.0.finish, &1_u64.to_ne_bytes());
+        let _ = crate::host::write(&self.0.finish, &1_u64.to_ne_bytes());
     }
 
     /// Waits and reports until `finish`.
@@ -198,7 +198,7 @@ impl Handle {
             None => {}
             Some(Subject::Finish) => {
                 drop(subjects);
-                let _ = rustix::io::read(&self.0.finish, &mut [0; 8]);
+                let _ = crate::host::read(&self.0.finish, &mut [0; 8]);
                 let mut kernel = worker::lock(kernel);
                 worker::run_ready(&mut kernel);
                 if kernel.result.is_some() {
@@ -207,7 +207,7 @@ impl Handle {
             }
             Some(Subject::Clock) => {
                 drop(subjects);
-                let _ = rustix::io::read(&self.0.clock, &mut [0; 8]);
+                let _ = crate::host::read(&self.0.clock, &mut [0; 8]);
                 worker::run_expired(&mut worker::lock(kernel));
             }
             Some(Subject::Signals(signals)) => {

@@ -165,17 +165,18 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a fault of the sentry's own, for whoever reads its log"
-)]
 pub(crate) fn report_panic(call: &Call) {
-    eprintln!(
-        "casemate-sentry: panic in {} {:#x?} of thread {}",
+    let arguments: Vec<String> = call
+        .args
+        .iter()
+        .map(|value| format!("{value:#x}"))
+        .collect();
+    crate::host::complain(&format!(
+        "panic in {}({}) of thread {}: its process is ended",
         table::name(call.nr),
-        call.args,
+        arguments.join(", "),
         call.tid
-    );
+    ));
 }
 
 pub(crate) fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysResult {

@@ -121,7 +121,12 @@ impl Connection {
     pub(super) fn flush(&mut self) {
         while !self.unsent.is_empty() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match rustix::net::send(&self.socket, &self.unsent, flags) {
+            match sendmsg(
+                &self.socket,
+                &[IoSlice::new(&self.unsent)],
+                &mut SendAncillaryBuffer::default(),
+                flags,
+            ) {
                 Ok(count) => drop(self.unsent.drain(..count)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) if self.unsent.len() <= MAX_UNSENT => return,

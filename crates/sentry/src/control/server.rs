@@ -50,7 +50,7 @@ pub struct Closing {
 impl Closing {
     pub fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
-        let _ = rustix::io::write(&*self.wake, &1_u64.to_ne_bytes());
+        let _ = crate::host::write(&*self.wake, &1_u64.to_ne_bytes());
     }
 }
 
@@ -114,7 +114,7 @@ impl Server {
         while !self.is_closed.load(Ordering::Acquire) {
             let (keys, ready) = self.wait();
             if ready[1].intersects(PollFlags::IN) {
-                let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+                let _ = crate::host::read(&*self.wake, &mut [0; 8]);
                 self.pass_reports();
             }
             for (key, events) in keys.into_iter().zip(&ready[2..]) {

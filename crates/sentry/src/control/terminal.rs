@@ -2,9 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, ResolveFlags, fstatfs, makedev, openat2, statat,
-};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstatfs, openat2};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -35,10 +33,10 @@ fn multiplexer(root: &Place) -> Result<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     let master = openat2(root.host()?, "dev/pts/ptmx", flags, Mode::empty(), resolve)?;
-    let stat = statat(&master, "", AtFlags::EMPTY_PATH)?;
+    let stat = crate::host::fstat(&master)?;
     let is_multiplexer = fstatfs(&master)?.f_type as u64 == DEVPTS_SUPER_MAGIC
-        && stat.st_rdev == makedev(5, 2)
-        && FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        && (stat.stx_rdev_major, stat.stx_rdev_minor) == (5, 2)
+        && FileType::from_raw_mode(stat.stx_mode.into()) == FileType::CharacterDevice;
     if is_multiplexer {
         Ok(master)
     } else {

@@ -225,7 +225,7 @@ impl Kernel {
     fn patch(&mut self, tid: i32, site: u64, way: Way) -> Result<()> {
         let text = self.text_of(tid)?;
         let mut bytes = [0; SITE_LEN];
-        let count = rustix::io::pread(&text, &mut bytes[..], site)?;
+        let count = crate::host::pread(&text, &mut bytes[..], site)?;
         if count < SITE_LEN || !fast::ways(site, bytes).contains(&way) {
             return Err(Errno::EFAULT);
         }
@@ -236,7 +236,7 @@ impl Kernel {
         if !space.missing_pages(target).is_empty() || space.collides(target) {
             return Err(Errno::EBUSY);
         }
-        if rustix::io::pwrite(&text, &code, target)? != code.len() {
+        if crate::host::pwrite(&text, &code, target)? != code.len() {
             return Err(Errno::EFAULT);
         }
         space.add(target, site);
@@ -249,7 +249,7 @@ impl Kernel {
             self.write_ids(tid);
         }
         // One byte, or nobody else runs here: the one instruction is seen, or the other.
-        let written = rustix::io::pwrite(&text, way.written, site);
+        let written = crate::host::pwrite(&text, way.written, site);
         if written != Ok(way.written.len()) {
             // This host lets nobody write to code (CONFIG_PROC_MEM_NO_FORCE).
             self.fast.patches = false;
@@ -260,7 +260,7 @@ impl Kernel {
     fn text_of(&self, tid: i32) -> Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let path = format!("{tid}/mem");
-        Ok(rustix::fs::openat(
+        Ok(crate::host::openat(
             &self.host_proc,
             path,
             flags,

@@ -159,7 +159,7 @@ pub fn serve(kernel: &SharedKernel) -> ! {
     let shared = {
         let mut kernel = worker::lock(kernel);
         kernel.fast.server.thread = Some(std::thread::current());
-        kernel.fast.server.tid = Some(rustix::thread::gettid());
+        kernel.fast.server.tid = crate::host::own_number();
         kernel.fast.server.cpus = kernel.machine.cpus.clone();
         kernel.fast.server.shared.clone()
     };

@@ -1,6 +1,5 @@
 //! New threads and processes: the host makes them, at the program's own clone(2), and the first call of either side tells who they are.
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ struct HostIds {
 }
 
 fn host_ids(tid: i32) -> Option<HostIds> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let status = crate::host::read_text(&format!("/proc/{tid}/status")).ok()?;
     let field =
         |name: &str| -> Option<&str> { status.lines().find_map(|line| line.strip_prefix(name)) };
     let last = |name: &str| -> Option<i32> { field(name)?.split_whitespace().last()?.parse().ok() };
@@ -92,7 +91,7 @@ impl Kernel {
             let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
             let name = format!("{tid}/ns/pid");
             let mode = rustix::fs::Mode::empty();
-            self.programs = rustix::fs::openat(&self.host_proc, name, flags, mode).ok();
+            self.programs = crate::host::openat(&self.host_proc, name, flags, mode).ok();
         }
     }
 
@@ -156,8 +155,9 @@ impl Kernel {
         let found = if embryo.flags & CLONE_THREAD != 0 {
             self.unknown_thread(creator)
         } else {
-            let children = fs::read_to_string(format!("/proc/{creator}/task/{creator}/children"))
-                .unwrap_or_default();
+            let children =
+                crate::host::read_text(&format!("/proc/{creator}/task/{creator}/children"))
+                    .unwrap_or_default();
             let children = children
                 .split_whitespace()
                 .filter_map(|pid| pid.parse().ok());
@@ -292,11 +292,10 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
 }
 
 fn list(directory: &str) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
+    let entries = crate::host::list(directory).unwrap_or_default();
     entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .iter()
+        .filter_map(|(name, _)| name.parse().ok())
         .collect()
 }
 

@@ -40,7 +40,7 @@ impl CpuAlarm {
 
 /// CPU time of one thread. Its clock is only for its own process to read, but /proc tells it, exact to the host's last tick.
 fn thread_time(tid: i32) -> Result<Duration> {
-    let text = std::fs::read_to_string(format!("/proc/{tid}/schedstat"))?;
+    let text = crate::host::read_text(&format!("/proc/{tid}/schedstat"))?;
     let nanoseconds = text
         .split_whitespace()
         .next()

@@ -1,8 +1,9 @@
 //! Delivering signals: the host's kernel has built a frame for a kick or a fault; this decides what runs on it. signal(7), sigreturn(2).
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+
+use rustix::fs::{Mode, OFlags};
 
 use casemate_platform::loader::{
     COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN,
@@ -233,23 +234,27 @@ impl Kernel {
 
     /// The stack pointer of a thread that waits in a call: the last but one word of /proc/TID/syscall.
     pub fn stack_pointer(&mut self, tid: i32) -> Result<u64> {
-        let task = self.task_mut(tid)?;
-        let file = match &task.registers {
+        let file = match &self.task(tid)?.registers {
             Some(file) => file.clone(),
             None => {
-                let file = Arc::new(fs::File::open(format!("/proc/{tid}/syscall"))?.into());
-                task.registers = Some(Arc::clone(&file));
+                let file = Arc::new(crate::host::openat(
+                    &self.host_proc,
+                    format!("{tid}/syscall"),
+                    OFlags::RDONLY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )?);
+                self.task_mut(tid)?.registers = Some(Arc::clone(&file));
                 file
             }
         };
         // The thread has asked, but may not have left its processor yet: until then the host says "running".
         for _ in 0..MOST_LOOKS {
             let mut bytes = [0; 256];
-            let count = rustix::io::pread(&*file, &mut bytes, 0)?;
+            let count = crate::host::pread(&*file, &mut bytes, 0)?;
             if let Some(pointer) = last_but_one(&bytes[..count]) {
                 return Ok(pointer);
             }
-            std::thread::yield_now();
+            crate::host::pause();
         }
         Err(Errno::EFAULT)
     }

@@ -211,7 +211,7 @@ fn read_program(kernel: &Kernel, place: &Place) -> Result<programs::Program> {
 fn read_at(fd: &OwnedFd, into: &mut [u8], offset: u64) -> Result<usize> {
     let mut done = 0;
     while done < into.len() {
-        let count = rustix::io::pread(fd, &mut into[done..], offset + done as u64)?;
+        let count = crate::host::pread(fd, &mut into[done..], offset + done as u64)?;
         if count == 0 {
             break;
         }

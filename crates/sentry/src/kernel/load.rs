@@ -272,7 +272,7 @@ fn map(address: u64, len: u64, protection: u64, flags: u64, fd: u64, offset: u64
 /// Random, page-aligned, and such that the whole program stays far below the host's own mappings.
 fn movable_base(elf: &Elf) -> u64 {
     let mut bytes = [0; 8];
-    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    let _ = crate::host::random(&mut bytes);
     // 28 bits of pages, as Linux's default vm.mmap_rnd_bits.
     let random = (u64::from_le_bytes(bytes) & 0xFFF_FFFF) * PAGE;
     (MOVABLE_BASE + random).wrapping_sub(elf.span().0)

@@ -230,14 +230,14 @@ fn mask_bits(host_proc: &OwnedFd) -> usize {
 fn open_control(name: &str) -> Option<OwnedFd> {
     let path = format!("/sys/fs/cgroup/{name}");
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty()).ok()?;
+    let fd = crate::host::openat(rustix::fs::CWD, path, flags, Mode::empty()).ok()?;
     let kind = rustix::fs::fstatfs(&fd).ok()?.f_type;
     [CGROUP, CGROUP2].contains(&kind).then_some(fd)
 }
 
 fn text_of(fd: &OwnedFd) -> Option<String> {
     let mut bytes = [0; 128];
-    let count = rustix::io::pread(fd, &mut bytes, 0).ok()?;
+    let count = crate::host::pread(fd, &mut bytes, 0).ok()?;
     Some(String::from_utf8_lossy(&bytes[..count]).trim().to_owned())
 }
 
@@ -294,11 +294,11 @@ impl Cgroup {
 #[must_use]
 pub fn read_below(directory: &OwnedFd, path: &str, limit: usize) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(directory, path, flags, Mode::empty()).ok()?;
+    let fd = crate::host::openat(directory, path, flags, Mode::empty()).ok()?;
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 64 << 10];
     while bytes.len() < limit {
-        match rustix::io::read(&fd, &mut chunk) {
+        match crate::host::read(&fd, &mut chunk) {
             Ok(0) => break,
             Ok(count) => bytes.extend_from_slice(&chunk[..count]),
             Err(_) if bytes.is_empty() => return None,

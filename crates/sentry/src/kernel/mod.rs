@@ -91,6 +91,7 @@ pub struct Kernel {
     pub deadlines: BTreeMap<(Instant, i32), Ticket>,
     /// Timers of processes, by when they are to be looked at.
     pub due: std::collections::BTreeSet<(Instant, timers::Due)>,
+    pub timer_files: HashMap<u64, std::sync::Weak<crate::vfs::timerfd::TimerFd>>,
     /// /proc of the sentry's own pid namespace.
     pub host_proc: OwnedFd,
     /// Whose mounts and ids are the container's, in there.
@@ -133,6 +134,8 @@ pub struct Kernel {
     pub held: crate::hooks::Held,
     pub machine: machine::Machine,
     pub fast: crate::fast::Fast,
+    /// The hard limits that the host keeps for this process, and so for all programs at most.
+    pub host_limits: task::Limits,
 }
 
 impl Kernel {
@@ -193,7 +196,7 @@ impl Kernel {
     /// Opens a place that is held by O_PATH again, with other flags; no name is looked up.
     pub fn reopen(&self, fd: &OwnedFd, flags: rustix::fs::OFlags) -> Result<OwnedFd> {
         let link = format!("self/fd/{}", fd.as_raw_fd());
-        Ok(rustix::fs::openat(
+        Ok(crate::host::openat(
             &self.host_proc,
             link,
             flags | rustix::fs::OFlags::CLOEXEC,

@@ -16,6 +16,8 @@ pub struct Schedule {
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
     pub schedule: Schedule,
+    /// The nice value that the host knows of.
+    pub host_nice: i32,
     pub io_priority: i32,
     pub timer_slack_ns: Option<u64>,
     pub securebits: u32,

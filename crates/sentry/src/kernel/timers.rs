@@ -17,6 +17,8 @@ pub enum Due {
     Timer(i32, i32),
     /// A process's timers on its own CPU time.
     CpuTimers(i32),
+    /// A timerfd, by its number.
+    File(u64),
 }
 
 /// How a time is laid out in memory: seconds, then nanoseconds or microseconds.
@@ -129,6 +131,7 @@ impl Kernel {
                 Due::Alarm(pid) => self.ring(pid, at),
                 Due::Timer(pid, id) => self.expire_timer(pid, id, at),
                 Due::CpuTimers(pid) => self.check_cpu_timers(pid, at),
+                Due::File(id) => self.timer_file_expired(id),
             }
         }
     }

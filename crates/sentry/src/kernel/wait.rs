@@ -1,7 +1,5 @@
 //! What wait4(2) and waitid(2) find among the children.
 
-use std::fs;
-
 use super::Kernel;
 use super::task::{StopReport, Usage};
 use crate::errno::{Errno, Result};
@@ -110,7 +108,7 @@ impl Kernel {
 #[must_use]
 pub fn host_usage(host_pid: i32) -> Usage {
     const TICK_US: u64 = 10_000;
-    let stat = fs::read_to_string(format!("/proc/{host_pid}/stat")).unwrap_or_default();
+    let stat = crate::host::read_text(&format!("/proc/{host_pid}/stat")).unwrap_or_default();
     let fields: Vec<&str> = stat
         .rsplit(')')
         .next()

@@ -1,10 +1,10 @@
 //! eventfd(2), timerfd_create(2), signalfd(2).
 
 use std::sync::Arc;
-
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use std::time::{Duration, Instant};
 
 use super::arguments::Flags;
+use super::time::clock_now;
 use super::{Cx, DONE, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::signals::Set;
@@ -12,8 +12,8 @@ use crate::memory::{Address, word};
 use crate::vfs::description::Description;
 use crate::vfs::eventfd::EventFd;
 use crate::vfs::file::File;
-use crate::vfs::host_events::{HostEvents, Kind};
 use crate::vfs::signalfd::SignalFd;
+use crate::vfs::timerfd::{Now, Setting, TimerFd};
 
 /// EFD_NONBLOCK, TFD_NONBLOCK, SFD_NONBLOCK and their CLOEXEC are all open(2)'s.
 const COMMON: i32 = libc::O_NONBLOCK | libc::O_CLOEXEC;
@@ -56,16 +56,13 @@ pub fn signalfd4(cx: &mut Cx<'_>, fd: i32, mask: Address, size: usize, flags: Fl
 
 pub fn timerfd_create(cx: &mut Cx<'_>, clock: i32, flags: Flags) -> SysResult {
     flags.only(COMMON)?;
-    let clock = match clock {
-        libc::CLOCK_REALTIME => TimerfdClockId::Realtime,
-        libc::CLOCK_MONOTONIC => TimerfdClockId::Monotonic,
-        libc::CLOCK_BOOTTIME => TimerfdClockId::Boottime,
+    match clock {
+        libc::CLOCK_REALTIME | libc::CLOCK_MONOTONIC | libc::CLOCK_BOOTTIME => {}
         // Waking the machine is for its owner, whatever the sandbox's capabilities.
         libc::CLOCK_REALTIME_ALARM | libc::CLOCK_BOOTTIME_ALARM => return Err(Errno::EPERM),
         _ => return Err(Errno::EINVAL),
-    };
-    let host = rustix::time::timerfd_create(clock, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-    let file = HostEvents::new(host, Kind::Timer, &cx.kernel.watcher)?;
+    }
+    let file = TimerFd::new(cx.kernel, clock);
     add(cx, file, libc::O_RDWR, flags)
 }
 
@@ -77,44 +74,46 @@ pub fn timerfd_settime(
     old: Address,
 ) -> SysResult {
     let bytes = cx.memory().read_vec(new, 32)?;
-    let known = TimerfdTimerFlags::ABSTIME | TimerfdTimerFlags::CANCEL_ON_SET;
-    flags.only(known.bits().cast_signed())?;
-    let setting = Itimerspec {
-        it_interval: timespec(&bytes[..16])?,
-        it_value: timespec(&bytes[16..])?,
+    // Nobody sets a clock here, so none is ever cancelled for that.
+    flags.only(libc::TFD_TIMER_ABSTIME | libc::TFD_TIMER_CANCEL_ON_SET)?;
+    let setting = Setting {
+        interval: timespec(&bytes[..16])?,
+        value: timespec(&bytes[16..])?,
     };
     let description = cx.open_description(fd)?;
-    let host = HostEvents::of(&description, Kind::Timer)?;
-    let flags = TimerfdTimerFlags::from_bits_truncate(flags.0);
-    let before = rustix::time::timerfd_settime(host, flags, &setting)?;
+    let timer = TimerFd::of(&description)?;
+    let now = Now {
+        time: clock_now(timer.clock)?,
+        at: Instant::now(),
+    };
+    let is_absolute = flags.has(libc::TFD_TIMER_ABSTIME);
+    let before = timer.set(cx.kernel, setting, is_absolute, now);
     if !old.is_null() {
-        write_setting(cx, old, &before)?;
+        write_setting(cx, old, before)?;
     }
     DONE
 }
 
 pub fn timerfd_gettime(cx: &mut Cx<'_>, fd: i32, current: Address) -> SysResult {
     let description = cx.open_description(fd)?;
-    let host = HostEvents::of(&description, Kind::Timer)?;
-    let setting = rustix::time::timerfd_gettime(host)?;
-    write_setting(cx, current, &setting)?;
+    let setting = TimerFd::of(&description)?.setting(cx.kernel, Instant::now());
+    write_setting(cx, current, setting)?;
     DONE
 }
 
-fn timespec(bytes: &[u8]) -> Result<Timespec> {
-    let time = Timespec {
-        tv_sec: word(bytes, 0).cast_signed(),
-        tv_nsec: word(bytes, 8).cast_signed(),
-    };
-    let is_legal = time.tv_sec >= 0 && (0..1_000_000_000).contains(&time.tv_nsec);
-    is_legal.then_some(time).ok_or(Errno::EINVAL)
+fn timespec(bytes: &[u8]) -> Result<Duration> {
+    let (seconds, nanoseconds) = (word(bytes, 0), word(bytes, 8));
+    if seconds.cast_signed() < 0 || nanoseconds >= 1_000_000_000 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Duration::new(seconds, nanoseconds as u32))
 }
 
-fn write_setting(cx: &Cx<'_>, at: Address, setting: &Itimerspec) -> Result<()> {
-    let bytes: Vec<u8> = [setting.it_interval, setting.it_value]
+fn write_setting(cx: &Cx<'_>, at: Address, setting: Setting) -> Result<()> {
+    let bytes: Vec<u8> = [setting.interval, setting.value]
         .iter()
-        .flat_map(|time| [time.tv_sec, time.tv_nsec])
-        .flat_map(i64::to_le_bytes)
+        .flat_map(|time| [time.as_secs(), u64::from(time.subsec_nanos())])
+        .flat_map(u64::to_le_bytes)
         .collect();
     cx.memory().write(at, &bytes)
 }

@@ -132,7 +132,7 @@ pub fn fdatasync(cx: &mut Cx<'_>, fd: i32) -> SysResult {
     let description = cx.open_description(fd)?;
     synchronised(&*description.file)?;
     cx.kernel.offload(cx.call, description, |description| {
-        rustix::fs::fdatasync(synchronised(&*description.file)?)?;
+        rustix::fs::fsync(synchronised(&*description.file)?)?;
         Ok(0)
     })
 }
@@ -162,7 +162,7 @@ pub fn sync_file_range(cx: &mut Cx<'_>, fd: i32, offset: i64, len: i64, flags: F
     if flags.0 != 0
         && let Some(host) = file.host()
     {
-        rustix::fs::fdatasync(host)?;
+        rustix::fs::fsync(host)?;
     }
     DONE
 }

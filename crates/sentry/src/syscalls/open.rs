@@ -262,7 +262,7 @@ fn create(cx: &mut Cx<'_>, parent: &Parent, flags: Flags, mode: u32) -> SysResul
     super::ownership::refuse_set_id(cx, mode)?;
     let host = parent.directory.host().map_err(|_| Errno::EACCES)?;
     let bits = passed(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let made = rustix::fs::openat(&**host, &parent.name, bits, Mode::from_raw_mode(mode));
+    let made = crate::host::openat(&**host, &parent.name, bits, Mode::from_raw_mode(mode));
     cx.kernel
         .files
         .entry_changed(&parent.directory, &parent.name);
@@ -309,15 +309,23 @@ fn keep_set_id(cx: &Cx<'_>, fd: &std::os::fd::OwnedFd, mode: u32) -> Result<()> 
     if !was_given || mode & (libc::S_ISUID | libc::S_ISGID) == 0 {
         return Ok(());
     }
-    let raw = rustix::fs::fstat(fd)?;
-    let may_set_group = who.in_group(raw.st_gid) || who.has(crate::kernel::credentials::CAP_FSETID);
+    let raw = crate::host::fstat(fd)?;
+    let may_set_group =
+        who.in_group(raw.stx_gid) || who.has(crate::kernel::credentials::CAP_FSETID);
     let mode = if may_set_group {
         mode
     } else {
         mode & !libc::S_ISGID
     };
     // The host refuses where it did not give the file away either; then the bits are still there.
-    let _ = rustix::fs::fchmod(fd, Mode::from_raw_mode(mode));
+    let link = format!("self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(fd));
+    let mode = Mode::from_raw_mode(mode);
+    let _ = rustix::fs::chmodat(
+        &cx.kernel.host_proc,
+        link,
+        mode,
+        rustix::fs::AtFlags::empty(),
+    );
     Ok(())
 }
 
@@ -345,7 +353,7 @@ fn open_unnamed_in(cx: &mut Cx<'_>, place: &Place, flags: Flags, mode: u32) -> S
         OFlags::empty()
     };
     let bits = (passed(flags) & !OFlags::DIRECTORY) | OFlags::TMPFILE | exclusive | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(&**place.host()?, ".", bits, Mode::from_raw_mode(mode))?;
+    let fd = crate::host::openat(&**place.host()?, ".", bits, Mode::from_raw_mode(mode))?;
     own_in(cx, &fd, place)?;
     let file = HostFile::watched(&cx.kernel.files, fd, bits)?;
     finish(cx, Arc::new(file), flags)

@@ -1,6 +1,6 @@
 //! Nice values and I/O priorities, of threads, groups and users: setpriority(2), ioprio_set(2).
 
-use super::{Cx, DONE, SysResult, value};
+use super::{Cx, DONE, Outcome, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::task::Task;
 
@@ -92,25 +92,28 @@ pub fn getpriority(cx: &mut Cx<'_>, which: i32, who: i32) -> SysResult {
 
 pub fn setpriority(cx: &mut Cx<'_>, which: i32, who: i32, nice: i32) -> SysResult {
     let nice = nice.clamp(-20, 19);
+    let whom = whom(which, 0)?;
     let mut result = DONE;
-    for tid in find(cx, whom(which, 0)?, who)? {
+    for tid in find(cx, whom, who)? {
         let task = cx.kernel.task(tid)?;
         if !may_schedule(cx, task)? {
             result = Err(Errno::EPERM);
         } else if !may_nice(cx, task, nice)? {
             result = Err(Errno::EACCES);
-        } else {
-            set_nice(cx, tid, nice)?;
+        } else if set_nice(cx, tid, nice)? && matches!(whom, Whom::Thread) {
+            // Numbers of threads are the same there, and it cannot be refused.
+            cx.kernel.task_mut(tid)?.settings.host_nice = nice;
+            result = Ok(Outcome::Native);
         }
     }
     result
 }
 
-/// Keeps the value and tells the host, which may refuse what only the sandbox allows: then it stays a number.
-pub fn set_nice(cx: &mut Cx<'_>, tid: i32, nice: i32) -> Result<()> {
-    cx.kernel.task_mut(tid)?.settings.schedule.nice = nice;
-    let _ = rustix::process::setpriority_process(rustix::process::Pid::from_raw(tid), nice);
-    Ok(())
+/// Keeps the value; whether the host lets the program's own call do the same: what takes a capability there stays a number.
+pub fn set_nice(cx: &mut Cx<'_>, tid: i32, nice: i32) -> Result<bool> {
+    let settings = &mut cx.kernel.task_mut(tid)?.settings;
+    settings.schedule.nice = nice;
+    Ok(nice >= settings.host_nice)
 }
 
 const CLASS_SHIFT: i32 = 13;

@@ -84,7 +84,7 @@ pub fn pwritev2(
         && result.is_ok()
         && let Some(host) = description.file.host()
     {
-        rustix::fs::fdatasync(host)?;
+        rustix::fs::fsync(host)?;
     }
     result
 }

@@ -3,6 +3,7 @@
 use super::arguments::Flags;
 use super::{Cx, DONE, Outcome, SysResult, value};
 use crate::errno::Errno;
+use crate::kernel::Kernel;
 use crate::kernel::credentials::CAP_SYS_RESOURCE;
 use crate::memory::{Address, word};
 
@@ -38,7 +39,7 @@ pub fn umask(cx: &mut Cx<'_>, mask: u32) -> SysResult {
 pub fn getrandom(cx: &mut Cx<'_>, buf: Address, count: usize, flags: Flags) -> SysResult {
     flags.only(7)?;
     let mut bytes = vec![0; count.min(32 << 20)];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    crate::host::random(&mut bytes)?;
     cx.memory().write(buf, &bytes)?;
     value(bytes.len())
 }
@@ -103,7 +104,7 @@ pub fn prlimit64(
         let process = cx.kernel.process_mut(pid)?;
         process.limits.0[index] = wanted;
         let host_pid = process.host_pid;
-        limit_host(host_pid, resource, wanted.0);
+        limit_host(cx.kernel, host_pid, resource, wanted.0);
     }
     if !old.is_null() {
         let mut bytes = current.0.to_le_bytes().to_vec();
@@ -137,24 +138,19 @@ fn may_limit(cx: &Cx<'_>, pid: i32) -> crate::errno::Result<()> {
 }
 
 /// What concerns memory is the host's to enforce: its soft limit follows, as far as its own hard limit goes.
-fn limit_host(host_pid: i32, resource: u32, soft: u64) {
-    use rustix::process::{Pid, Resource, Rlimit, prlimit};
-    let resource = match resource {
-        libc::RLIMIT_DATA => Resource::Data,
-        libc::RLIMIT_STACK => Resource::Stack,
-        libc::RLIMIT_AS => Resource::As,
-        libc::RLIMIT_MEMLOCK => Resource::Memlock,
-        _ => return,
-    };
-    let maximum = rustix::process::getrlimit(resource).maximum;
-    let soft = (soft != u64::MAX).then_some(soft);
-    let current = match (soft, maximum) {
-        (Some(soft), Some(maximum)) => Some(soft.min(maximum)),
-        (soft, maximum) => soft.or(maximum),
-    };
-    let limit = Rlimit { current, maximum };
-    // Refused: it holds on the books alone.
-    let _ = prlimit(Pid::from_raw(host_pid), resource, limit);
+fn limit_host(kernel: &Kernel, host_pid: i32, resource: u32, soft: u64) {
+    let is_hosts = [
+        libc::RLIMIT_DATA,
+        libc::RLIMIT_STACK,
+        libc::RLIMIT_AS,
+        libc::RLIMIT_MEMLOCK,
+    ]
+    .contains(&resource);
+    if is_hosts {
+        let hard = kernel.host_limits.0[resource as usize].1;
+        // Refused: it holds on the books alone.
+        let _ = casemate_platform::process::set_limit(host_pid, resource, soft.min(hard), hard);
+    }
 }
 
 pub fn prctl(cx: &mut Cx<'_>, option: i32, a: u64, b: u64, c: u64, d: u64) -> SysResult {

@@ -223,7 +223,7 @@ syscalls! {
     137 statfs(path: Address, buf: Address) => file_systems, Full;
     138 fstatfs(fd: i32, buf: Address) => file_systems, Full;
     140 getpriority(which: i32, who: i32) => priorities, Full;
-    141 setpriority(which: i32, who: i32, nice: i32) => priorities, Full;
+    141 setpriority(which: i32, who: i32, nice: i32) => priorities, Partial("of groups and users kept, without effect on the host's scheduling");
     142 sched_setparam(tid: i32, param: Address) => scheduling, Partial("policies are kept, the host schedules all alike");
     143 sched_getparam(tid: i32, param: Address) => scheduling, Full;
     144 sched_setscheduler(tid: i32, policy: i32, param: Address) => scheduling, Partial("policies are kept, the host schedules all alike");
@@ -439,7 +439,6 @@ pub fn name(nr: i32) -> String {
 }
 
 /// One line for a handled call.
-#[expect(clippy::print_stderr, reason = "what --strace asks for")]
 pub fn trace(call: &Call, outcome: &SysResult) {
     let arguments =
         row(call.nr).map_or_else(|| format!("{:x?}", call.args), |row| (row.show)(&call.args));
@@ -451,5 +450,6 @@ pub fn trace(call: &Call, outcome: &SysResult) {
         Ok(Outcome::Gone) => "(ended)".to_owned(),
         Err(Errno(number)) => format!("-1 {}", std::io::Error::from_raw_os_error(*number)),
     };
-    eprintln!("[{}] {}({arguments}) = {result}", call.tid, name(call.nr));
+    let line = format!("[{}] {}({arguments}) = {result}\n", call.tid, name(call.nr));
+    let _ = crate::host::write(rustix::stdio::stderr(), line.as_bytes());
 }

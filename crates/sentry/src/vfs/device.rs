@@ -3,8 +3,6 @@
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::rand::GetRandomFlags;
-
 use super::attributes::{Attributes, device_number};
 use super::description::Description;
 use super::file::File;
@@ -47,7 +45,7 @@ impl Device {
         .find(|(minor, _)| attributes.rdev == device_number(1, *minor))?
         .1;
         let host = (kind == Kind::Zero).then(|| {
-            rustix::fs::openat(
+            crate::host::openat(
                 rustix::fs::CWD,
                 "/dev/zero",
                 rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
@@ -75,7 +73,7 @@ impl File for Device {
         while to.remaining() > 0 && self.kind != Kind::Null {
             let len = to.remaining().min(bytes.len());
             if self.kind == Kind::Random {
-                rustix::rand::getrandom(&mut bytes[..len], GetRandomFlags::empty())?;
+                crate::host::random(&mut bytes[..len])?;
             }
             match to.put(&bytes[..len]) {
                 Ok(count) if count == len => done += count,

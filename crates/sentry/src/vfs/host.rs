@@ -142,7 +142,7 @@ fn read_by(fd: &OwnedFd, chunk: &mut [u8], to: &mut Buffer, start: u64) -> Resul
     let mut done = 0;
     while to.remaining() > 0 {
         let len = to.remaining().min(chunk.len());
-        let count = match rustix::io::pread(fd, &mut chunk[..len], start + done as u64) {
+        let count = match crate::host::pread(fd, &mut chunk[..len], start + done as u64) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if done == 0 => return Err(error.into()),
@@ -182,7 +182,7 @@ fn write_by(
             let iov = [rustix::io::IoSlice::new(bytes)];
             rustix::io::pwritev2(fd, &iov, offset, ReadWriteFlags::APPEND)
         } else {
-            rustix::io::pwrite(fd, bytes, offset)
+            crate::host::pwrite(fd, bytes, offset)
         };
         match written {
             Ok(count) => {

@@ -1,14 +1,14 @@
-//! Files of the host that only tell events: timers and inotify. The host keeps their state; one of its descriptors stands behind each.
+//! Files of the host that only tell events: inotify. The host keeps their state; one of its descriptors stands behind each.
 
 use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 
 use super::attributes::Attributes;
 use super::description::Description;
-use super::file::{File, POLLIN, READABLE};
+use super::file::{File, READABLE};
 use crate::errno::{Errno, Result};
 use crate::kernel::wake::WaitQueue;
 use crate::memory::{Address, Buffer};
@@ -19,25 +19,17 @@ use crate::watcher::{Handle, HasQueue};
 const CHUNK: usize = 64 << 10;
 const FIONREAD: u32 = 0x541B;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Timer,
-    Inotify,
-}
-
 #[derive(Debug)]
 pub struct HostEvents {
     fd: OwnedFd,
-    kind: Kind,
     queue: WaitQueue,
 }
 
 impl HostEvents {
     /// Takes a non-blocking descriptor. `ENOMEM` the host cannot watch it.
-    pub fn new(fd: OwnedFd, kind: Kind, watcher: &Handle) -> Result<Arc<Self>> {
+    pub fn new(fd: OwnedFd, watcher: &Handle) -> Result<Arc<Self>> {
         let file = Arc::new(Self {
             fd,
-            kind,
             queue: WaitQueue::default(),
         });
         let queue: Weak<dyn HasQueue> = Arc::<Self>::downgrade(&file);
@@ -49,12 +41,11 @@ impl HostEvents {
     }
 
     /// The host's descriptor of a file of that kind. `EINVAL` for any other file.
-    pub fn of(description: &Description, kind: Kind) -> Result<BorrowedFd<'_>> {
+    pub fn of(description: &Description) -> Result<BorrowedFd<'_>> {
         description
             .file
             .as_any()
             .downcast_ref::<Self>()
-            .filter(|file| file.kind == kind)
             .map(|file| file.fd.as_fd())
             .ok_or(Errno::EINVAL)
     }
@@ -73,21 +64,15 @@ impl File for HostEvents {
 
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         let mut bytes = vec![0; to.remaining().min(CHUNK)];
-        let count = rustix::io::read(&self.fd, &mut bytes)?;
+        let count = crate::host::read(&self.fd, &mut bytes)?;
         to.put(&bytes[..count])
     }
 
     fn poll(&self) -> u32 {
-        let mut polled = [PollFd::new(&self.fd, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        let ready = rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|count| count > 0);
-        match (ready, self.kind) {
-            (false, _) => 0,
-            (true, Kind::Timer) => POLLIN,
-            (true, Kind::Inotify) => READABLE,
+        if crate::host::ready(&self.fd, PollFlags::IN).is_empty() {
+            0
+        } else {
+            READABLE
         }
     }
 
@@ -106,8 +91,7 @@ impl File for HostEvents {
         request: u32,
         argument: Address,
     ) -> Result<i64> {
-        // TFD_IOC_SET_TICKS is for whoever restores a snapshot of the machine's, not of programs'.
-        if self.kind != Kind::Inotify || request != FIONREAD {
+        if request != FIONREAD {
             return Err(Errno::ENOTTY);
         }
         let waiting = rustix::io::ioctl_fionread(&self.fd)?;
@@ -122,9 +106,6 @@ impl File for HostEvents {
     }
 
     fn name(&self) -> Vec<u8> {
-        match self.kind {
-            Kind::Timer => b"anon_inode:[timerfd]".to_vec(),
-            Kind::Inotify => b"anon_inode:inotify".to_vec(),
-        }
+        b"anon_inode:inotify".to_vec()
     }
 }

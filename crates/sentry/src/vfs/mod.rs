@@ -27,5 +27,6 @@ pub mod proc;
 pub mod signalfd;
 pub mod socket;
 pub mod stream;
+pub mod timerfd;
 pub mod tty;
 pub mod walk;

@@ -31,7 +31,9 @@ impl Place {
             PROC_MAGIC => return Ok(Self::Proc(ProcNode::Root)),
             SYSFS_MAGIC => return Ok(Self::Proc(ProcNode::Sys("".into()))),
             // One of its terminals may be bound elsewhere (/dev/console): that is a device like any other.
-            DEVPTS_MAGIC if rustix::fs::fstat(&fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR => {
+            DEVPTS_MAGIC
+                if u32::from(crate::host::fstat(&fd)?.stx_mode) & libc::S_IFMT == libc::S_IFDIR =>
+            {
                 return Ok(Self::Pts(PtsNode::Root));
             }
             _ => {}

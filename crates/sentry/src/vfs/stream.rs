@@ -33,8 +33,9 @@ pub struct HostStream {
 impl HostStream {
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        let is_regular = rustix::fs::fstat(&fd)
-            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
+        let is_regular = crate::host::fstat(&fd).is_ok_and(|stat| {
+            FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
+        });
         Self {
             fd,
             is_regular,
@@ -72,8 +73,8 @@ impl File for HostStream {
         }
         let mut bytes = vec![0; to.remaining().min(CHUNK)];
         let count = match at {
-            Some(at) => rustix::io::pread(&self.fd, &mut bytes, at)?,
-            None => rustix::io::read(&self.fd, &mut bytes)?,
+            Some(at) => crate::host::pread(&self.fd, &mut bytes, at)?,
+            None => crate::host::read(&self.fd, &mut bytes)?,
         };
         to.put(&bytes[..count])
     }
@@ -86,7 +87,7 @@ impl File for HostStream {
     ) -> Result<usize> {
         if let Some(at) = at {
             let bytes = from.take_vec(CHUNK)?;
-            return Ok(rustix::io::pwrite(&self.fd, &bytes, at)?);
+            return Ok(crate::host::pwrite(&self.fd, &bytes, at)?);
         }
         if !self.ready(PollFlags::OUT) {
             return Err(Errno::EAGAIN);
@@ -96,7 +97,7 @@ impl File for HostStream {
         } else {
             CERTAIN_WRITE
         })?;
-        Ok(rustix::io::write(&self.fd, &bytes)?)
+        Ok(crate::host::write(&self.fd, &bytes)?)
     }
 
     fn poll(&self) -> u32 {

@@ -317,7 +317,7 @@ impl Walker<'_> {
         }
         match directory {
             Place::Host(fd) => {
-                let child = rustix::fs::openat(&**fd, name, BY_NAME, Mode::empty())?;
+                let child = crate::host::openat(&**fd, name, BY_NAME, Mode::empty())?;
                 self.enter(child)
             }
             Place::Proc(node) => node.lookup(self.kernel, self.tid, name).map(Place::Proc),
@@ -339,7 +339,7 @@ impl Walker<'_> {
         }
         match directory {
             Place::Host(fd) => {
-                let parent = rustix::fs::openat(&**fd, "..", BY_NAME, Mode::empty())?;
+                let parent = crate::host::openat(&**fd, "..", BY_NAME, Mode::empty())?;
                 Ok(Place::Host(Arc::new(parent)))
             }
             Place::Pts(_) => self.resolve(&self.context.root, b"/dev", true),

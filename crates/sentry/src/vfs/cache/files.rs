@@ -168,7 +168,7 @@ impl Cache {
         let place = table.place(spot)?;
         let flags = flags | OFlags::DIRECTORY | OFlags::CLOEXEC;
         // By "." and not by a link in /proc: half the time. Who may open a directory but not search it goes the other way.
-        let fd = match rustix::fs::openat(&**place.host()?, ".", flags, Mode::empty()) {
+        let fd = match crate::host::openat(&**place.host()?, ".", flags, Mode::empty()) {
             Err(rustix::io::Errno::ACCESS) => return Ok(None),
             other => Arc::new(other?),
         };
@@ -202,7 +202,7 @@ impl Cache {
         let directory = table.descriptor(*parent)?;
         // Should the host have put a FIFO there meanwhile, nobody waits for its other side.
         let asked = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = rustix::fs::openat(&*directory, name.bytes(), asked, Mode::empty())?;
+        let fd = crate::host::openat(&*directory, name.bytes(), asked, Mode::empty())?;
         let attributes = Table::statx(&fd, b"")?;
         if attributes.kind() != libc::S_IFREG {
             return Err(Errno::EAGAIN);

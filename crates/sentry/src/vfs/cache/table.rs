@@ -141,7 +141,7 @@ impl Table {
             StatVfsMountFlags::RELATIME | StatVfsMountFlags::NOATIME | StatVfsMountFlags::RDONLY;
         let is_calm =
             rustix::fs::fstatvfs(&**root).is_ok_and(|found| found.f_flag.intersects(calm));
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let limit = crate::host::most_descriptors();
         let mut table = Self {
             is_on: true,
             shares_readers: true,

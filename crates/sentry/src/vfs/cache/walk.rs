@@ -317,7 +317,7 @@ impl Table {
             other => other?,
         };
         if attributes.mount != self.mount {
-            let opened = rustix::fs::openat(&*fd, name, BY_NAME, Mode::empty())?;
+            let opened = crate::host::openat(&*fd, name, BY_NAME, Mode::empty())?;
             let place = Place::of_mount(opened)?;
             self.set_name(here, name, Child::Mount(place.clone()));
             return Ok((Step::Mount(place), attributes));
@@ -353,7 +353,7 @@ impl Table {
         }
         let parent = self.descriptor(here)?;
         let flags = BY_NAME.union(OFlags::DIRECTORY);
-        let fd = Arc::new(rustix::fs::openat(&*parent, name, flags, Mode::empty())?);
+        let fd = Arc::new(crate::host::openat(&*parent, name, flags, Mode::empty())?);
         let (id, mount) = self.identity(&fd)?;
         if mount != self.mount || id != self.inode(slot).attributes.id() {
             return Ok(Err(Place::Host(fd)));
@@ -391,7 +391,7 @@ impl Table {
         let parent = match known {
             Some(parent) => parent,
             None => {
-                let opened = rustix::fs::openat(&*fd, "..", BY_NAME, Mode::empty())?;
+                let opened = crate::host::openat(&*fd, "..", BY_NAME, Mode::empty())?;
                 let opened = Arc::new(opened);
                 match self.directory_of(&opened)? {
                     Some(parent) => parent,
@@ -452,7 +452,7 @@ impl Table {
             };
         }
         let parent = self.descriptor(*parent)?;
-        let fd: OwnedFd = rustix::fs::openat(&*parent, name.bytes(), BY_NAME, Mode::empty())?;
+        let fd: OwnedFd = crate::host::openat(&*parent, name.bytes(), BY_NAME, Mode::empty())?;
         Ok(Place::Host(Arc::new(fd)))
     }
 }

@@ -101,7 +101,7 @@ pub const ROWS: &[Row] = &[
     fixed("sys/kernel/random/poolsize", |_| line(b"256")),
     fixed("sys/kernel/random/uuid", |_| {
         let mut bytes = [0; 16];
-        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+        let _ = crate::host::random(&mut bytes);
         line(uuid(bytes).as_bytes())
     }),
     control("sys/kernel/randomize_va_space", |_| line(b"2")),

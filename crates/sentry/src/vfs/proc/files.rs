@@ -227,7 +227,7 @@ impl MemoryFile {
         let native = process::host_tid(kernel, who)?;
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
         let path = format!("{native}/mem");
-        let host = rustix::fs::openat(
+        let host = crate::host::openat(
             &kernel.host_proc,
             path,
             flags | OFlags::CLOEXEC,
@@ -255,7 +255,7 @@ impl File for MemoryFile {
         let mut chunk = vec![0; to.remaining().min(CHUNK)];
         while to.remaining() > 0 {
             let len = to.remaining().min(chunk.len());
-            match rustix::io::pread(
+            match crate::host::pread(
                 &self.host,
                 &mut chunk[..len],
                 start.wrapping_add(done as u64),
@@ -283,7 +283,7 @@ impl File for MemoryFile {
         let mut done = 0;
         while from.remaining() > 0 {
             let bytes = from.take_vec(CHUNK)?;
-            match rustix::io::pwrite(&self.host, &bytes, start.wrapping_add(done as u64)) {
+            match crate::host::pwrite(&self.host, &bytes, start.wrapping_add(done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(_) if done > 0 => break,

@@ -37,7 +37,7 @@ pub enum Live {
 type Tree = BTreeMap<String, Leaf>;
 
 /// Bytes of one of the host's files that are copied.
-const MOST: u64 = 4096;
+const MOST: usize = 4096;
 const CPU: &str = "devices/system/cpu";
 const NODE: &str = "devices/system/node";
 
@@ -169,21 +169,13 @@ fn put_cgroup(machine: &Machine, put: &mut impl FnMut(String, String)) {
 
 /// A file of the host's sysfs, which the container has mounted.
 fn copy(path: &str) -> Option<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    let file = std::fs::File::open(format!("/sys/{path}")).ok()?;
-    file.take(MOST).read_to_string(&mut text).ok()?;
-    Some(text)
+    let bytes = crate::host::read_file(&format!("/sys/{path}"), MOST).ok()?;
+    String::from_utf8(bytes).ok()
 }
 
 fn copy_folder(path: &str, tree: &mut Tree, depth: u32) {
-    let Ok(entries) = std::fs::read_dir(format!("/sys/{path}")) else {
-        return;
-    };
-    for entry in entries.filter_map(std::result::Result::ok) {
-        let (Ok(kind), Ok(name)) = (entry.file_type(), entry.file_name().into_string()) else {
-            continue;
-        };
+    let entries = crate::host::list(&format!("/sys/{path}")).unwrap_or_default();
+    for (name, kind) in entries {
         let path = format!("{path}/{name}");
         if kind.is_dir() && depth > 1 {
             copy_folder(&path, tree, depth - 1);

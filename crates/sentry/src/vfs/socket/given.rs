@@ -9,7 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno as HostErrno;
 use rustix::net::{
@@ -28,7 +28,7 @@ use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
 use crate::vfs::file::File;
 use crate::vfs::host::HostFile;
-use crate::vfs::host_events::{HostEvents, Kind};
+use crate::vfs::host_events::HostEvents;
 use crate::vfs::tty::master::Master;
 use crate::watcher::HasQueue;
 
@@ -121,9 +121,7 @@ fn export(cx: &mut Cx<'_>, description: &Description) -> Result<OwnedFd> {
     if let Some(file) = file.as_any().downcast_ref::<HostFile>() {
         file.was_mapped(description.is_writable());
     }
-    let host = file
-        .host()
-        .or_else(|| HostEvents::of(description, Kind::Inotify).ok());
+    let host = file.host().or_else(|| HostEvents::of(description).ok());
     let host = host.ok_or(Errno::EOPNOTSUPP)?;
     Ok(rustix::io::fcntl_dupfd_cloexec(host, 3)?)
 }
@@ -133,7 +131,7 @@ fn text(content: &[u8]) -> Result<OwnedFd> {
     let fd = rustix::fs::memfd_create("text", MemfdFlags::CLOEXEC)?;
     let mut done = 0;
     while done < content.len() {
-        done += rustix::io::pwrite(&fd, &content[done..], done as u64)?;
+        done += crate::host::pwrite(&fd, &content[done..], done as u64)?;
     }
     Ok(fd)
 }
@@ -163,15 +161,8 @@ impl File for GivenSocket {
     }
 
     fn poll(&self) -> u32 {
-        let mut polled = [PollFd::new(&self.fd, PollFlags::from_bits_retain(0x23FF))];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        match rustix::event::poll(&mut polled, Some(&now)) {
-            Ok(_) => u32::from(polled[0].revents().bits()),
-            Err(_) => 0,
-        }
+        let ready = crate::host::ready(&self.fd, PollFlags::from_bits_retain(0x23FF));
+        u32::from(ready.bits())
     }
 
     fn queue(&self) -> Option<&WaitQueue> {

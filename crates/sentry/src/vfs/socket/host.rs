@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use casemate_platform::socket::{self, End, REQUEST_MAX};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use casemate_platform::socket::{self, REQUEST_MAX};
+use rustix::event::PollFlags;
 
 use super::host_options::{self, may_bind, may_send_netlink};
 use super::options::Options;
-use super::{Outgoing, Received, Socket, int};
+use super::{Outgoing, Received, Socket, int, peer};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::credentials::Credentials;
@@ -39,6 +39,8 @@ pub struct HostSocket {
     fd: OwnedFd,
     domain: i32,
     is_stream: bool,
+    /// What it was connected to last, as getpeername(2) shows it.
+    peer: Mutex<Option<Vec<u8>>>,
     queue: WaitQueue,
     options: Options,
     attributes: Attributes,
@@ -97,11 +99,12 @@ impl HostSocket {
         domain: i32,
         is_stream: bool,
         who: &Credentials,
-    ) -> Arc<dyn File> {
+    ) -> Arc<Self> {
         let made = Arc::new(Self {
             fd,
             domain,
             is_stream,
+            peer: Mutex::default(),
             queue: WaitQueue::default(),
             options: Options::default(),
             put: Mutex::default(),
@@ -183,20 +186,13 @@ impl File for HostSocket {
     }
 
     fn poll(&self) -> u32 {
-        let mut polled = [PollFd::new(&self.fd, PollFlags::from_bits_retain(0x23FF))];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
         let own = if self.own_messages().is_empty() {
             0
         } else {
             READABLE
         };
-        match rustix::event::poll(&mut polled, Some(&now)) {
-            Ok(_) => own | u32::from(polled[0].revents().bits()),
-            Err(_) => own,
-        }
+        let ready = crate::host::ready(&self.fd, PollFlags::from_bits_retain(0x23FF));
+        own | u32::from(ready.bits())
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
@@ -240,6 +236,10 @@ impl HostSocket {
     pub fn put(&self, message: Vec<u8>) {
         self.own_messages().push_back(message);
         self.queue.wake_for(READABLE);
+    }
+
+    fn lock_peer(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.peer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, to: &mut Buffer, flags: i32) -> Result<Received> {
@@ -309,7 +309,12 @@ impl Socket for HostSocket {
     }
 
     fn connect(&self, _cx: &mut Cx<'_>, address: &[u8], _ticket: Ticket) -> Result<()> {
-        Ok(socket::connect(self.fd.as_fd(), address)?)
+        let result = socket::connect(self.fd.as_fd(), address);
+        let has_begun = |error: &std::io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
+        if result.as_ref().err().is_none_or(has_begun) {
+            *self.lock_peer() = peer::after_connect(address, || self.own_address().ok());
+        }
+        Ok(result?)
     }
 
     fn listen(&self, _cx: &mut Cx<'_>, backlog: i32) -> Result<()> {
@@ -320,15 +325,21 @@ impl Socket for HostSocket {
         let (fd, peer) = socket::accept(self.fd.as_fd())?;
         let who = cx.task()?.credentials.clone();
         let made = Self::watched(cx.kernel, fd, self.domain, self.is_stream, &who);
+        *made.lock_peer() = Some(peer.clone());
         Ok((made, peer))
     }
 
     fn own_address(&self) -> Result<Vec<u8>> {
-        Ok(socket::address(self.fd.as_fd(), End::Own)?)
+        Ok(socket::own_address(self.fd.as_fd())?)
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
-        Ok(socket::address(self.fd.as_fd(), End::Peer)?)
+        let is_connected = !self.is_stream || peer::is_connected(self.fd.as_fd());
+        match self.lock_peer().clone().filter(|_| is_connected) {
+            Some(address) => Ok(address),
+            None if self.domain == libc::AF_NETLINK => Ok(peer::the_kernel()),
+            None => Err(Errno::ENOTCONN),
+        }
     }
 
     fn send(&self, _cx: &mut Cx<'_>, out: &mut Outgoing) -> Result<usize> {

@@ -1,5 +1,7 @@
 //! What of sockets reaches the host: options by level, control messages, addresses, rtnetlink's questions. All else is answered as if there were no such thing.
 
+use casemate_platform::socket::{READABLE, SETTABLE};
+
 use super::Control;
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::Credentials;
@@ -10,113 +12,6 @@ use crate::syscalls::Cx;
 pub const LONGEST: usize = 512;
 const CAP_NET_BIND_SERVICE: u32 = 10;
 const CAP_NET_ADMIN: u32 = 12;
-const SOL_NETLINK: i32 = 270;
-
-/// Options that may be set and read, by level.
-const BOTH: &[(i32, &[i32])] = &[
-    (
-        libc::SOL_SOCKET,
-        &[
-            libc::SO_REUSEADDR,
-            libc::SO_REUSEPORT,
-            libc::SO_KEEPALIVE,
-            libc::SO_BROADCAST,
-            libc::SO_LINGER,
-            libc::SO_SNDBUF,
-            libc::SO_RCVBUF,
-            libc::SO_OOBINLINE,
-            libc::SO_DONTROUTE,
-            libc::SO_RCVLOWAT,
-            libc::SO_PRIORITY,
-            libc::SO_NO_CHECK,
-            libc::SO_TIMESTAMP,
-            libc::SO_TIMESTAMPNS,
-            libc::SO_PEEK_OFF,
-        ],
-    ),
-    (
-        libc::IPPROTO_TCP,
-        &[
-            libc::TCP_NODELAY,
-            libc::TCP_MAXSEG,
-            libc::TCP_CORK,
-            libc::TCP_KEEPIDLE,
-            libc::TCP_KEEPINTVL,
-            libc::TCP_KEEPCNT,
-            libc::TCP_SYNCNT,
-            libc::TCP_LINGER2,
-            libc::TCP_DEFER_ACCEPT,
-            libc::TCP_WINDOW_CLAMP,
-            libc::TCP_QUICKACK,
-            libc::TCP_CONGESTION,
-            libc::TCP_USER_TIMEOUT,
-            libc::TCP_FASTOPEN,
-            libc::TCP_FASTOPEN_CONNECT,
-            libc::TCP_NOTSENT_LOWAT,
-        ],
-    ),
-    (
-        libc::IPPROTO_IP,
-        &[
-            libc::IP_TOS,
-            libc::IP_TTL,
-            libc::IP_RECVTOS,
-            libc::IP_RECVTTL,
-            libc::IP_PKTINFO,
-            libc::IP_RECVERR,
-            libc::IP_MTU_DISCOVER,
-            libc::IP_MULTICAST_TTL,
-            libc::IP_MULTICAST_LOOP,
-            libc::IP_MULTICAST_IF,
-            libc::IP_ADD_MEMBERSHIP,
-            libc::IP_DROP_MEMBERSHIP,
-            libc::IP_BIND_ADDRESS_NO_PORT,
-        ],
-    ),
-    (
-        libc::IPPROTO_IPV6,
-        &[
-            libc::IPV6_V6ONLY,
-            libc::IPV6_UNICAST_HOPS,
-            libc::IPV6_MULTICAST_HOPS,
-            libc::IPV6_MULTICAST_LOOP,
-            libc::IPV6_MULTICAST_IF,
-            libc::IPV6_ADD_MEMBERSHIP,
-            libc::IPV6_DROP_MEMBERSHIP,
-            libc::IPV6_RECVPKTINFO,
-            libc::IPV6_RECVHOPLIMIT,
-            libc::IPV6_RECVERR,
-            libc::IPV6_RECVTCLASS,
-            libc::IPV6_TCLASS,
-            libc::IPV6_MTU_DISCOVER,
-            libc::IPV6_ADDR_PREFERENCES,
-        ],
-    ),
-    // UDPLITE_SEND_CSCOV, UDPLITE_RECV_CSCOV.
-    (libc::IPPROTO_UDPLITE, &[10, 11]),
-    // NETLINK_PKTINFO, CAP_ACK, EXT_ACK, GET_STRICT_CHK.
-    (SOL_NETLINK, &[3, 10, 11, 12]),
-];
-
-/// Options that may only be read.
-const READ: &[(i32, &[i32])] = &[
-    (
-        libc::SOL_SOCKET,
-        &[
-            libc::SO_TYPE,
-            libc::SO_DOMAIN,
-            libc::SO_PROTOCOL,
-            libc::SO_ERROR,
-            libc::SO_ACCEPTCONN,
-            libc::SO_SNDLOWAT,
-            libc::SO_INCOMING_CPU,
-            libc::SO_COOKIE,
-        ],
-    ),
-    (libc::IPPROTO_TCP, &[libc::TCP_INFO]),
-    (libc::IPPROTO_IP, &[libc::IP_MTU]),
-    (libc::IPPROTO_IPV6, &[libc::IPV6_MTU]),
-];
 
 fn lists(list: &[(i32, &[i32])], level: i32, name: i32) -> bool {
     list.iter()
@@ -124,7 +19,7 @@ fn lists(list: &[(i32, &[i32])], level: i32, name: i32) -> bool {
 }
 
 pub fn may_get(level: i32, name: i32) -> Result<()> {
-    if lists(BOTH, level, name) || lists(READ, level, name) {
+    if lists(READABLE, level, name) {
         Ok(())
     } else {
         Err(Errno::ENOPROTOOPT)
@@ -132,7 +27,7 @@ pub fn may_get(level: i32, name: i32) -> Result<()> {
 }
 
 pub fn may_set(level: i32, name: i32) -> Result<()> {
-    if lists(BOTH, level, name) {
+    if lists(SETTABLE, level, name) {
         Ok(())
     } else {
         Err(Errno::ENOPROTOOPT)
@@ -172,7 +67,7 @@ fn first_free_port(cx: &Cx<'_>) -> u16 {
     use rustix::fs::{Mode, OFlags};
     let name = "sys/net/ipv4/ip_unprivileged_port_start";
     let read = || -> Option<u16> {
-        let fd = rustix::fs::openat(
+        let fd = crate::host::openat(
             &cx.kernel.host_proc,
             name,
             OFlags::RDONLY | OFlags::CLOEXEC,
@@ -180,7 +75,7 @@ fn first_free_port(cx: &Cx<'_>) -> u16 {
         )
         .ok()?;
         let mut text = [0; 16];
-        let len = rustix::io::read(&fd, &mut text).ok()?;
+        let len = crate::host::read(&fd, &mut text).ok()?;
         std::str::from_utf8(&text[..len]).ok()?.trim().parse().ok()
     };
     read().unwrap_or(1024)

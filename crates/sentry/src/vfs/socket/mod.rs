@@ -7,6 +7,7 @@ pub mod given;
 pub mod host;
 pub mod host_options;
 pub mod options;
+pub mod peer;
 pub mod rights;
 pub mod unix;
 pub mod unix_connect;

@@ -68,7 +68,7 @@ impl HostLine {
             return state.output.clear();
         };
         while !state.output.is_empty() {
-            match rustix::io::write(&fd, state.output.as_slices().0) {
+            match crate::host::write(&fd, state.output.as_slices().0) {
                 Ok(count) if count > 0 => drop(state.output.drain(..count)),
                 Err(HostErrno::INTR) => {}
                 Ok(_) | Err(HostErrno::AGAIN) => return,
@@ -89,7 +89,7 @@ impl HostLine {
             if room == 0 {
                 return true;
             }
-            match rustix::io::read(&fd, &mut bytes[..room]) {
+            match crate::host::read(&fd, &mut bytes[..room]) {
                 Ok(0) => return false,
                 Ok(count) => state.receive(&bytes[..count]),
                 Err(HostErrno::INTR) => {}
@@ -241,23 +241,23 @@ impl Kernel {
         if session != rustix::process::getpid() {
             return None;
         }
-        let owner = rustix::fs::fstat(fd).ok()?;
+        let owner = crate::host::fstat(fd).ok()?;
         // A description of its own: the sentry's messages on standard error must be able to wait.
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
         let copy = self
             .reopen(fd, flags)
             .ok()
             .or_else(|| fd.try_clone().ok())?;
-        self.add_host_terminal(copy, true, (owner.st_uid, owner.st_gid))
+        self.add_host_terminal(copy, true, (owner.stx_uid, owner.stx_gid))
             .ok()
     }
 
     /// The terminal of a further container: its process on the host passes on what the host's terminal says to that.
     pub fn console_of(&mut self, fd: OwnedFd) -> Option<Arc<Description>> {
-        let owner = rustix::fs::fstat(&fd).ok()?;
+        let owner = crate::host::fstat(&fd).ok()?;
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
         let own = self.reopen(&fd, flags).ok().unwrap_or(fd);
-        let owner = (owner.st_uid, owner.st_gid);
+        let owner = (owner.stx_uid, owner.stx_gid);
         let tty = self.add_host_terminal(own, true, owner).ok()?;
         open_streams(&tty).ok()
     }

@@ -1,0 +1,593 @@
+//! The published list: every call that the sentry makes once it has booted, with what its arguments may be, and why. 70 rows at most.
+
+use super::{Allowed, descriptor, masked, none_of, one_of, pair, row, up_to, without};
+use crate::loader::{KICK as KICK_SIGNAL, KICK_ON_ALTERNATE_STACK as KICK_ALTERNATE_SIGNAL};
+use crate::notify;
+use crate::socket::{READABLE, SETTABLE};
+
+const NEGATIVE: u32 = 0x8000_0000;
+const ALL: u32 = u32::MAX;
+const KICK: u32 = KICK_SIGNAL.cast_unsigned();
+const KICK_ON_ALTERNATE_STACK: u32 = KICK_ALTERNATE_SIGNAL.cast_unsigned();
+const KILL: u32 = libc::SIGKILL.cast_unsigned();
+const CLOSE: u32 = libc::O_CLOEXEC.cast_unsigned();
+const CLOSE_NONBLOCK: u32 = (libc::O_CLOEXEC | libc::O_NONBLOCK).cast_unsigned();
+const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned();
+const MONOTONIC: u32 = libc::CLOCK_MONOTONIC.cast_unsigned();
+/// What pthread_create(3) asks for, whose clone3(2) is answered as if there were none: its flags are in memory, where no filter sees them.
+const THREAD: u32 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_SETTLS
+    | libc::CLONE_PARENT_SETTID
+    | libc::CLONE_CHILD_CLEARTID)
+    .cast_unsigned();
+/// No MAP_FIXED, no huge pages, nothing that grows.
+const MAP_FLAGS: u32 = (libc::MAP_SHARED
+    | libc::MAP_PRIVATE
+    | libc::MAP_ANONYMOUS
+    | libc::MAP_NORESERVE
+    | libc::MAP_POPULATE
+    | libc::MAP_STACK)
+    .cast_unsigned();
+const READ_FLAGS: u32 = libc::RWF_NOWAIT.cast_unsigned();
+const WRITE_FLAGS: u32 = (libc::RWF_NOWAIT | libc::RWF_APPEND).cast_unsigned();
+const STAT_FLAGS: u32 =
+    (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT).cast_unsigned();
+const ITSELF: u32 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW).cast_unsigned();
+const FOLLOW: u32 = libc::AT_SYMLINK_FOLLOW.cast_unsigned();
+const REMOVE_DIRECTORY: u32 = libc::AT_REMOVEDIR.cast_unsigned();
+const MODE: u32 = 0o7777;
+const EPOLL_ADD: u32 = libc::EPOLL_CTL_ADD.cast_unsigned();
+const EPOLL_DELETE: u32 = libc::EPOLL_CTL_DEL.cast_unsigned();
+/// FALLOC_FL_KEEP_SIZE, PUNCH_HOLE, COLLAPSE_RANGE, ZERO_RANGE, INSERT_RANGE, UNSHARE_RANGE.
+const ALLOCATE_FLAGS: u32 = 0x7B;
+/// MFD_CLOEXEC, ALLOW_SEALING, NOEXEC_SEAL, EXEC: no huge pages.
+const MEMFD_FLAGS: u32 = 0x1B;
+/// Events, and how to watch; IN_DONT_FOLLOW means nothing for what is watched.
+const WATCH_MASK: u32 = 0xF500_EFFF;
+const RECEIVE: u32 = (libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC).cast_unsigned();
+const RECEIVE_FLAGS: u32 =
+    (libc::MSG_OOB | libc::MSG_PEEK | libc::MSG_TRUNC | libc::MSG_ERRQUEUE).cast_unsigned();
+const NO_SIGNAL: u32 = libc::MSG_NOSIGNAL.cast_unsigned();
+const SEND: u32 = (libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL).cast_unsigned();
+const SEND_FLAGS: u32 = (libc::MSG_OOB
+    | libc::MSG_DONTROUTE
+    | libc::MSG_EOR
+    | libc::MSG_CONFIRM
+    | libc::MSG_MORE
+    | libc::MSG_FASTOPEN)
+    .cast_unsigned();
+
+/// FUTEX_WAIT, FUTEX_WAKE and FUTEX_WAIT_BITSET, on memory of one process or of several, by either clock.
+const FUTEXES: &[u32] = &[0, 1, 9, 0x80, 0x81, 0x89, 0x109, 0x189];
+
+const FAMILIES: &[u32] = &[
+    libc::AF_INET.cast_unsigned(),
+    libc::AF_INET6.cast_unsigned(),
+    libc::AF_NETLINK.cast_unsigned(),
+];
+
+const LIMITS: &[u32] = &[
+    libc::RLIMIT_CPU,
+    libc::RLIMIT_DATA,
+    libc::RLIMIT_STACK,
+    libc::RLIMIT_MEMLOCK,
+    libc::RLIMIT_AS,
+];
+
+const FCNTLS: &[u32] = &[
+    libc::F_DUPFD_CLOEXEC.cast_unsigned(),
+    libc::F_GETFD.cast_unsigned(),
+    libc::F_SETFD.cast_unsigned(),
+    libc::F_GETFL.cast_unsigned(),
+    libc::F_SETFL.cast_unsigned(),
+    libc::F_ADD_SEALS.cast_unsigned(),
+    libc::F_GET_SEALS.cast_unsigned(),
+];
+
+/// Requests of ioctl(2): the listener's, terminals', a stream's, pidfds'.
+const IOCTLS: &[u32] = &[
+    notify::RECV as u32,
+    notify::SEND as u32,
+    notify::ADD_FD as u32,
+    crate::process::PIDFD_GET_INFO as u32,
+    crate::process::NS_GET_PID_IN_PIDNS as u32,
+    crate::process::NS_GET_TGID_IN_PIDNS as u32,
+    libc::FIONREAD as u32,
+    libc::FIONBIO as u32,
+    libc::TCGETS as u32,
+    libc::TCSETS as u32,
+    libc::TCSETSW as u32,
+    libc::TCSETSF as u32,
+    0x802C_542A, // TCGETS2
+    0x402C_542B, // TCSETS2
+    0x402C_542C, // TCSETSW2
+    0x402C_542D, // TCSETSF2
+    libc::TCFLSH as u32,
+    libc::TCSBRK as u32,
+    libc::TCXONC as u32,
+    libc::TIOCGWINSZ as u32,
+    libc::TIOCSWINSZ as u32,
+    libc::TIOCGPGRP as u32,
+    libc::TIOCGSID as u32,
+    libc::TIOCOUTQ as u32,
+    0x8004_5430, // TIOCGPTN
+    0x4004_5431, // TIOCSPTLCK
+    0x5441,      // TIOCGPTPEER
+    0x8004_5438, // TIOCGPKT
+    0x8004_5439, // TIOCGPTLCK
+    0x5420,      // TIOCPKT
+    0x4004_9409, // FICLONE
+    0x8008_6601, // FS_IOC_GETFLAGS
+    // What `socket::REQUESTS` has besides: SIOCATMARK, and what an interface is, by its name.
+    0x8905,
+    0x8910,
+    0x8912,
+    0x8913,
+    0x8915,
+    0x8917,
+    0x8919,
+    0x891B,
+    0x891D,
+    0x8921,
+    0x8927,
+    0x8933,
+    0x8942,
+];
+
+/// Those made most come first: a filter is read from its start.
+pub const ALLOWED: &[Allowed] = &[
+    row(
+        libc::SYS_ioctl,
+        "ioctl",
+        &[one_of(1, IOCTLS)],
+        "notifications; terminals, and what a stream holds; how a process ended",
+    ),
+    row(
+        libc::SYS_process_vm_readv,
+        "process_vm_readv",
+        &[up_to(2, 1), up_to(4, 1), one_of(5, &[0])],
+        "arguments of calls",
+    ),
+    row(
+        libc::SYS_process_vm_writev,
+        "process_vm_writev",
+        &[up_to(2, 1), up_to(4, 1), one_of(5, &[0])],
+        "results of calls",
+    ),
+    row(
+        libc::SYS_futex,
+        "futex",
+        &[one_of(1, FUTEXES)],
+        "locks between its threads",
+    ),
+    row(
+        libc::SYS_preadv2,
+        "preadv2",
+        &[descriptor(0), up_to(2, 16), without(5, !READ_FLAGS)],
+        "files, streams, counters",
+    ),
+    row(
+        libc::SYS_pwritev2,
+        "pwritev2",
+        &[descriptor(0), up_to(2, 16), without(5, !WRITE_FLAGS)],
+        "files, streams, counters, messages on standard error",
+    ),
+    row(
+        libc::SYS_statx,
+        "statx",
+        &[without(2, !STAT_FLAGS)],
+        "attributes of files",
+    ),
+    row(
+        libc::SYS_openat2,
+        "openat2",
+        &[one_of(3, &[24])],
+        "names below the container's root, which is its own; /proc of its pid namespace",
+    ),
+    row(libc::SYS_close, "close", &[descriptor(0)], "files"),
+    row(
+        libc::SYS_readlinkat,
+        "readlinkat",
+        &[descriptor(0), up_to(3, 1 << 16)],
+        "links; where an open file is",
+    ),
+    row(
+        libc::SYS_fcntl,
+        "fcntl",
+        &[descriptor(0), one_of(1, FCNTLS)],
+        "copies of descriptors, status flags, seals",
+    ),
+    row(
+        libc::SYS_epoll_pwait,
+        "epoll_pwait",
+        &[descriptor(0), up_to(2, 1024), one_of(4, &[0])],
+        "the watcher",
+    ),
+    row(
+        libc::SYS_epoll_ctl,
+        "epoll_ctl",
+        &[descriptor(0), one_of(1, &[EPOLL_ADD, EPOLL_DELETE])],
+        "the watcher",
+    ),
+    row(
+        libc::SYS_timerfd_settime,
+        "timerfd_settime",
+        &[descriptor(0), one_of(1, &[0])],
+        "the next deadline",
+    ),
+    row(
+        libc::SYS_ppoll,
+        "ppoll",
+        &[up_to(1, 1024), one_of(3, &[0])],
+        "streams, sockets, the control socket",
+    ),
+    row(
+        libc::SYS_clock_gettime,
+        "clock_gettime",
+        &[none_of(0, 0x8000_0007, &[0x8000_0003, 0x8000_0007])],
+        "deadlines; CPU time of processes: no clock of a descriptor",
+    ),
+    row(
+        libc::SYS_tgkill,
+        "tgkill",
+        &[
+            without(0, NEGATIVE),
+            without(1, NEGATIVE),
+            one_of(2, &[KICK, KICK_ON_ALTERNATE_STACK]),
+        ],
+        "kicks: the two signals that the stub takes",
+    ),
+    row(
+        libc::SYS_mmap,
+        "mmap",
+        &[without(2, !READ_WRITE), without(3, !MAP_FLAGS)],
+        "its own memory; never code, never at an address that it chose",
+    ),
+    row(
+        libc::SYS_munmap,
+        "munmap",
+        &[without(0, 0xFFF)],
+        "its own memory",
+    ),
+    row(
+        libc::SYS_lseek,
+        "lseek",
+        &[descriptor(0), up_to(2, 4)],
+        "directories, sparse files",
+    ),
+    row(
+        libc::SYS_getdents64,
+        "getdents64",
+        &[descriptor(0), up_to(2, 1 << 20)],
+        "directories",
+    ),
+    row(
+        libc::SYS_fstatfs,
+        "fstatfs",
+        &[descriptor(0)],
+        "statfs(2); which mounts are /proc, /sys and /dev/pts",
+    ),
+    row(
+        libc::SYS_kill,
+        "kill",
+        &[
+            without(0, NEGATIVE),
+            none_of(0, ALL, &[0]),
+            one_of(1, &[KILL]),
+        ],
+        "the end of one process: never of all, nor of a group",
+    ),
+    row(
+        libc::SYS_pidfd_open,
+        "pidfd_open",
+        &[without(0, NEGATIVE), one_of(1, &[0])],
+        "to see the end of a process",
+    ),
+    row(
+        libc::SYS_prlimit64,
+        "prlimit64",
+        &[none_of(0, ALL, &[0]), one_of(1, LIMITS), one_of(3, &[0])],
+        "limits that the host keeps for a program; its own are not asked for",
+    ),
+    row(
+        libc::SYS_rt_sigreturn,
+        "rt_sigreturn",
+        &[],
+        "the handler that names a refused call",
+    ),
+    // Threads for a further container of the pod.
+    row(
+        libc::SYS_clone,
+        "clone",
+        &[one_of(0, &[THREAD])],
+        "a further thread, under this same filter; never a process",
+    ),
+    row(
+        libc::SYS_mprotect,
+        "mprotect",
+        &[without(2, !READ_WRITE)],
+        "the stack of a thread; never code",
+    ),
+    row(
+        libc::SYS_rt_sigprocmask,
+        "rt_sigprocmask",
+        &[up_to(0, 2), one_of(3, &[8])],
+        "the start and the end of a thread",
+    ),
+    row(
+        libc::SYS_sigaltstack,
+        "sigaltstack",
+        &[without(0, 7), without(1, 7)],
+        "the start and the end of a thread",
+    ),
+    row(
+        libc::SYS_set_robust_list,
+        "set_robust_list",
+        &[one_of(1, &[24])],
+        "the start of a thread",
+    ),
+    row(
+        libc::SYS_rseq,
+        "rseq",
+        &[one_of(1, &[32]), up_to(2, 1)],
+        "the start of a thread",
+    ),
+    row(
+        libc::SYS_prctl,
+        "prctl",
+        &[one_of(0, &[libc::PR_SET_NAME.cast_unsigned()])],
+        "the name of a thread",
+    ),
+    row(
+        libc::SYS_timerfd_create,
+        "timerfd_create",
+        &[one_of(0, &[MONOTONIC]), one_of(1, &[CLOSE_NONBLOCK])],
+        "the clock of a further container's watcher",
+    ),
+    row(
+        libc::SYS_getrandom,
+        "getrandom",
+        &[without(2, !7)],
+        "load addresses, getrandom(2)",
+    ),
+    row(
+        libc::SYS_exit,
+        "exit",
+        &[one_of(0, &[0])],
+        "the end of a thread",
+    ),
+    row(libc::SYS_exit_group, "exit_group", &[], "the end"),
+    row(
+        libc::SYS_ftruncate,
+        "ftruncate",
+        &[descriptor(0)],
+        "ftruncate(2)",
+    ),
+    row(
+        libc::SYS_fallocate,
+        "fallocate",
+        &[descriptor(0), without(1, !ALLOCATE_FLAGS)],
+        "fallocate(2)",
+    ),
+    row(
+        libc::SYS_fsync,
+        "fsync",
+        &[descriptor(0)],
+        "fsync(2), fdatasync(2)",
+    ),
+    row(
+        libc::SYS_syncfs,
+        "syncfs",
+        &[descriptor(0)],
+        "sync(2), syncfs(2)",
+    ),
+    row(
+        libc::SYS_mkdirat,
+        "mkdirat",
+        &[descriptor(0), without(2, !MODE)],
+        "mkdir(2)",
+    ),
+    row(
+        libc::SYS_unlinkat,
+        "unlinkat",
+        &[descriptor(0), one_of(2, &[0, REMOVE_DIRECTORY])],
+        "unlink(2), rmdir(2)",
+    ),
+    row(
+        libc::SYS_renameat2,
+        "renameat2",
+        &[descriptor(0), descriptor(2), without(4, !3)],
+        "rename(2)",
+    ),
+    row(
+        libc::SYS_linkat,
+        "linkat",
+        &[descriptor(0), descriptor(2), one_of(4, &[FOLLOW])],
+        "link(2): of a file that is open",
+    ),
+    row(
+        libc::SYS_symlinkat,
+        "symlinkat",
+        &[descriptor(1)],
+        "symlink(2)",
+    ),
+    row(
+        libc::SYS_mknodat,
+        "mknodat",
+        &[
+            descriptor(0),
+            masked(
+                2,
+                libc::S_IFMT,
+                &[libc::S_IFIFO, libc::S_IFSOCK, libc::S_IFREG],
+            ),
+            one_of(3, &[0]),
+        ],
+        "FIFOs, names of local sockets, plain files: no devices",
+    ),
+    row(
+        libc::SYS_fchmodat,
+        "fchmodat",
+        &[descriptor(0), without(2, !MODE)],
+        "chmod(2)",
+    ),
+    row(
+        libc::SYS_fchownat,
+        "fchownat",
+        &[descriptor(0), one_of(4, &[ITSELF])],
+        "chown(2) of what is open, not of a name",
+    ),
+    row(
+        libc::SYS_utimensat,
+        "utimensat",
+        &[descriptor(0), one_of(3, &[ITSELF])],
+        "utimensat(2) of what is open, not of a name",
+    ),
+    row(
+        libc::SYS_fgetxattr,
+        "fgetxattr",
+        &[descriptor(0), up_to(3, 1 << 16)],
+        "attributes; capabilities of programs",
+    ),
+    row(
+        libc::SYS_fsetxattr,
+        "fsetxattr",
+        &[descriptor(0), up_to(3, 1 << 16), up_to(4, 3)],
+        "attributes that belong to users",
+    ),
+    row(
+        libc::SYS_flistxattr,
+        "flistxattr",
+        &[descriptor(0), up_to(2, 1 << 16)],
+        "attributes",
+    ),
+    row(
+        libc::SYS_fremovexattr,
+        "fremovexattr",
+        &[descriptor(0)],
+        "attributes that belong to users",
+    ),
+    row(
+        libc::SYS_memfd_create,
+        "memfd_create",
+        &[without(1, !MEMFD_FLAGS)],
+        "programs' memory files",
+    ),
+    row(
+        libc::SYS_inotify_init1,
+        "inotify_init1",
+        &[one_of(0, &[CLOSE_NONBLOCK])],
+        "programs' watches",
+    ),
+    row(
+        libc::SYS_inotify_add_watch,
+        "inotify_add_watch",
+        &[descriptor(0), without(2, !WATCH_MASK)],
+        "programs' watches",
+    ),
+    row(
+        libc::SYS_inotify_rm_watch,
+        "inotify_rm_watch",
+        &[descriptor(0), without(1, NEGATIVE)],
+        "programs' watches",
+    ),
+    row(
+        libc::SYS_sched_setaffinity,
+        "sched_setaffinity",
+        &[without(0, NEGATIVE), up_to(1, 128)],
+        "the place of the thread that spins for programs",
+    ),
+    row(
+        libc::SYS_accept4,
+        "accept4",
+        &[descriptor(0), one_of(3, &[CLOSE, CLOSE_NONBLOCK])],
+        "the control socket; programs' sockets",
+    ),
+    row(
+        libc::SYS_recvmsg,
+        "recvmsg",
+        &[
+            descriptor(0),
+            masked(2, RECEIVE, &[RECEIVE]),
+            without(2, !(RECEIVE | RECEIVE_FLAGS)),
+        ],
+        "the control socket; programs' sockets: never waiting",
+    ),
+    row(
+        libc::SYS_sendmsg,
+        "sendmsg",
+        &[
+            descriptor(0),
+            masked(2, NO_SIGNAL, &[NO_SIGNAL]),
+            without(2, !(SEND | SEND_FLAGS)),
+        ],
+        "the control socket; programs' sockets: never a signal",
+    ),
+    row(
+        libc::SYS_socket,
+        "socket",
+        &[
+            one_of(0, FAMILIES),
+            masked(1, CLOSE_NONBLOCK, &[CLOSE_NONBLOCK]),
+        ],
+        "programs' sockets, in the container's network namespace. Local ones are the sentry's own: no family that could reach a process of the host",
+    ),
+    row(
+        libc::SYS_bind,
+        "bind",
+        &[descriptor(0), up_to(2, 128)],
+        "programs' sockets",
+    ),
+    row(
+        libc::SYS_connect,
+        "connect",
+        &[descriptor(0), up_to(2, 128)],
+        "programs' sockets",
+    ),
+    row(
+        libc::SYS_listen,
+        "listen",
+        &[descriptor(0), up_to(1, 0xFFFF)],
+        "programs' sockets",
+    ),
+    row(
+        libc::SYS_shutdown,
+        "shutdown",
+        &[descriptor(0), up_to(1, 2)],
+        "programs' sockets",
+    ),
+    row(
+        libc::SYS_getsockname,
+        "getsockname",
+        &[descriptor(0)],
+        "programs' sockets",
+    ),
+    row(
+        libc::SYS_setsockopt,
+        "setsockopt",
+        &[descriptor(0), pair(1, 2, SETTABLE), up_to(4, 512)],
+        "programs' sockets",
+    ),
+    row(
+        libc::SYS_getsockopt,
+        "getsockopt",
+        &[descriptor(0), pair(1, 2, READABLE)],
+        "programs' sockets",
+    ),
+];
+
+/// What libraries ask for and bear to be refused, without a word. Memory that could move, grow or be given back.
+pub const BORNE: &[(i64, i32)] = &[
+    // This one fails by returning less than it was asked for.
+    (libc::SYS_brk, 0),
+    (libc::SYS_mremap, libc::ENOMEM),
+    (libc::SYS_madvise, libc::ENOSYS),
+    (libc::SYS_sched_yield, libc::ENOSYS),
+    (libc::SYS_sched_getaffinity, libc::ENOSYS),
+    (libc::SYS_clone3, libc::ENOSYS),
+];
