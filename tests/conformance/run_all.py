@@ -1,6 +1,7 @@
-"""`make conformance`: runtime-tools' suite, then the cases of every engine, on runc and on casemate with both isolations in one run.
+"""`make conformance`: runtime-tools' suite, then the cases of every engine, on runc and on casemate with each isolation in one run (guests: where
+ENGINES_WITH_GUESTS says).
 
-What runc passes, ours must pass, but for the sentry's published deviations; what runc fails too is skipped. The part microvm drives the
+What runc passes, ours must pass, but for published deviations; what runc fails too is skipped. The part microvm drives the
 monitor by Firecracker's clients. Arguments select parts: runtime-tools podman containerd docker microvm.
 """
 
@@ -23,7 +24,7 @@ from .engines.docker import Docker
 from .engines.podman import Podman
 from .microvm import judges
 from .runtime_tools import __main__ as runtime_tools
-from .runtimes import DEVIATIONS, ORACLE, OURS
+from .runtimes import DEVIATIONS, ENGINES_WITH_GUESTS, GUESTS, ORACLE, OURS, guests
 
 RUNTIMES = runtime_tools.RUNTIMES
 LEFT_BY_SUITE = "ocitest*"
@@ -42,6 +43,8 @@ class Row:
     ran: bool = True  # not for an engine that did not start: then nothing is known of ours
 
     def verdict(self, runtime: str) -> str:
+        if self.ran and runtime not in self.reasons:
+            return "not run"
         if not self.ran:
             return "failed"
         if self.reasons[ORACLE]:
@@ -52,12 +55,12 @@ class Row:
 
     @property
     def has_failed(self) -> bool:
-        return any(self.verdict(runtime) == "failed" for runtime in OURS)
+        return any(self.verdict(runtime) == "failed" for runtime in (*OURS, GUESTS))
 
     def line(self) -> str:
         if not self.ran:
             return f"{self.name}: {self.reasons[ORACLE][:300]}"
-        words = " ".join(f"{'FAIL' if self.reasons[runtime] else 'pass':<9}" for runtime in RUNTIMES)
+        words = " ".join(f"{'FAIL' if reason else 'pass':<9}" for reason in self.reasons.values())
         notes = [f"{runtime}: {reason[:150]}" for runtime, reason in self.reasons.items() if reason]
         return f"{self.name:<42} {words} {'; '.join(notes)}".rstrip()
 
@@ -96,12 +99,13 @@ def on_engine(kind: type[Engine]) -> Iterator[Row]:
     if missing:
         yield Row(kind.name, f"{kind.name}: start", {ORACLE: f"not installed: {' '.join(missing)}"}, ran=False)
         return
-    engine = kind(RUNTIMES)
+    runtimes = {**RUNTIMES, GUESTS: guests()} if kind.name in ENGINES_WITH_GUESTS else RUNTIMES
+    engine = kind(runtimes)
     try:
         engine.start()
         for case in CASES:
             if kind.name in case.engines:
-                yield Row(kind.name, case.name, {runtime: reason(engine, case, runtime) for runtime in RUNTIMES})
+                yield Row(kind.name, case.name, {runtime: reason(engine, case, runtime) for runtime in runtimes})
     except (Failed, subprocess.SubprocessError) as error:
         yield Row(kind.name, f"{kind.name}: start", {ORACLE: " ".join(str(error).split())}, ran=False)
     finally:
@@ -141,12 +145,13 @@ def main(parts: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is started is removed then too
     rows = []
     for part in parts or PARTS:
-        print(f"\n{part:<42} {' '.join(f'{runtime:<9}' for runtime in RUNTIMES)}")
+        columns = [*RUNTIMES, *([GUESTS] if part in ENGINES_WITH_GUESTS else [])]
+        print(f"\n{part:<42} {' '.join(f'{runtime:<9}' for runtime in columns)}")
         for row in PARTS[part]():
             print(row.line(), flush=True)
             rows.append(row)
     print()
-    for runtime in OURS:
+    for runtime in (*OURS, GUESTS):
         counts = {verdict: sum(row.verdict(runtime) == verdict for row in rows) for verdict in ("passed", "failed", "deviates", "skipped")}
         print(f"{runtime}: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}")
     return 1 if any(row.has_failed for row in rows) else 0

@@ -116,6 +116,13 @@ pub(crate) fn end_machine() {
     let _ = reboot(how);
 }
 
+/// A container's limit is kept by the killer of its cgroup, as on a host with more memory than the limit: the guest itself has little more, and its kernel's
+/// guess would refuse large allocations, most of which nobody touches.
+pub(crate) fn permit_overcommit() {
+    // Not writable in a kernel that was built without: then it guesses.
+    let _ = fs::write("/proc/sys/vm/overcommit_memory", "1");
+}
+
 /// From now on no module can be loaded, whoever becomes root in here.
 pub(crate) fn forbid_modules() {
     // Not there in a kernel without modules.

@@ -33,6 +33,7 @@ fn serve() -> Result<()> {
     boot::switch_root()?;
     boot::mount_system()?;
     boot::forbid_modules();
+    boot::permit_overcommit();
     let link = boot::open_link()?;
     cgroup::prepare()?;
     server::Server::new(link)?.run()

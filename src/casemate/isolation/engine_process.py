@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from _socket import socketpair
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL | SHRINK | GROW | WRITE (linux/fcntl.h)
 _F_ADD_SEALS = 1033
 _FIRST_FREE_FD = 3
+_SEAL_TRIES = 20
 
 
 def engine_path() -> str:
@@ -34,17 +36,20 @@ def sealed_engine() -> int:
     The container's first process executes this copy, so that what it finds at /proc/self/exe can be written by nobody (CVE-2019-5736).
     """
     source = os.open(engine_path(), os.O_RDONLY | os.O_CLOEXEC)
+    copy = os.memfd_create("casemate-engine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         size = os.fstat(source).st_size
-        copy = os.memfd_create("casemate-engine", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         done = 0
         while done < size:
             sent = os.sendfile(copy, source, done, size - done)
             if not sent:
                 break
             done += sent
-        fcntl.fcntl(copy, _F_ADD_SEALS, _SEALS)
+        _seal(copy)
         return copy
+    except BaseException:
+        os.close(copy)
+        raise
     finally:
         os.close(source)
 
@@ -57,8 +62,22 @@ def plan_memfd(plan: dict[str, object]) -> int:
     while written < len(data):
         written += os.write(fd, data[written:])
     os.lseek(fd, 0, os.SEEK_SET)
-    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+    _seal(fd)
     return fd
+
+
+def _seal(fd: int) -> None:
+    """Nobody writes this file any more. On a busy host a processor may still hold references to pages that were just written: the kernel waits 150 ms for
+    them (mm/memfd.c, memfd_wait_for_pins) and then says EBUSY.
+    """
+    for _ in range(_SEAL_TRIES):
+        try:
+            fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+    fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
 
 
 def engine_is_out_of_reach(plan: dict[str, object]) -> bool:
