@@ -225,6 +225,19 @@ def test_a_container_s_user_and_program_that_is_missing(pod: Pod) -> None:
         pod.create("two", "no-such-program")
 
 
+def test_a_sandbox_holds_sixteen_more_and_a_place_is_free_again_after_delete(pod: Pod) -> None:
+    """Its threads were made before its jail was closed."""
+    threads = len(list(Path(f"/proc/{pod.pid(pod.id)}/task").iterdir()))
+    names = [pod.start(f"c{number}", "sleep", "1000") for number in range(16)]
+    with pytest.raises(AssertionError, match="delete one first"):
+        pod.start("late", "true")
+    for number in range(3):
+        pod.verb("delete", "--force", names[number])
+        later = pod.start(f"later{number}", "sleep", "1000")
+        assert pod.exec(later, "echo lives") == "lives\n"
+    assert len(list(Path(f"/proc/{pod.pid(pod.id)}/task").iterdir())) == threads
+
+
 def test_without_its_sandbox_a_container_is_refused(tmp_path: Path) -> None:
     lonely = Pod(tmp_path)
     with pytest.raises(AssertionError, match="create and start the pod's sandbox first"):

@@ -17,20 +17,7 @@ SOURCES = Path(__file__).parent / "sentry"
 ANNOTATION = "dev.casemate.isolation"
 # The handler that names a refused call: there is none to be named.
 # The thread that spins for programs moves only while a core is idle and it pays, which a tracer sees to that it does not.
-# Those of threads are for a further container of a pod, which is in a test of pods.
-NEVER_SEEN = {
-    "rt_sigreturn",
-    "sched_setaffinity",
-    "clone",
-    "exit",
-    "mprotect",
-    "timerfd_create",
-    "rt_sigprocmask",
-    "sigaltstack",
-    "set_robust_list",
-    "rseq",
-    "prctl",
-}
+NEVER_SEEN = {"rt_sigreturn", "sched_setaffinity"}
 # Asked for by libraries, and refused without a word.
 BORNE = {"brk", "mremap", "madvise", "sched_yield", "sched_getaffinity"}
 DEADLINE_S = 20

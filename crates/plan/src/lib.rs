@@ -69,6 +69,7 @@ impl Plan {
             }
             if let Op::Sentry(sentry) = op {
                 named.extend(sentry.agent);
+                named.extend(sentry.random);
                 named.extend(sentry.cgroup.descriptors());
             }
             if let Op::SentryJoin { control, program } = op {

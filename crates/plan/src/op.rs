@@ -472,6 +472,12 @@ pub struct Sentry {
     /// Files of the container's cgroup, for the program to see its limits.
     #[serde(default)]
     pub cgroup: SentryCgroup,
+    /// The host's urandom(4), which the sentry's jail gives random bytes from.
+    #[serde(default)]
+    pub random: Option<i32>,
+    /// How many containers can be beside the first, at once.
+    #[serde(default)]
+    pub members: u16,
     /// What runs before the program: startContainer hooks.
     #[serde(default)]
     pub hooks: Vec<Hook>,

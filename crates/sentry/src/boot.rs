@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::control;
@@ -15,6 +13,8 @@ use crate::kernel::machine::{Cgroup, Machine, SELF};
 use crate::kernel::pod::Pod;
 use crate::kernel::task::{Limits, Process, Shared, Task};
 use crate::kernel::{Kernel, Spawn, SpawnTask, exec, offload};
+use crate::member;
+use crate::threads::Threads;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::context::FsContext;
 use crate::vfs::description::Description;
@@ -116,6 +116,10 @@ pub struct Given {
     /// What runs before the first program.
     pub hooks: Vec<Hook>,
     pub cgroup: Cgroup,
+    /// The host's urandom(4).
+    pub random: Option<OwnedFd>,
+    /// For how many further containers at once there are threads: none is made later.
+    pub members: usize,
 }
 
 /// Where the agent finds its socket.
@@ -163,6 +167,9 @@ pub fn run(
 ) -> Result<i32, BootError> {
     jail::prepare();
     crate::host::prepare_thread();
+    if let Some(random) = given.random {
+        crate::host::hold_random(random);
+    }
     std::panic::set_hook(Box::new(|panic| crate::host::complain(&panic.to_string())));
     // Before this process's own are changed: what the program is to have.
     let defaults = limits();
@@ -231,24 +238,25 @@ pub fn run(
     };
     let program = Program { config, executable };
     locked.start_program(program, &root, files, defaults.clone(), None)?;
+    let threads = Threads::default();
     if let Some(socket) = given.control {
-        let server = control::Server::new(kernel.clone(), root, socket, defaults)
+        let server = control::Server::new(kernel.clone(), root, socket, defaults, &threads)
             .map_err(host("control socket"))?;
-        spawn_thread("control", move || server.run())?;
+        threads.add("control", move || server.run())?;
     }
     let answering = listener.clone();
-    spawn_thread("offload", move || offload::serve(&offloaded, &answering))?;
+    threads.add("offload", move || offload::serve(&offloaded, &answering))?;
     // One: calls hold one lock anyway, and a second thread that waits for notifications makes each cost 3.3 us in place of 1.9, since both are woken.
     let served = kernel.clone();
-    spawn_thread("worker", move || worker::serve(&served, &listener))?;
+    threads.add("worker", move || worker::serve(&served, &listener))?;
     let served = kernel.clone();
-    spawn_thread("server", move || crate::fast::server::serve(&served))?;
+    threads.add("server", move || crate::fast::server::serve(&served))?;
     let failure = Arc::new(Mutex::new(None));
     let mut started = Some(started);
     if !hooks.hooks.is_empty() {
         let (kernel, failure) = (kernel.clone(), failure.clone());
         let started = started.take();
-        spawn_thread("hooks", move || match hooks.run(&kernel) {
+        threads.add("hooks", move || match hooks.run(&kernel) {
             Ok(()) => drop(started.map(|started| started())),
             Err(error) => {
                 *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -256,6 +264,8 @@ pub fn run(
             }
         })?;
     }
+    // A limit of processes that leaves no room for them is met when a container is to join.
+    let _ = (0..given.members * member::THREADS).all(|_| threads.add_waiting("member"));
     jail::close().map_err(|error| BootError::new("jail", error.into()))?;
     drop(locked);
     watcher.watch_signals(signals);
@@ -367,33 +377,6 @@ impl Parts {
             held: if self.is_held { Held::Wanted } else { Held::No },
         })
     }
-}
-
-pub(crate) fn spawn_thread(
-    name: &str,
-    work: impl FnOnce() + Send + 'static,
-) -> Result<(), BootError> {
-    let (ready, is_ready) = std::sync::mpsc::channel::<()>();
-    let is_jailed = jail::is_closed();
-    let life = move || {
-        if !is_jailed {
-            crate::host::prepare_thread();
-        }
-        drop(ready);
-        if catch_unwind(AssertUnwindSafe(work)).is_err() {
-            // Half a sentry is none: all programs end with it.
-            std::process::abort();
-        }
-    };
-    let spawned = thread::Builder::new()
-        .name(name.to_owned())
-        .stack_size(512 << 10)
-        .spawn(life);
-    // A jail that is closed in the middle of a thread's start would refuse some of it: it is over before.
-    let _ = is_ready.recv();
-    spawned
-        .map(drop)
-        .map_err(|error| BootError::new("thread", error.into()))
 }
 
 /// Descriptors of all programs are the sentry's, too.

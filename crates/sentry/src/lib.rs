@@ -19,6 +19,7 @@ pub mod kernel;
 pub mod member;
 pub mod memory;
 pub mod syscalls;
+mod threads;
 pub mod vfs;
 pub mod watcher;
 pub mod worker;

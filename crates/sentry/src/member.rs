@@ -10,7 +10,7 @@ use casemate_platform::notify::Listener;
 use casemate_platform::signals::Came;
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{BootError, Config, Parts, spawn_thread};
+use crate::boot::{BootError, Config, Parts};
 use crate::control::{Report, Reporter, Server};
 use crate::errno::Errno;
 use crate::hooks::{Hook, Hooks};
@@ -18,10 +18,13 @@ use crate::kernel::machine::Cgroup;
 use crate::kernel::signals::SIGKILL;
 use crate::kernel::task::Limits;
 use crate::kernel::{Kernel, offload};
+use crate::threads::{Taken, Threads};
 use crate::vfs::fd_table::FdTable;
 use crate::watcher::Handle;
 use crate::worker::{self, SharedKernel};
 
+/// What a container needs: for its control socket, for long calls, for calls, its watcher; one more while it has hooks to run.
+pub const THREADS: usize = 4;
 /// As for the sandbox's own end.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 /// Linux: SI_KERNEL, what a signal of the host's terminal has.
@@ -57,6 +60,8 @@ pub enum Part {
     HookWake,
     Epoll,
     Ring,
+    /// The watcher's clock.
+    Clock,
     MemoryLimit,
     MemoryUsed,
     CpuQuota,
@@ -136,13 +141,17 @@ impl Member {
         descriptors: Vec<OwnedFd>,
         limits: &Limits,
         reporter: Reporter,
+        threads: &Threads,
     ) -> Result<Self, BootError> {
+        let has_hooks = !joining.hooks.is_empty();
+        let threads = threads.take(THREADS + usize::from(has_hooks))?;
         let error = |what: &'static str| {
             move |error: rustix::io::Errno| BootError::new(what, Errno::from(error))
         };
         let mut given = Given(joining.parts.into_iter().zip(descriptors).collect());
         let listener = Arc::new(Listener::new(given.take(Part::Listener)?));
-        let watcher = Handle::of(given.take(Part::Epoll)?, given.take(Part::Ring)?);
+        let epoll = given.take(Part::Epoll)?;
+        let watcher = Handle::of(epoll, given.take(Part::Ring)?, given.take(Part::Clock)?);
         let watcher = watcher.map_err(error("epoll"))?;
         let (jobs, offloaded) = std::sync::mpsc::sync_channel(offload::MOST);
         let parts = {
@@ -185,26 +194,27 @@ impl Member {
         let server = Server::of(kernel.clone(), root, control, limits.clone(), control_wake);
         let server = server.map_err(error("control socket"))?;
         let member = Self { kernel };
-        member.run(server, (listener, offloaded), hooks, reporter)?;
+        member.run(threads, server, (listener, offloaded), hooks, reporter)?;
         Ok(member)
     }
 
     /// Its threads. The last ends all others.
     fn run(
         &self,
+        mut threads: Taken,
         server: Server,
         (listener, offloaded): (Arc<Listener>, std::sync::mpsc::Receiver<offload::Job>),
         hooks: Hooks,
         reporter: Reporter,
     ) -> Result<(), BootError> {
         let closing = server.closing();
-        spawn_thread("control", move || server.run())?;
+        threads.run(move || server.run())?;
         let answering = listener.clone();
-        spawn_thread("offload", move || offload::serve(&offloaded, &answering))?;
+        threads.run(move || offload::serve(&offloaded, &answering))?;
         let served = self.kernel.clone();
-        spawn_thread("worker", move || worker::serve(&served, &listener))?;
+        threads.run(move || worker::serve(&served, &listener))?;
         let (kernel, ends) = (self.kernel.clone(), reporter.clone());
-        spawn_thread("watcher", move || {
+        threads.run(move || {
             let watcher = worker::lock(&kernel).watcher.clone();
             watcher.run(&kernel);
             let open = worker::lock(&kernel).terminals.with_output();
@@ -216,13 +226,19 @@ impl Member {
             ends.tell(Report::Exited(result));
         })?;
         let kernel = self.kernel.clone();
-        spawn_thread("hooks", move || match hooks.run(&kernel) {
+        let is_quick = hooks.hooks.is_empty();
+        let release = move || match hooks.run(&kernel) {
             Ok(()) => reporter.tell(Report::Started(1)),
             Err(error) => {
                 reporter.tell(Report::Refused(error.errno, error.message));
                 Self { kernel }.end();
             }
-        })
+        };
+        if is_quick {
+            release();
+            return Ok(());
+        }
+        threads.run(release)
     }
 
     /// A signal that came to its process on the host.

@@ -49,18 +49,18 @@ impl Handle {
     pub fn new() -> rustix::io::Result<Self> {
         let flags = rustix::event::EventfdFlags::CLOEXEC | rustix::event::EventfdFlags::NONBLOCK;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Self::of(epoll, rustix::event::eventfd(0, flags)?)
-    }
-
-    /// As `new`, of descriptors that somebody made who may: an empty epoll instance and a non-blocking eventfd.
-    ///
-    /// # Errors
-    /// As the host's.
-    pub fn of(epoll: OwnedFd, finish: OwnedFd) -> rustix::io::Result<Self> {
         let clock = rustix::time::timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
+        Self::of(epoll, rustix::event::eventfd(0, flags)?, clock)
+    }
+
+    /// As `new`, of descriptors that somebody made who may: an empty epoll instance, an eventfd and a timerfd, both non-blocking.
+    ///
+    /// # Errors
+    /// As the host's.
+    pub fn of(epoll: OwnedFd, finish: OwnedFd, clock: OwnedFd) -> rustix::io::Result<Self> {
         let handle = Self(Arc::new(Shared {
             epoll,
             clock,

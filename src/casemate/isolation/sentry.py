@@ -29,6 +29,8 @@ _CLONE_NEWUSER, _CLONE_NEWPID = 0x10000000, 0x20000000
 # crates/sentry/src/boot.rs, reduce_capabilities
 _KEPT = ["CAP_" + name for name in "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID MKNOD SETFCAP NET_BIND_SERVICE NET_RAW".split()]
 _HIGHEST_SCORE = 900
+# Containers beside a pod's first, at once. Their threads are made before the jail is closed: four each, of some 30 KiB.
+_MOST_MEMBERS = 16
 _EXEC = "exec: "  # crates/sentry/src/boot.rs
 _OLDEST_KERNEL = (5, 19)  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
@@ -44,10 +46,16 @@ class Sentry(Namespaces):
     serves_pods = True
 
     def create(self, launch: Launch) -> int:
-        plan = sentry_plan(launch.plan, launch.agent_fd, launch.cgroup_files)
-        if launch.is_pod:
-            plan = {**plan, "ops": _for_a_pod(_ops(plan))}
-        return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+        # The host's: what the container's /dev has by that name is its image's to say.
+        random = os.open("/dev/urandom", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            plan = sentry_plan(launch.plan, launch.agent_fd, launch.cgroup_files, random)
+            if launch.is_pod:
+                plan = {**plan, "ops": _for_a_pod(_ops(plan))}
+            descriptors = (*launch.descriptors, random)
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        finally:
+            os.close(random)
 
     def join(self, launch: Launch, sandbox: PodSandbox) -> int:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -87,7 +95,7 @@ def _of_the_program(error: EngineError) -> EngineError:
     return EngineError(op="exec", index=error.index, errno=error.errno, message=error.message.removeprefix(_EXEC))
 
 
-def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | None = None) -> Plan:
+def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | None = None, random_fd: int | None = None) -> Plan:
     """The plan with the program's last steps handed to the sentry. A plan without `process` stays as it is: `init` refuses it at start.
 
     Raises HostError for what would run something of the container's natively.
@@ -111,6 +119,8 @@ def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | N
     kept[place:place] = [*jail, {"op": "zygote", "uid": who["uid"], "gid": who["gid"], "rlimits": program["rlimits"]}]
     filtering = next((op for op in ops if op["op"] == "seccomp"), None)
     settings: Op = {"cgroup": cgroup_files or {}, "set_id_files": _allows_set_id_files(filtering), "strace": os.environ.get("CASEMATE_STRACE") == "1"}
+    if random_fd is not None:
+        settings["random"] = random_fd
     return {**plan, "oom_score_adj": _below_programs(plan), "ops": [*kept, {"op": "sentry", **program, **settings}]}
 
 
@@ -125,6 +135,8 @@ def _for_a_pod(ops: list[Op]) -> list[Op]:
         elif op["op"] == "credentials":
             sets = {"bounding": _KEPT, "effective": _KEPT, "permitted": _KEPT}
             changed.append({**op, "uid": 0, "gid": 0, "groups": [], "capabilities": sets})
+        elif op["op"] == "sentry":
+            changed.append({**op, "members": _MOST_MEMBERS})
         elif op["op"] != "landlock":
             changed.append(op)
     return changed

@@ -40,6 +40,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     kept.extend(state.listen);
     kept.extend(&state.keep_fds);
     kept.extend(program.agent);
+    kept.extend(program.random);
     kept.extend(program.cgroup.descriptors());
     process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
@@ -54,6 +55,10 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     if let Some(raw) = program.agent {
         given.agent = Some(process::take_fd(raw).context(|| "agent descriptor".into())?);
     }
+    if let Some(raw) = program.random {
+        given.random = Some(process::take_fd(raw).context(|| "random descriptor".into())?);
+    }
+    given.members = program.members.into();
     given.cgroup = cgroup(program.cgroup)?;
     let mut program = program;
     let hooks = std::mem::take(&mut program.hooks);

@@ -10,6 +10,7 @@ use casemate_sentry::member::{Joining, Part};
 use rustix::event::epoll::{self, CreateFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
+use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
 use super::sentry::{config, hook, shell_code};
 use super::sentry_client::{Client, stand_in};
@@ -67,6 +68,10 @@ fn made() -> Result<Vec<(Part, OwnedFd)>> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         eventfd(0, flags).context(|| "eventfd".into())
     };
+    let clock = || {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        timerfd_create(TimerfdClockId::Monotonic, flags).context(|| "timerfd".into())
+    };
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open("/", directory, Mode::empty()).context(|| "/".into())?;
     let epoll = epoll::create(CreateFlags::CLOEXEC).context(|| "epoll".into())?;
@@ -74,6 +79,7 @@ fn made() -> Result<Vec<(Part, OwnedFd)>> {
         (Part::Root, root),
         (Part::Epoll, epoll),
         (Part::Ring, event()?),
+        (Part::Clock, clock()?),
         (Part::ControlWake, event()?),
         (Part::HookWake, event()?),
     ])

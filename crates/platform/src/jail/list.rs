@@ -1,4 +1,4 @@
-//! The published list: every call that the sentry makes once it has booted, with what its arguments may be, and why. 70 rows at most.
+//! The published list: every call that the sentry makes once it has booted, with what its arguments may be, and why. 60 rows at most.
 
 use super::{Allowed, descriptor, masked, none_of, one_of, pair, row, up_to, without};
 use crate::loader::{KICK as KICK_SIGNAL, KICK_ON_ALTERNATE_STACK as KICK_ALTERNATE_SIGNAL};
@@ -13,25 +13,12 @@ const KILL: u32 = libc::SIGKILL.cast_unsigned();
 const CLOSE: u32 = libc::O_CLOEXEC.cast_unsigned();
 const CLOSE_NONBLOCK: u32 = (libc::O_CLOEXEC | libc::O_NONBLOCK).cast_unsigned();
 const READ_WRITE: u32 = (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned();
-const MONOTONIC: u32 = libc::CLOCK_MONOTONIC.cast_unsigned();
-/// What pthread_create(3) asks for, whose clone3(2) is answered as if there were none: its flags are in memory, where no filter sees them.
-const THREAD: u32 = (libc::CLONE_VM
-    | libc::CLONE_FS
-    | libc::CLONE_FILES
-    | libc::CLONE_SIGHAND
-    | libc::CLONE_THREAD
-    | libc::CLONE_SYSVSEM
-    | libc::CLONE_SETTLS
-    | libc::CLONE_PARENT_SETTID
-    | libc::CLONE_CHILD_CLEARTID)
-    .cast_unsigned();
 /// No MAP_FIXED, no huge pages, nothing that grows.
 const MAP_FLAGS: u32 = (libc::MAP_SHARED
     | libc::MAP_PRIVATE
     | libc::MAP_ANONYMOUS
     | libc::MAP_NORESERVE
-    | libc::MAP_POPULATE
-    | libc::MAP_STACK)
+    | libc::MAP_POPULATE)
     .cast_unsigned();
 const READ_FLAGS: u32 = libc::RWF_NOWAIT.cast_unsigned();
 const WRITE_FLAGS: u32 = (libc::RWF_NOWAIT | libc::RWF_APPEND).cast_unsigned();
@@ -300,67 +287,6 @@ pub const ALLOWED: &[Allowed] = &[
         &[],
         "the handler that names a refused call",
     ),
-    // Threads for a further container of the pod.
-    row(
-        libc::SYS_clone,
-        "clone",
-        &[one_of(0, &[THREAD])],
-        "a further thread, under this same filter; never a process",
-    ),
-    row(
-        libc::SYS_mprotect,
-        "mprotect",
-        &[without(2, !READ_WRITE)],
-        "the stack of a thread; never code",
-    ),
-    row(
-        libc::SYS_rt_sigprocmask,
-        "rt_sigprocmask",
-        &[up_to(0, 2), one_of(3, &[8])],
-        "the start and the end of a thread",
-    ),
-    row(
-        libc::SYS_sigaltstack,
-        "sigaltstack",
-        &[without(0, 7), without(1, 7)],
-        "the start and the end of a thread",
-    ),
-    row(
-        libc::SYS_set_robust_list,
-        "set_robust_list",
-        &[one_of(1, &[24])],
-        "the start of a thread",
-    ),
-    row(
-        libc::SYS_rseq,
-        "rseq",
-        &[one_of(1, &[32]), up_to(2, 1)],
-        "the start of a thread",
-    ),
-    row(
-        libc::SYS_prctl,
-        "prctl",
-        &[one_of(0, &[libc::PR_SET_NAME.cast_unsigned()])],
-        "the name of a thread",
-    ),
-    row(
-        libc::SYS_timerfd_create,
-        "timerfd_create",
-        &[one_of(0, &[MONOTONIC]), one_of(1, &[CLOSE_NONBLOCK])],
-        "the clock of a further container's watcher",
-    ),
-    row(
-        libc::SYS_getrandom,
-        "getrandom",
-        &[without(2, !7)],
-        "load addresses, getrandom(2)",
-    ),
-    row(
-        libc::SYS_exit,
-        "exit",
-        &[one_of(0, &[0])],
-        "the end of a thread",
-    ),
     row(libc::SYS_exit_group, "exit_group", &[], "the end"),
     row(
         libc::SYS_ftruncate,
@@ -589,5 +515,6 @@ pub const BORNE: &[(i64, i32)] = &[
     (libc::SYS_madvise, libc::ENOSYS),
     (libc::SYS_sched_yield, libc::ENOSYS),
     (libc::SYS_sched_getaffinity, libc::ENOSYS),
-    (libc::SYS_clone3, libc::ENOSYS),
+    // abort(3).
+    (libc::SYS_rt_sigprocmask, libc::EPERM),
 ];

@@ -17,6 +17,7 @@ use crate::kernel::signals::{Info, SIGKILL};
 use crate::kernel::task::{Limits, Process};
 use crate::kernel::{Kernel, wait};
 use crate::member::{Joining, Member};
+use crate::threads::Threads;
 use crate::vfs::place::Place;
 use crate::worker::{self, SharedKernel};
 
@@ -37,6 +38,8 @@ pub struct Server {
     /// Containers that a connection stands for.
     members: BTreeMap<u64, Member>,
     next: u64,
+    /// For further containers; a further one has none itself.
+    threads: Threads,
     is_closed: Arc<AtomicBool>,
 }
 
@@ -67,9 +70,13 @@ impl Server {
         root: Place,
         listener: OwnedFd,
         limits: Limits,
+        threads: &Threads,
     ) -> rustix::io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Self::of(kernel, root, listener, limits, wake)
+        Ok(Self {
+            threads: threads.clone(),
+            ..Self::of(kernel, root, listener, limits, wake)?
+        })
     }
 
     /// As `new`, with a non-blocking eventfd that somebody made who may.
@@ -97,6 +104,7 @@ impl Server {
             connections: BTreeMap::new(),
             members: BTreeMap::new(),
             next: 0,
+            threads: Threads::default(),
             is_closed: Arc::default(),
         })
     }
@@ -299,7 +307,14 @@ impl Server {
             return Err(refused("descriptors are missing"));
         }
         let reporter = Reporter::new(key | MEMBER, self.sender.clone(), self.wake.clone());
-        let member = Member::start(&self.kernel, joining, given, &self.limits, reporter)?;
+        let member = Member::start(
+            &self.kernel,
+            joining,
+            given,
+            &self.limits,
+            reporter,
+            &self.threads,
+        )?;
         self.members.insert(key, member);
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Machine {
             cpus.truncate(most.max(1));
         }
         let mut boot_id = [0; 16];
-        let _ = rustix::rand::getrandom(&mut boot_id, rustix::rand::GetRandomFlags::empty());
+        let _ = crate::host::random(&mut boot_id);
         Self {
             mask_bits: mask_bits(host_proc).max(cpus.last().map_or(1, |last| last + 1)),
             cpus,
