@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use casemate_guest_protocol::Limits;
+use casemate_guest_protocol::{Limits, Stats};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::{About, Result};
@@ -63,6 +63,43 @@ impl Cgroup {
 
     pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
         self.write("cgroup.freeze", if frozen { "1" } else { "0" })
+    }
+
+    /// Sets both limits anew; 0: none.
+    pub(crate) fn limit(&self, limits: Limits) -> Result<()> {
+        for (file, value) in [("memory.max", limits.memory), ("pids.max", limits.pids)] {
+            let text = if value > 0 {
+                value.to_string()
+            } else {
+                "max".to_owned()
+            };
+            self.write(file, &text)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let read =
+            |file: &str| fs::read_to_string(format!("{}/{file}", self.path)).unwrap_or_default();
+        // "max" is no number, and no limit.
+        let number = |file: &str| read(file).trim().parse().unwrap_or(0);
+        let field = |text: &str, name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+                .unwrap_or(0)
+        };
+        let (cpu, events) = (read("cpu.stat"), read("memory.events"));
+        Stats {
+            cpu_us: field(&cpu, "usage_usec "),
+            user_us: field(&cpu, "user_usec "),
+            system_us: field(&cpu, "system_usec "),
+            memory: number("memory.current"),
+            memory_peak: number("memory.peak"),
+            memory_limit: number("memory.max"),
+            pids: number("pids.current"),
+            pids_limit: number("pids.max"),
+            oom_kills: field(&events, "oom_kill "),
+        }
     }
 
     pub(crate) fn kill(&self) -> Result<()> {

@@ -166,15 +166,18 @@ pub(crate) struct Streams(pub(crate) [OwnedFd; 3]);
 pub(crate) struct Place<'a> {
     pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) listener: Option<&'a UnixListener>,
-    /// The process whose namespaces are joined.
-    pub(crate) join: Option<i32>,
+    /// The process whose namespaces are joined, as far as CLONE_NEW* of the second allows.
+    pub(crate) join: Option<(i32, i32)>,
 }
+
+/// Every namespace.
+pub(crate) const ALL: i32 = -1;
 
 /// Starts `init` with the plan. Its child is this process's own (`CLONE_PARENT`).
 pub(crate) fn launch(plan: &[u8], place: Place<'_>, stdio: Streams) -> Result<Reports> {
     let mut plan = Plan::decode(plan).map_err(|error| Error::new(error.to_string(), 0))?;
     let mut lent: Vec<OwnedFd> = Vec::new();
-    if let Some(pid) = place.join {
+    if let Some((pid, kinds)) = place.join {
         let process = rustix::process::Pid::from_raw(pid)
             .ok_or_else(|| Error::new("no process to join", libc::ESRCH))?;
         let pidfd = rustix::process::pidfd_open(process, rustix::process::PidfdFlags::empty())
@@ -182,7 +185,7 @@ pub(crate) fn launch(plan: &[u8], place: Place<'_>, stdio: Streams) -> Result<Re
         plan.join = vec![Join {
             kind: JoinKind::Pidfd,
             fd: pidfd.as_raw_fd(),
-            flags: foreign_namespaces(pid),
+            flags: foreign_namespaces(pid) & kinds,
         }];
         lent.push(pidfd);
     }

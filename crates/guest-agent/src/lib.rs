@@ -5,6 +5,7 @@
 
 mod boot;
 mod cgroup;
+mod channel;
 mod error;
 mod launch;
 mod process;

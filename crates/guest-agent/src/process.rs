@@ -34,6 +34,8 @@ pub(crate) struct Process {
     pub(crate) input: Option<Input>,
     pub(crate) outputs: Vec<Output>,
     has_terminal: bool,
+    /// Only streams: the program is another agent's.
+    pub(crate) is_foreign: bool,
 }
 
 /// What the process reads.
@@ -84,6 +86,7 @@ impl Process {
             input: None,
             outputs: Vec::new(),
             has_terminal,
+            is_foreign: false,
         };
         let streams = if has_terminal {
             [null()?, null()?, null()?]
@@ -102,6 +105,38 @@ impl Process {
             [input, output, error]
         };
         Ok((process, Streams(streams)))
+    }
+
+    /// The streams of a program that the agent of a container starts, and the program's own ends of them.
+    pub(crate) fn foreign(id: u32, container: String) -> Result<(Self, Streams)> {
+        let (mut process, streams) = Self::new(id, container, false, false)?;
+        process.is_foreign = true;
+        Ok((process, streams))
+    }
+
+    /// As `foreign`, for a program that has a terminal.
+    pub(crate) fn on_terminal(id: u32, container: String, master: OwnedFd) -> Result<Self> {
+        let (mut process, _) = Self::new(id, container, false, true)?;
+        process.is_foreign = true;
+        process.take_terminal(master)?;
+        Ok(process)
+    }
+
+    /// Passes on what its outputs have. True: there is nothing more for now.
+    pub(crate) fn read_outputs(&mut self, link: &mut Link) -> std::result::Result<bool, LinkError> {
+        let streams: Vec<u8> = self.outputs.iter().map(|output| output.stream).collect();
+        let mut all = true;
+        for stream in streams {
+            all &= self.read_output(stream, link)?;
+        }
+        Ok(all)
+    }
+
+    /// Whether something of an output waits for room on the host.
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.outputs
+            .iter()
+            .any(|output| output.allowance.left() == 0)
     }
 
     /// The terminal that `init` opened for it: both directions of its only stream.
@@ -135,6 +170,11 @@ impl Process {
         }
         input.queue.extend(bytes);
         Ok(())
+    }
+
+    /// Nobody on the host takes this output any more: as a pipe's writer learns there.
+    pub(crate) fn end_output(&mut self, stream: u8) {
+        self.outputs.retain(|output| output.stream != stream);
     }
 
     pub(crate) fn end_input(&mut self) {
@@ -243,7 +283,11 @@ impl Process {
 
     /// Nothing more will come of it.
     pub(crate) fn is_over(&self) -> bool {
-        self.has_exited && (self.is_first || self.outputs.is_empty())
+        if self.is_foreign {
+            self.outputs.is_empty()
+        } else {
+            self.has_exited && (self.is_first || self.outputs.is_empty())
+        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs;
 
 use casemate_guest_protocol::ProcessRow;
 
+use crate::error::{Error, Result};
+
 /// A container with more is shown as far as this: the answer is one frame.
 const MAX_ROWS: usize = 500;
 const MAX_COMMAND: usize = 200;
@@ -56,6 +58,25 @@ fn row(pid: i32, uptime_ms: u64) -> Option<ProcessRow> {
         cpu_ms: (unsigned(11) + unsigned(12)) * TICK_MS,
         command: command.chars().take(MAX_COMMAND).collect(),
     })
+}
+
+/// Whether the machine has so much memory; a limit above it would hold nothing.
+pub(crate) fn fits(limit: u64) -> Result<()> {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))
+        .and_then(|rest| rest.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok())
+        .unwrap_or(u64::MAX >> 10)
+        << 10;
+    if limit <= total {
+        return Ok(());
+    }
+    let message = format!(
+        "the machine has {} MiB: a limit cannot grow beyond that while it runs",
+        total >> 20
+    );
+    Err(Error::new(message, libc::ENOMEM))
 }
 
 fn uptime_ms() -> u64 {

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use casemate_guest_protocol::{Limits, Link, LinkError, MAX_TO_GUEST, ToGuest, ToHost, VERSION};
+use casemate_guest_protocol::{
+    CHANNEL, Limits, Link, LinkError, MAX_TO_GUEST, STDIN, ToGuest, ToHost, VERSION,
+};
 use casemate_host::child;
 use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::boot;
 use crate::cgroup::Cgroup;
+use crate::channel::{Channel, Heard};
 use crate::error::{About, Error, Result};
-use crate::launch::{Next, Place, Report, Reports, launch};
+use crate::launch::{ALL, Next, Place, Report, Reports, launch};
 use crate::process::Process;
 use crate::processes;
 
@@ -20,6 +23,10 @@ pub(crate) struct Server {
     children: OwnedFd,
     processes: BTreeMap<u32, Process>,
     containers: BTreeMap<String, Cgroup>,
+    /// Connections to containers' agents.
+    channels: BTreeMap<u32, Channel>,
+    /// The machine's first container, whose namespaces others may share.
+    first: Option<String>,
     is_shared: bool,
 }
 
@@ -30,6 +37,7 @@ enum Source {
     Reports(u32),
     Input(u32),
     Output(u32, u8),
+    Channel(u32),
 }
 
 impl From<LinkError> for Error {
@@ -45,6 +53,8 @@ impl Server {
             children: child::child_events().about("signalfd")?,
             processes: BTreeMap::new(),
             containers: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            first: None,
             is_shared: false,
         })
     }
@@ -83,6 +93,7 @@ impl Server {
                             process.read_output(stream, &mut self.link)?;
                         }
                     }
+                    Source::Channel(id) => self.serve_channel(id)?,
                 }
             }
             while let Some(message) = self.link.take()? {
@@ -120,6 +131,23 @@ impl Server {
                 }
             }
         }
+        for (id, channel) in &self.channels {
+            let mut flags = PollFlags::empty();
+            if channel.has_unsent() {
+                flags |= PollFlags::OUT;
+            }
+            let waits_for_streams = self
+                .processes
+                .get(&channel.streams)
+                .is_some_and(|streams| channel.comes_after_streams() && streams.is_held_up());
+            if channel.allowance.left() > 0 && !self.link.is_congested() && !waits_for_streams {
+                flags |= PollFlags::IN;
+            }
+            if !flags.is_empty() {
+                sources.push(Source::Channel(*id));
+                polled.push(PollFd::from_borrowed_fd(channel.fd(), flags));
+            }
+        }
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno).about("poll"),
@@ -151,8 +179,9 @@ impl Server {
                 terminal,
                 limits,
                 default_action,
+                shared,
             } => {
-                let created = self.create(process, container, &plan.0, terminal, limits);
+                let created = self.create(process, container, &plan.0, terminal, limits, shared);
                 if let Some(process) = self.processes.get_mut(&process) {
                     process.default_action = default_action;
                 }
@@ -184,9 +213,22 @@ impl Server {
                     process.write_input(&mut self.link)?;
                 }
             }
-            ToGuest::End { process, .. } => {
+            ToGuest::End { process, stream } => {
                 if let Some(process) = self.processes.get_mut(&process) {
-                    process.end_input();
+                    if stream == STDIN {
+                        process.end_input();
+                    } else {
+                        process.end_output(stream);
+                    }
+                }
+            }
+            ToGuest::Credit {
+                process,
+                stream: CHANNEL,
+                bytes,
+            } => {
+                if let Some(channel) = self.channels.get_mut(&process) {
+                    channel.allowance.give(bytes);
                 }
             }
             ToGuest::Credit {
@@ -214,12 +256,139 @@ impl Server {
                 let rows = processes::rows(&self.pids_of(&container));
                 self.link.send(&ToHost::Processes { ticket, rows })?;
             }
-            ToGuest::Freeze { container, frozen } => {
-                if let Some(cgroup) = self.containers.get(&container) {
-                    cgroup.freeze(frozen)?;
-                }
+            ToGuest::Freeze {
+                ticket,
+                container,
+                frozen,
+            } => {
+                let done = self
+                    .cgroup(&container)
+                    .and_then(|cgroup| cgroup.freeze(frozen));
+                self.answer(ticket, done)?;
             }
+            ToGuest::Limit {
+                ticket,
+                container,
+                limits,
+            } => {
+                let done = processes::fits(limits.memory)
+                    .and_then(|()| self.cgroup(&container))
+                    .and_then(|cgroup| cgroup.limit(limits));
+                self.answer(ticket, done)?;
+            }
+            ToGuest::Stats { ticket, container } => match self.cgroup(&container) {
+                Ok(cgroup) => {
+                    let stats = cgroup.stats();
+                    self.link.send(&ToHost::Stats { ticket, stats })?;
+                }
+                Err(error) => self.answer(ticket, Err(error))?,
+            },
+            ToGuest::Connect {
+                connection,
+                streams,
+                container,
+            } => self.connect(connection, streams, container)?,
+            ToGuest::Packet {
+                connection,
+                bytes,
+                with_streams,
+            } => self.packet(connection, bytes.0, with_streams)?,
+            ToGuest::Close { connection } => drop(self.channels.remove(&connection)),
             ToGuest::Remove { container } => drop(self.containers.remove(&container)),
+        }
+        Ok(())
+    }
+
+    fn cgroup(&self, container: &str) -> Result<&Cgroup> {
+        let gone = || Error::new("the container has ended", libc::ESRCH);
+        self.containers.get(container).ok_or_else(gone)
+    }
+
+    fn answer(&mut self, ticket: u32, done: Result<()>) -> Result<()> {
+        let (errno, message) = match done {
+            Ok(()) => (0, String::new()),
+            Err(error) => (error.errno.max(1), error.message),
+        };
+        Ok(self.link.send(&ToHost::Answered {
+            ticket,
+            errno,
+            message,
+        })?)
+    }
+
+    fn connect(&mut self, id: u32, streams: u32, container: String) -> Result<()> {
+        let first = self
+            .processes
+            .values()
+            .find(|process| process.is_first && process.container == container)
+            .map(|process| process.id);
+        let path = start_path(first.unwrap_or_default());
+        match Channel::connect(id, streams, container, &path) {
+            Ok(channel) => {
+                self.channels.insert(id, channel);
+                Ok(())
+            }
+            Err(_) => Ok(self.link.send(&ToHost::Closed { connection: id })?),
+        }
+    }
+
+    /// Bytes for a container's agent.
+    fn packet(&mut self, id: u32, bytes: Vec<u8>, with_streams: bool) -> Result<()> {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return Ok(());
+        };
+        let mut descriptors = Vec::new();
+        if with_streams {
+            let (process, ends) = Process::foreign(channel.streams, channel.container.clone())?;
+            descriptors.extend(ends.0);
+            self.processes.insert(channel.streams, process);
+        }
+        channel.queue(bytes, descriptors)?;
+        if !channel.send(&mut self.link)? {
+            self.close(id)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, id: u32) -> Result<()> {
+        self.channels.remove(&id);
+        Ok(self.link.send(&ToHost::Closed { connection: id })?)
+    }
+
+    /// What a container's agent says, each frame but the answer to a program's start after what that program has said.
+    fn serve_channel(&mut self, id: u32) -> Result<()> {
+        let Some(channel) = self.channels.get_mut(&id) else {
+            return Ok(());
+        };
+        if !channel.send(&mut self.link)? {
+            return self.close(id);
+        }
+        while !self.link.is_congested() {
+            let (bytes, terminal) = if channel.is_held() {
+                (channel.release(), None)
+            } else {
+                match channel.receive() {
+                    Heard::Nothing => return Ok(()),
+                    Heard::Bytes(bytes, terminal) => (bytes, terminal),
+                    Heard::End => return self.close(id),
+                }
+            };
+            let after_streams = channel.comes_after_streams();
+            if after_streams
+                && let Some(streams) = self.processes.get_mut(&channel.streams)
+                && !streams.read_outputs(&mut self.link)?
+            {
+                channel.hold(bytes);
+                return Ok(());
+            }
+            channel.passed(&bytes);
+            let packet = channel.packet(bytes, terminal.is_some(), after_streams);
+            if let Some(master) = terminal {
+                let container = channel.container.clone();
+                let process = Process::on_terminal(channel.streams, container, master)?;
+                self.processes.insert(channel.streams, process);
+            }
+            self.link.send(&packet)?;
         }
         Ok(())
     }
@@ -231,38 +400,47 @@ impl Server {
         plan: &[u8],
         terminal: bool,
         limits: Limits,
+        shared: u64,
     ) -> Result<()> {
         let cgroup = Cgroup::create(&container, limits)?;
         let directory = cgroup.open()?;
-        let path = format!("/run/start-{id}.sock");
+        let path = start_path(id);
         let listener = UnixListener::bind(&path).about(&path)?;
         let (mut process, streams) = Process::new(id, container.clone(), true, terminal)?;
+        let join = match (i32::try_from(shared), &self.first) {
+            (Ok(kinds), Some(first)) if kinds != 0 => Some((self.first_pid(first)?, kinds)),
+            _ => None,
+        };
         let place = Place {
             cgroup: Some(directory),
             listener: Some(&listener),
-            join: None,
+            join,
         };
         process.reports = Some(launch(plan, place, streams)?);
         process.waiting = Some(listener);
+        self.first.get_or_insert_with(|| container.clone());
         self.containers.insert(container, cgroup);
         self.processes.insert(id, process);
         Ok(())
     }
 
-    fn exec(&mut self, id: u32, container: String, plan: &[u8], terminal: bool) -> Result<()> {
-        let gone = || Error::new("the container has ended", libc::ESRCH);
-        let first = self
-            .processes
+    /// The first process of a container that runs.
+    fn first_pid(&self, container: &str) -> Result<i32> {
+        self.processes
             .values()
             .find(|process| process.is_first && process.container == container)
             .and_then(|process| process.pid.filter(|_| process.status.is_none()))
-            .ok_or_else(gone)?;
-        let cgroup = self.containers.get(&container).ok_or_else(gone)?.open()?;
+            .ok_or_else(|| Error::new("the container has ended", libc::ESRCH))
+    }
+
+    fn exec(&mut self, id: u32, container: String, plan: &[u8], terminal: bool) -> Result<()> {
+        let first = self.first_pid(&container)?;
+        let cgroup = self.cgroup(&container)?.open()?;
         let (mut process, streams) = Process::new(id, container, false, terminal)?;
         let place = Place {
             cgroup: Some(cgroup),
             listener: None,
-            join: Some(first),
+            join: Some((first, ALL)),
         };
         process.reports = Some(launch(plan, place, streams)?);
         self.processes.insert(id, process);
@@ -271,12 +449,12 @@ impl Server {
 
     /// Says `start` to a process that waits for it; its reports come on that connection from now on.
     fn start(&mut self, id: u32) -> Result<()> {
-        let path = format!("/run/start-{id}.sock");
+        let path = start_path(id);
         let Some(process) = self.processes.get_mut(&id) else {
             return Err(Error::new("no such process", libc::ESRCH));
         };
         let stream = UnixStream::connect(&path).about("start")?;
-        std::fs::remove_file(&path).about("start")?;
+        // The socket stays: a program that is an agent goes on to serve it.
         process.waiting = None;
         let reports = Reports::new(stream.into());
         reports.say("start")?;
@@ -439,13 +617,7 @@ impl Server {
             // `child` may still be unread, and what it failed with.
             self.follow(id)?;
             if let Some(process) = self.processes.get_mut(&id) {
-                let mut streams: Vec<u8> =
-                    process.outputs.iter().map(|output| output.stream).collect();
-                let mut all = true;
-                for stream in streams.drain(..) {
-                    all &= process.read_output(stream, &mut self.link)?;
-                }
-                if all {
+                if process.read_outputs(&mut self.link)? {
                     self.end(id)?;
                 }
             }
@@ -462,6 +634,8 @@ impl Server {
         let status = process.status.unwrap_or_default();
         if process.is_first {
             self.containers.remove(&process.container);
+            // A container that failed before has none.
+            let _ = std::fs::remove_file(start_path(id));
         }
         // The host looks at the files next, and may end this machine without a word.
         rustix::fs::sync();
@@ -471,6 +645,11 @@ impl Server {
         })?;
         Ok(())
     }
+}
+
+/// Where a container's first process waits for `start`.
+fn start_path(id: u32) -> String {
+    format!("/run/start-{id}.sock")
 }
 
 /// signal(7): ignored or continues by default.

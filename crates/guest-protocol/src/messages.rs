@@ -37,6 +37,7 @@ pub enum ToGuest {
     Nudge {},
     /// Starts a container's first process: `plan` for `init`, whose `await_start` is answered by `Start`.
     /// `default_action`: signals that the process has no handler for end it, though it is process 1 of a namespace.
+    /// `shared`: CLONE_NEW* of the namespaces that are those of the machine's first container.
     Create {
         process: u32,
         container: String,
@@ -44,6 +45,8 @@ pub enum ToGuest {
         terminal: bool,
         limits: Limits,
         default_action: bool,
+        #[serde(default)]
+        shared: u64,
     },
     /// Starts a further process of a container.
     Exec {
@@ -92,8 +95,36 @@ pub enum ToGuest {
     },
     /// Freezes or thaws a container.
     Freeze {
+        ticket: u32,
         container: String,
         frozen: bool,
+    },
+    /// Changes a container's limits.
+    Limit {
+        ticket: u32,
+        container: String,
+        limits: Limits,
+    },
+    /// Asks what a container uses.
+    Stats {
+        ticket: u32,
+        container: String,
+    },
+    /// Connects to the agent that is the container's program (docs/design/agent.md). `streams`: the number of what a program gets that is started there.
+    Connect {
+        connection: u32,
+        streams: u32,
+        container: String,
+    },
+    /// Bytes of a connection. `with_streams`: a program's three streams go with the first of them.
+    Packet {
+        connection: u32,
+        bytes: Bytes,
+        with_streams: bool,
+    },
+    /// The peer on the host is gone.
+    Close {
+        connection: u32,
     },
     /// Ends a container: kills what still runs of it.
     Remove {
@@ -152,6 +183,44 @@ pub enum ToHost {
         ticket: u32,
         rows: Vec<ProcessRow>,
     },
+    /// What was asked is done; else why not.
+    Answered {
+        ticket: u32,
+        errno: i32,
+        message: String,
+    },
+    Stats {
+        ticket: u32,
+        stats: Stats,
+    },
+    /// Bytes of a connection, of one frame of it. `with_terminal`: a program's terminal goes with the first of them.
+    /// `after_streams`: they come after all that the program has said so far.
+    Packet {
+        connection: u32,
+        bytes: Bytes,
+        with_terminal: bool,
+        after_streams: bool,
+    },
+    /// The container's agent is gone, or never was.
+    Closed {
+        connection: u32,
+    },
+}
+
+/// What a container uses, as its cgroup in the guest says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stats {
+    pub cpu_us: u64,
+    pub user_us: u64,
+    pub system_us: u64,
+    pub memory: u64,
+    pub memory_peak: u64,
+    /// 0: none.
+    pub memory_limit: u64,
+    pub pids: u64,
+    pub pids_limit: u64,
+    pub oom_kills: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -79,6 +79,12 @@ impl Plan {
             if let Op::SentryExec { control, .. } | Op::MachineExec { control, .. } = op {
                 named.push(*control);
             }
+            if let Op::Machine(machine) = op {
+                named.extend(machine.agent);
+            }
+            if let Op::MachineJoin(join) = op {
+                named.extend([join.control, join.machine]);
+            }
         }
         named
     }

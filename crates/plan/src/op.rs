@@ -153,6 +153,7 @@ pub enum Op {
         at: String,
     },
     Machine(Box<Machine>),
+    MachineJoin(Box<MachineJoin>),
     MachineExec {
         control: i32,
         #[serde(default)]
@@ -509,6 +510,28 @@ pub struct Machine {
     pub boot_timeout_s: u32,
     #[serde(default)]
     pub link_window: u32,
+    #[serde(default)]
+    pub agent: Option<i32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MachineJoin {
+    pub control: i32,
+    /// A pidfd of the machine's relay.
+    pub machine: i32,
+    /// The directory of this root that becomes the machine's `at`.
+    pub share: String,
+    pub at: String,
+    pub container: String,
+    #[serde(with = "binary")]
+    pub plan: Vec<u8>,
+    #[serde(default)]
+    pub memory: u64,
+    #[serde(default)]
+    pub pids: u64,
+    #[serde(default)]
+    pub shared: u64,
 }
 
 /// MessagePack's binary: serde's own form of a `Vec<u8>` is an array of integers.

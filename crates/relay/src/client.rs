@@ -67,18 +67,13 @@ pub fn exec(
     let slave = terminal
         .map(|size| open_terminal(size, &channel))
         .transpose()?;
-    let none = CapabilitySets {
-        permitted: 0,
-        effective: 0,
-        inheritable: 0,
-    };
-    ids::capset(none)?;
+    drop_capabilities()?;
     let mut connection = Connection::new(control);
     let request = Request::Exec {
         plan: Bytes(plan),
         terminal: terminal.is_some(),
     };
-    send(&mut connection, &request, slave.as_ref())?;
+    send(&mut connection, &request, None, slave.as_ref())?;
     loop {
         match next(&mut connection) {
             Some(Event::Started { .. }) => break,
@@ -91,15 +86,97 @@ pub fn exec(
             None => return Err(Refused::plain("the virtual machine ended")),
         }
     }
+    stay(connection, &signals, slave.as_ref(), channel)
+}
+
+/// A further container of a machine, whose files lie in the machine's share.
+#[derive(Debug)]
+pub struct Joining {
+    pub container: String,
+    /// The guest's plan, encoded.
+    pub plan: Vec<u8>,
+    pub memory: u64,
+    pub pids: u64,
+    /// CLONE_NEW* of the namespaces that are those of the machine's first container.
+    pub shared: u64,
+    /// The container's control socket, which the relay serves.
+    pub listen: OwnedFd,
+}
+
+/// Creates the container; does not return once it waits for its start. `slave`: of its terminal on the host. `channel`: the starter's.
+///
+/// # Errors
+/// It is not created, and why.
+pub fn join(
+    control: OwnedFd,
+    joining: Joining,
+    slave: Option<OwnedFd>,
+    channel: OwnedFd,
+) -> Result<std::convert::Infallible, Refused> {
+    let signals = child::all_signals()?;
+    if let Some(slave) = &slave {
+        let mut settings = tcgetattr(slave)?;
+        settings.make_raw();
+        tcsetattr(slave, OptionalActions::Now, &settings)?;
+    }
+    drop_capabilities()?;
+    let mut connection = Connection::new(control);
+    let request = Request::Join {
+        container: joining.container,
+        plan: Bytes(joining.plan),
+        terminal: slave.is_some(),
+        memory: joining.memory,
+        pids: joining.pids,
+        shared: joining.shared,
+    };
+    send(
+        &mut connection,
+        &request,
+        Some(&joining.listen),
+        slave.as_ref(),
+    )?;
+    loop {
+        match next(&mut connection) {
+            Some(Event::Ready) => break,
+            Some(Event::Error {
+                op, errno, message, ..
+            }) => {
+                return Err(Refused { op, errno, message });
+            }
+            Some(_) => {}
+            None => return Err(Refused::plain("the virtual machine ended")),
+        }
+    }
+    let copy = rustix::io::fcntl_dupfd_cloexec(&channel, 3)?;
+    Connection::new(copy).send_with(&Event::Ready, &[], SendFlags::empty());
+    stay(connection, &signals, slave.as_ref(), channel)
+}
+
+fn drop_capabilities() -> Result<(), Refused> {
+    let none = CapabilitySets {
+        permitted: 0,
+        effective: 0,
+        inheritable: 0,
+    };
+    Ok(ids::capset(none)?)
+}
+
+/// Lets go of everything else, stays as long as what it stands for runs, and ends as that does.
+fn stay(
+    mut connection: Connection,
+    signals: &OwnedFd,
+    slave: Option<&OwnedFd>,
+    channel: OwnedFd,
+) -> Result<std::convert::Infallible, Refused> {
     // The starter takes the channel's end for the program's start. The streams are the relay's now: their readers wait for its end of them.
     let mut kept = vec![connection.fd().as_raw_fd(), signals.as_raw_fd()];
-    kept.extend(slave.as_ref().map(AsRawFd::as_raw_fd));
+    kept.extend(slave.map(AsRawFd::as_raw_fd));
     std::mem::forget(channel);
     process::close_all_but(&kept)?;
-    if let Some(slave) = &slave {
+    if let Some(slave) = slave {
         resize(&mut connection, slave);
     }
-    child::exit_now(follow(&mut connection, &signals, slave.as_ref()))
+    child::exit_now(follow(&mut connection, signals, slave))
 }
 
 fn open_terminal((columns, rows): (u16, u16), channel: &OwnedFd) -> Result<OwnedFd, Refused> {
@@ -131,14 +208,18 @@ fn open_terminal((columns, rows): (u16, u16), channel: &OwnedFd) -> Result<Owned
 fn send(
     connection: &mut Connection,
     request: &Request,
+    before: Option<&OwnedFd>,
     slave: Option<&OwnedFd>,
 ) -> Result<(), Refused> {
-    let copies = match slave {
+    let mut copies = match slave {
         Some(slave) => vec![rustix::io::fcntl_dupfd_cloexec(slave, 3)?],
         None => (0..3)
             .map(process::duplicate)
             .collect::<std::io::Result<Vec<_>>>()?,
     };
+    if let Some(before) = before {
+        copies.insert(0, rustix::io::fcntl_dupfd_cloexec(before, 3)?);
+    }
     let borrowed: Vec<BorrowedFd<'_>> = copies.iter().map(AsFd::as_fd).collect();
     connection.send_with(request, &borrowed, SendFlags::empty());
     Ok(())
@@ -195,8 +276,11 @@ fn follow(connection: &mut Connection, signals: &OwnedFd, slave: Option<&OwnedFd
         if event {
             connection.receive(RecvFlags::DONTWAIT);
             while let Some(event) = connection.next() {
-                if let Event::Exited { status } = event {
-                    return shell_code(status);
+                match event {
+                    Event::Exited { status } => return shell_code(status),
+                    // A container that was created and could not start: whoever said `start` was told why.
+                    Event::Error { .. } => return 1,
+                    _ => {}
                 }
             }
             if connection.is_closed {

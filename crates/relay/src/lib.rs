@@ -4,6 +4,7 @@
 //! is hostile: frames and streams are bounded, and it executes nothing once the hypervisor runs.
 #![forbid(unsafe_code)]
 
+mod agents;
 pub mod client;
 mod connection;
 mod events;
@@ -48,6 +49,8 @@ pub struct Given {
     pub channel: OwnedFd,
     /// Where `start`, `exec` and the other verbs come in.
     pub listen: OwnedFd,
+    /// Where connections to the agent come in that is the container's program, if it is one.
+    pub agent: Option<OwnedFd>,
 }
 
 /// What a shell would report for wait(2)'s status.

@@ -1,11 +1,12 @@
 //! What the runtime asks over the control socket, and what it and the starter are told: frames as everywhere (docs/design/plan.md, "Frames").
 
-use casemate_guest_protocol::{Bytes, ProcessRow};
+use casemate_guest_protocol::{Bytes, ProcessRow, Stats};
 use serde::{Deserialize, Serialize};
 
 /// A plan's bound (docs/design/plan.md) is 16 MiB; one with a seccomp profile and 2 MiB of arguments is far below this.
 pub(crate) const MAX_FRAME: usize = 8 << 20;
-pub(crate) const MAX_DESCRIPTORS: usize = 3;
+/// A listening socket and three streams.
+pub(crate) const MAX_DESCRIPTORS: usize = 4;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -23,6 +24,16 @@ pub(crate) enum Request {
         plan: Bytes,
         terminal: bool,
     },
+    /// Creates a further container, whose files are in the machine's share already. With the frame come its control socket, which listens, then its streams as
+    /// for `Exec`. `shared`: CLONE_NEW* of the namespaces that are those of the machine's first container.
+    Join {
+        container: String,
+        plan: Bytes,
+        terminal: bool,
+        memory: u64,
+        pids: u64,
+        shared: u64,
+    },
     /// Signals the connection's program; with `pid` 0 every process.
     Signal {
         signal: i32,
@@ -34,6 +45,17 @@ pub(crate) enum Request {
         rows: u16,
     },
     Ps {},
+    /// Freezes or thaws the container.
+    Freeze {
+        frozen: bool,
+    },
+    /// Sets the container's limits; 0: none.
+    Limits {
+        memory: u64,
+        pids: u64,
+    },
+    /// What the container uses.
+    Stats {},
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +79,9 @@ pub(crate) enum Event {
     Done,
     Ps {
         processes: Vec<ProcessRow>,
+    },
+    Stats {
+        stats: Stats,
     },
 }
 

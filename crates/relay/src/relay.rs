@@ -6,7 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use casemate_guest_protocol::{
-    Bytes, Link, LinkError, MAX_DATA, MAX_TO_HOST, STDERR, STDIN, STDOUT, ToGuest, ToHost, VERSION,
+    Bytes, CHANNEL, Limits, Link, LinkError, MAX_DATA, MAX_TO_HOST, STDERR, STDIN, STDOUT, ToGuest,
+    ToHost, VERSION,
 };
 use casemate_host::{child, process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -14,6 +15,7 @@ use rustix::fs::{OFlags, Timespec, fcntl_setfl};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, accept_with, socketpair};
 use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 
+use crate::agents::Channel;
 use crate::connection::Connection;
 use crate::events::read_signals;
 use crate::hypervisor::Hypervisor;
@@ -33,7 +35,7 @@ const MAX_CLIENTS: usize = 256;
 
 /// Why there is no machine, or no program in it.
 #[derive(Debug)]
-struct Failure {
+pub(crate) struct Failure {
     op: String,
     index: i64,
     errno: i32,
@@ -41,7 +43,7 @@ struct Failure {
 }
 
 impl Failure {
-    fn plain(message: impl Into<String>) -> Self {
+    pub(crate) fn plain(message: impl Into<String>) -> Self {
         Self {
             op: "machine".into(),
             index: -1,
@@ -85,9 +87,11 @@ impl From<LinkError> for Failure {
 #[must_use]
 pub fn run(config: Config, given: Given) -> i32 {
     let mut starter = Connection::new(given.channel);
-    match Relay::start(config, given.listen) {
+    match Relay::start(config, given.listen, given.agent) {
         Ok(mut relay) => {
-            relay.starter = Some(starter);
+            if let Some(first) = relay.containers.get_mut(&FIRST) {
+                first.starter = Some(starter);
+            }
             relay.serve()
         }
         Err(failure) => {
@@ -97,7 +101,7 @@ pub fn run(config: Config, given: Given) -> i32 {
     }
 }
 
-/// How far the first container is.
+/// How far a container is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Boots,
@@ -107,37 +111,56 @@ enum Phase {
     Runs,
 }
 
-struct Relay {
+pub(crate) struct Relay {
     config: Config,
-    link: Link,
+    pub(crate) link: Link,
     hypervisor: Hypervisor,
-    listen: OwnedFd,
     signals: OwnedFd,
-    notices: Notices,
+    pub(crate) notices: Notices,
     written: Receiver<Written>,
-    /// Who waits for the container to be created, and later for it to be started.
-    starter: Option<Connection>,
-    phase: Phase,
     deadline: Instant,
-    processes: BTreeMap<u32, Process>,
+    /// By the numbers of their first processes.
+    containers: BTreeMap<u32, Container>,
+    pub(crate) processes: BTreeMap<u32, Process>,
     clients: BTreeMap<u32, Client>,
+    /// Connections to the agent that is the first container's program, and where they come in.
+    pub(crate) channels: BTreeMap<u32, Channel>,
+    pub(crate) agent: Option<OwnedFd>,
     /// Numbers of processes and of clients, and tickets: none is used twice.
     next: u32,
     is_over: Option<i32>,
 }
 
+struct Container {
+    name: String,
+    listen: OwnedFd,
+    phase: Phase,
+    /// Who waits for it to be created (the first only: others have a client that does), and later for it to be started.
+    starter: Option<Connection>,
+    /// The process that stands on the host for a container that joined.
+    stand_in: Option<u32>,
+}
+
 /// A process in the guest, as the host sees it.
 #[derive(Default)]
-struct Process {
-    input: Option<Reader>,
-    outputs: BTreeMap<u8, Writer>,
-    client: Option<u32>,
-    has_started: bool,
-    status: Option<i32>,
+pub(crate) struct Process {
+    pub(crate) input: Option<Reader>,
+    pub(crate) outputs: BTreeMap<u8, Writer>,
+    pub(crate) client: Option<u32>,
+    pub(crate) has_started: bool,
+    pub(crate) status: Option<i32>,
+}
+
+impl Process {
+    /// Whether something that it has said is still to be written.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        self.outputs.values().any(|writer| writer.pending > 0)
+    }
 }
 
 struct Client {
     connection: Connection,
+    container: u32,
     process: Option<u32>,
     ticket: Option<u32>,
 }
@@ -146,14 +169,16 @@ enum Source {
     Link,
     Console,
     Signals,
-    Listen,
+    Listen(u32),
     Notices,
     Input(u32),
     Client(u32),
+    Agent,
+    Channel(u32),
 }
 
 impl Relay {
-    fn start(config: Config, listen: OwnedFd) -> Result<Self, Failure> {
+    fn start(config: Config, listen: OwnedFd, agent: Option<OwnedFd>) -> Result<Self, Failure> {
         let signals = child::all_signals()?;
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -162,7 +187,9 @@ impl Relay {
             None,
         )?;
         fcntl_setfl(&ours, OFlags::NONBLOCK)?;
-        fcntl_setfl(&listen, OFlags::NONBLOCK)?;
+        for socket in [Some(&listen), agent.as_ref()].into_iter().flatten() {
+            fcntl_setfl(socket, OFlags::NONBLOCK)?;
+        }
         let hypervisor = Hypervisor::start(&config, &theirs)?;
         drop(theirs);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
@@ -178,19 +205,26 @@ impl Relay {
         if config.link_window > 0 {
             link.narrow(config.link_window as usize);
         }
+        let first = Container {
+            name: config.container.clone(),
+            listen,
+            phase: Phase::Boots,
+            starter: None,
+            stand_in: None,
+        };
         Ok(Self {
             config,
             link,
             hypervisor,
-            listen,
             signals,
             notices,
             written,
-            starter: None,
-            phase: Phase::Boots,
             deadline,
+            containers: BTreeMap::from([(FIRST, first)]),
             processes: BTreeMap::new(),
             clients: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            agent,
             next: FIRST + 1,
             is_over: None,
         })
@@ -216,8 +250,9 @@ impl Relay {
 
     /// The machine is lost. Whoever waits for the program is told; else the container's standard error.
     fn fail(&mut self, failure: Failure) -> i32 {
-        if self.phase < Phase::Runs
-            && let Some(starter) = &mut self.starter
+        if let Some(first) = self.containers.get_mut(&FIRST)
+            && first.phase < Phase::Runs
+            && let Some(starter) = &mut first.starter
         {
             starter.send(&failure.event());
             return 1;
@@ -225,6 +260,12 @@ impl Relay {
         let message = format!("casemate: {}\n", failure.message);
         let _ = rustix::io::write(std::io::stderr(), message.as_bytes());
         shell_code(KILLED)
+    }
+
+    fn phase(&self) -> Phase {
+        self.containers
+            .get(&FIRST)
+            .map_or(Phase::Runs, |first| first.phase)
     }
 
     fn turn(&mut self) -> Result<(), Failure> {
@@ -238,30 +279,33 @@ impl Relay {
                 Source::Link => self.hear()?,
                 Source::Console => self.hypervisor.read_console(),
                 Source::Signals => self.take_signals()?,
-                Source::Listen => self.accept(),
+                Source::Listen(container) => self.accept(container),
                 Source::Notices => self.take_notices()?,
                 Source::Input(id) => self.read_input(id)?,
                 Source::Client(id) => self.serve_client(id)?,
+                Source::Agent => self.accept_channel()?,
+                Source::Channel(id) => self.serve_channel(id)?,
             }
         }
         self.drop_closed_clients()?;
-        if self.phase == Phase::Boots && Instant::now() > self.deadline {
+        // Until the container waits for `start` nothing of it is anybody's program: it takes a bounded time or will not come.
+        if self.phase() < Phase::Waits && Instant::now() > self.deadline {
             let words = self.hypervisor.last_words();
             let limit = self.config.boot_timeout_s;
+            let what = if self.phase() == Phase::Boots {
+                "come up"
+            } else {
+                "create the container"
+            };
             return Err(Failure::plain(format!(
-                "the guest did not come up within {limit} s: {words}"
+                "the guest did not {what} within {limit} s: {words}"
             )));
         }
         Ok(self.link.flush()?)
     }
 
     fn wait(&self) -> Result<Vec<Source>, Failure> {
-        let mut sources = vec![
-            Source::Link,
-            Source::Signals,
-            Source::Notices,
-            Source::Listen,
-        ];
+        let mut sources = vec![Source::Link, Source::Signals, Source::Notices];
         let mut link_flags = PollFlags::IN;
         if self.link.has_unsent() {
             link_flags |= PollFlags::OUT;
@@ -270,8 +314,22 @@ impl Relay {
             PollFd::from_borrowed_fd(self.link.fd(), link_flags),
             PollFd::new(&self.signals, PollFlags::IN),
             PollFd::from_borrowed_fd(self.notices.fd(), PollFlags::IN),
-            PollFd::new(&self.listen, PollFlags::IN),
         ];
+        for (id, container) in &self.containers {
+            sources.push(Source::Listen(*id));
+            polled.push(PollFd::new(&container.listen, PollFlags::IN));
+        }
+        if let Some(agent) = self.agent_to_poll() {
+            sources.push(Source::Agent);
+            polled.push(PollFd::new(agent, PollFlags::IN));
+        }
+        for (id, channel) in &self.channels {
+            let flags = channel.poll_flags(self.link.is_congested());
+            if !flags.is_empty() {
+                sources.push(Source::Channel(*id));
+                polled.push(PollFd::from_borrowed_fd(channel.fd(), flags));
+            }
+        }
         if let Some(console) = self.hypervisor.console() {
             sources.push(Source::Console);
             polled.push(PollFd::from_borrowed_fd(console, PollFlags::IN));
@@ -293,7 +351,7 @@ impl Relay {
                 PollFlags::IN,
             ));
         }
-        let timeout = (self.phase == Phase::Boots || self.link.is_waiting()).then_some(PATIENCE);
+        let timeout = (self.phase() < Phase::Waits || self.link.is_waiting()).then_some(PATIENCE);
         match poll(&mut polled, timeout.as_ref()) {
             Ok(0) => return Ok(Vec::new()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -334,13 +392,7 @@ impl Relay {
                 self.configure()?;
             }
             ToHost::Received { bytes } => self.link.acknowledged(bytes),
-            ToHost::Ready { process: FIRST } if self.phase == Phase::IsCreated => {
-                self.phase = Phase::Waits;
-                if let Some(mut starter) = self.starter.take() {
-                    starter.send(&Event::Ready);
-                }
-            }
-            ToHost::Ready { .. } => {}
+            ToHost::Ready { process } => self.is_created(process),
             ToHost::Started { process, pid } => self.started(process, pid),
             ToHost::Failed {
                 process,
@@ -358,11 +410,7 @@ impl Relay {
                 if process == FIRST {
                     return Err(failure);
                 }
-                self.processes.remove(&process);
-                if let Some(client) = self.client_of(process) {
-                    client.connection.send(&failure.event());
-                    client.process = None;
-                }
+                self.failed(process, &failure.event());
             }
             ToHost::Exited { process, status } => self.exited(process, status),
             ToHost::Data {
@@ -388,6 +436,15 @@ impl Relay {
                 }
                 self.settle(process);
             }
+            ToHost::Credit {
+                process,
+                stream: CHANNEL,
+                bytes,
+            } => {
+                if let Some(channel) = self.channels.get_mut(&process) {
+                    channel.allowance.give(bytes);
+                }
+            }
             ToHost::Credit { process, bytes, .. } => {
                 if let Some(reader) = self
                     .processes
@@ -398,25 +455,87 @@ impl Relay {
                 }
             }
             ToHost::Processes { ticket, rows } => {
-                for client in self.clients.values_mut() {
-                    if client.ticket == Some(ticket) {
-                        client.ticket = None;
-                        client.connection.send(&Event::Ps {
-                            processes: rows.clone(),
-                        });
-                    }
-                }
+                self.reply(ticket, &Event::Ps { processes: rows });
             }
+            ToHost::Answered {
+                ticket, errno: 0, ..
+            } => self.reply(ticket, &Event::Done),
+            ToHost::Answered {
+                ticket,
+                errno,
+                message,
+            } => self.reply(
+                ticket,
+                &Failure {
+                    errno,
+                    ..Failure::plain(message)
+                }
+                .event(),
+            ),
+            ToHost::Stats { ticket, stats } => self.reply(ticket, &Event::Stats { stats }),
+            ToHost::Packet {
+                connection,
+                bytes,
+                with_terminal,
+                after_streams,
+            } => self.packet(connection, bytes.0, with_terminal, after_streams)?,
+            ToHost::Closed { connection } => self.channel_closed(connection)?,
         }
         Ok(())
     }
 
+    /// Answers the client that asked with this ticket.
+    fn reply(&mut self, ticket: u32, event: &Event) {
+        let client = self
+            .clients
+            .values_mut()
+            .find(|client| client.ticket == Some(ticket));
+        if let Some(client) = client {
+            client.ticket = None;
+            client.connection.send(event);
+        }
+    }
+
+    /// A container waits for `start`: whoever creates it is told.
+    fn is_created(&mut self, id: u32) {
+        let Some(container) = self.containers.get_mut(&id) else {
+            return;
+        };
+        if container.phase != Phase::IsCreated {
+            return;
+        }
+        container.phase = Phase::Waits;
+        let stand_in = container.stand_in;
+        if let Some(mut starter) = container.starter.take() {
+            starter.send(&Event::Ready);
+        }
+        if let Some(client) = stand_in {
+            self.tell(client, &Event::Ready);
+        }
+    }
+
+    /// A program that will not run: whoever waits for it is told why.
+    fn failed(&mut self, id: u32, event: &Event) {
+        self.processes.remove(&id);
+        if let Some(container) = self.containers.remove(&id)
+            && let Some(mut starter) = container.starter
+        {
+            starter.send(event);
+        }
+        if let Some(client) = self.client_of(id) {
+            client.connection.send(event);
+            client.process = None;
+        }
+    }
+
     /// The guest is up: it learns the time, gets entropy, and the container.
     fn configure(&mut self) -> Result<(), Failure> {
-        if self.phase != Phase::Boots {
+        if self.phase() != Phase::Boots {
             return Err(Failure::plain("the guest restarted"));
         }
-        self.phase = Phase::IsCreated;
+        if let Some(first) = self.containers.get_mut(&FIRST) {
+            first.phase = Phase::IsCreated;
+        }
         let mut entropy = vec![0; 64];
         rustix::rand::getrandom(&mut entropy, rustix::rand::GetRandomFlags::empty())?;
         let time = SystemTime::now()
@@ -434,6 +553,7 @@ impl Relay {
             terminal: self.config.has_terminal,
             limits: self.config.limits,
             default_action: self.config.default_action,
+            shared: 0,
         })?;
         let mut first = Process::default();
         if self.config.has_terminal {
@@ -451,7 +571,7 @@ impl Relay {
     }
 
     /// Three descriptors are the streams; two are a terminal's slave for reading and for writing.
-    fn attach(&self, id: u32, process: &mut Process, descriptors: Vec<OwnedFd>) {
+    pub(crate) fn attach(&self, id: u32, process: &mut Process, descriptors: Vec<OwnedFd>) {
         let streams: &[u8] = if descriptors.len() == 2 {
             &[STDIN]
         } else {
@@ -480,10 +600,10 @@ impl Relay {
         if let Some(process) = self.processes.get_mut(&id) {
             process.has_started = true;
         }
-        if id == FIRST {
-            self.phase = Phase::Runs;
+        if let Some(container) = self.containers.get_mut(&id) {
+            container.phase = Phase::Runs;
             // Its end tells who said `start` that the program runs; and nothing more of this process is anybody's stream but the program's.
-            self.starter = None;
+            container.starter = None;
         } else if let Some(client) = self.client_of(id) {
             client.connection.send(&Event::Started { pid });
         }
@@ -494,6 +614,8 @@ impl Relay {
             self.is_over = Some(status);
             return;
         }
+        // Nobody may connect there any more, and whoever waits for its start learns that it has ended by the end of the connection.
+        self.containers.remove(&id);
         if let Some(process) = self.processes.get_mut(&id) {
             process.status = Some(status);
             process.input = None;
@@ -510,9 +632,16 @@ impl Relay {
             return;
         };
         let Some(status) = process.status else {
+            // Streams of a program that a container's agent started: its end is told there.
+            if process.client.is_none()
+                && id != FIRST
+                && process.outputs.values().all(Writer::has_finished)
+            {
+                self.processes.remove(&id);
+            }
             return;
         };
-        if process.outputs.values().any(|writer| writer.pending > 0) {
+        if process.is_unwritten() {
             return;
         }
         let is_over = process.outputs.values().all(Writer::has_finished);
@@ -551,7 +680,11 @@ impl Relay {
             writer.pending = writer.pending.saturating_sub(bytes);
             if has_failed {
                 writer.end();
+                self.link.send(&ToGuest::End { process, stream })?;
             }
+            let Some(writer) = self.writer(process, stream) else {
+                continue;
+            };
             if let Some(bytes) = writer.receipt.take(bytes) {
                 self.link.send(&ToGuest::Credit {
                     process,
@@ -561,6 +694,7 @@ impl Relay {
             }
             if process != FIRST {
                 self.settle(process);
+                self.settle_streams(process)?;
             }
         }
         Ok(())
@@ -613,7 +747,7 @@ impl Relay {
                     }
                 }
                 libc::SIGWINCH if self.config.has_terminal => self.resize(FIRST)?,
-                _ if self.phase == Phase::Runs => self.link.send(&ToGuest::Signal {
+                _ if self.phase() == Phase::Runs => self.link.send(&ToGuest::Signal {
                     process: FIRST,
                     signal,
                 })?,
@@ -624,11 +758,14 @@ impl Relay {
         Ok(())
     }
 
-    fn accept(&mut self) {
-        while let Ok(socket) = accept_with(&self.listen, SocketFlags::CLOEXEC) {
+    fn accept(&mut self, container: u32) {
+        while let Some(place) = self.containers.get(&container)
+            && let Ok(socket) = accept_with(&place.listen, SocketFlags::CLOEXEC)
+        {
             if self.clients.len() < MAX_CLIENTS {
                 let client = Client {
                     connection: Connection::new(socket),
+                    container,
                     process: None,
                     ticket: None,
                 };
@@ -638,7 +775,11 @@ impl Relay {
         }
     }
 
-    fn number(&mut self) -> u32 {
+    pub(crate) fn first_name(&self) -> String {
+        self.config.container.clone()
+    }
+
+    pub(crate) fn number(&mut self) -> u32 {
         self.next += 1;
         self.next
     }
@@ -660,19 +801,33 @@ impl Relay {
 
     /// `start`: the connection becomes the starter's channel.
     fn begin(&mut self, id: u32, command: &str) -> Result<(), Failure> {
-        let client = self.clients.remove(&id);
-        if command == "start" && self.phase == Phase::Waits {
-            self.phase = Phase::Starts;
-            self.starter = client.map(|client| client.connection);
-            self.link.send(&ToGuest::Start { process: FIRST })?;
+        let Some(client) = self.clients.remove(&id) else {
+            return Ok(());
+        };
+        let process = client.container;
+        if let Some(container) = self.containers.get_mut(&process)
+            && command == "start"
+            && container.phase == Phase::Waits
+        {
+            container.phase = Phase::Starts;
+            container.starter = Some(client.connection);
+            self.link.send(&ToGuest::Start { process })?;
         }
         Ok(())
     }
 
     fn answer(&mut self, id: u32, request: Request) -> Result<(), Failure> {
-        let container = self.config.container.clone();
+        let Some(client) = self.clients.get(&id) else {
+            return Ok(());
+        };
+        let (process, place) = (client.process, client.container);
+        let Some(container) = self.containers.get(&place).map(|place| place.name.clone()) else {
+            // Of the first process there is always one; a further container's client outlives it only to be told its end.
+            return Ok(());
+        };
         match request {
-            Request::Exec { plan, terminal } => return self.exec(id, plan, terminal),
+            Request::Exec { plan, terminal } => return self.exec(id, container, plan, terminal),
+            Request::Join { .. } => return self.join(id, request),
             Request::Signal {
                 signal,
                 pid: Some(0),
@@ -681,14 +836,12 @@ impl Relay {
                 self.tell(id, &Event::Done);
             }
             Request::Signal { signal, .. } => {
-                let process = self.clients.get(&id).and_then(|client| client.process);
-                if let Some(process) = process {
+                if let Some(process) = process.filter(|process| self.takes_signals(*process)) {
                     self.link.send(&ToGuest::Signal { process, signal })?;
                 }
                 self.tell(id, &Event::Done);
             }
             Request::Resize { columns, rows } => {
-                let process = self.clients.get(&id).and_then(|client| client.process);
                 if let Some(process) = process {
                     self.link.send(&ToGuest::Resize {
                         process,
@@ -698,47 +851,146 @@ impl Relay {
                 }
             }
             Request::Ps {} => {
-                let ticket = self.number();
-                if let Some(client) = self.clients.get_mut(&id) {
-                    client.ticket = Some(ticket);
-                }
+                let ticket = self.ticket(id);
                 self.link.send(&ToGuest::Processes { ticket, container })?;
+            }
+            Request::Freeze { frozen } => {
+                let ticket = self.ticket(id);
+                self.link.send(&ToGuest::Freeze {
+                    ticket,
+                    container,
+                    frozen,
+                })?;
+            }
+            Request::Limits { memory, pids } => {
+                let ticket = self.ticket(id);
+                self.link.send(&ToGuest::Limit {
+                    ticket,
+                    container,
+                    limits: Limits { memory, pids },
+                })?;
+            }
+            Request::Stats {} => {
+                let ticket = self.ticket(id);
+                self.link.send(&ToGuest::Stats { ticket, container })?;
             }
         }
         Ok(())
     }
 
-    fn exec(&mut self, id: u32, plan: Bytes, terminal: bool) -> Result<(), Failure> {
-        let number = self.number();
-        let Some(client) = self.clients.get_mut(&id) else {
+    /// A container's first process before its start is like one of a pid namespace: nothing but SIGKILL ends it.
+    fn takes_signals(&self, process: u32) -> bool {
+        self.containers
+            .get(&process)
+            .is_none_or(|container| container.phase == Phase::Runs)
+    }
+
+    fn ticket(&mut self, id: u32) -> u32 {
+        let ticket = self.number();
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.ticket = Some(ticket);
+        }
+        ticket
+    }
+
+    fn exec(
+        &mut self,
+        id: u32,
+        container: String,
+        plan: Bytes,
+        terminal: bool,
+    ) -> Result<(), Failure> {
+        let Some(descriptors) = self.take_streams(id, terminal, 0)? else {
             return Ok(());
         };
-        let mut descriptors = std::mem::take(&mut client.connection.descriptors);
-        if terminal && descriptors.len() == 1 {
-            let copy = rustix::io::fcntl_dupfd_cloexec(&descriptors[0], 3)?;
-            descriptors.push(copy);
-        }
-        if self.phase != Phase::Runs
-            || client.process.is_some()
-            || descriptors.len() != if terminal { 2 } else { 3 }
-        {
-            client.connection.is_closed = true;
-            return Ok(());
-        }
-        client.process = Some(number);
-        let mut process = Process {
-            client: Some(id),
-            ..Process::default()
-        };
-        self.attach(number, &mut process, descriptors);
-        self.processes.insert(number, process);
-        let container = self.config.container.clone();
+        let process = self.begin_process(id, descriptors);
         Ok(self.link.send(&ToGuest::Exec {
-            process: number,
+            process,
             container,
             plan,
             terminal,
         })?)
+    }
+
+    /// A further container: the client stands for it on the host.
+    fn join(&mut self, id: u32, request: Request) -> Result<(), Failure> {
+        let Request::Join {
+            container,
+            plan,
+            terminal,
+            memory,
+            pids,
+            shared,
+        } = request
+        else {
+            return Ok(());
+        };
+        let Some(mut descriptors) = self.take_streams(id, terminal, 1)? else {
+            return Ok(());
+        };
+        let listen = descriptors.remove(0);
+        fcntl_setfl(&listen, OFlags::NONBLOCK)?;
+        let process = self.begin_process(id, descriptors);
+        let joined = Container {
+            name: container.clone(),
+            listen,
+            phase: Phase::IsCreated,
+            starter: None,
+            stand_in: Some(id),
+        };
+        self.containers.insert(process, joined);
+        Ok(self.link.send(&ToGuest::Create {
+            process,
+            container,
+            plan,
+            terminal,
+            limits: Limits { memory, pids },
+            default_action: false,
+            shared,
+        })?)
+    }
+
+    /// The descriptors that came with a request for a program in a container that runs, `further` of them before its streams; a client that sent others is
+    /// dropped. A terminal's slave is there twice: for reading and for writing.
+    fn take_streams(
+        &mut self,
+        id: u32,
+        terminal: bool,
+        further: usize,
+    ) -> Result<Option<Vec<OwnedFd>>, Failure> {
+        let Some(client) = self.clients.get_mut(&id) else {
+            return Ok(None);
+        };
+        let mut descriptors = std::mem::take(&mut client.connection.descriptors);
+        let runs = self
+            .containers
+            .get(&client.container)
+            .is_some_and(|container| container.phase == Phase::Runs);
+        let wanted = further + if terminal { 1 } else { 3 };
+        if !runs || client.process.is_some() || descriptors.len() != wanted {
+            client.connection.is_closed = true;
+            return Ok(None);
+        }
+        if terminal && let Some(slave) = descriptors.last() {
+            let copy = rustix::io::fcntl_dupfd_cloexec(slave, 3)?;
+            descriptors.push(copy);
+        }
+        Ok(Some(descriptors))
+    }
+
+    /// A process that the client stands for; returns its number.
+    fn begin_process(&mut self, id: u32, streams: Vec<OwnedFd>) -> u32 {
+        let number = self.number();
+        if let Some(client) = self.clients.get_mut(&id) {
+            client.process = Some(number);
+        }
+        let mut process = Process {
+            client: Some(id),
+            ..Process::default()
+        };
+        self.attach(number, &mut process, streams);
+        self.processes.insert(number, process);
+        number
     }
 
     fn tell(&mut self, id: u32, event: &Event) {

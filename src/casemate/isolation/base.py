@@ -73,10 +73,11 @@ class Launch:
     cgroup_files: descriptors of the cgroup's files by Manager.limit_files's names, for an isolation that shows the program its limits.
     is_pod: further containers will join (oci/pods.py).
     agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
+    container_id: of the container; of `create` and `join` only.
     spec: the specification that the plan was lowered from, for an isolation that makes more than processes.
     """
 
-    __slots__ = ("agent_fd", "cgroup_files", "descriptors", "handlers", "is_pod", "plan", "spec", "stdio")
+    __slots__ = ("agent_fd", "cgroup_files", "container_id", "descriptors", "handlers", "is_pod", "plan", "spec", "stdio")
 
     def __init__(
         self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers, spec: dict[str, object] | None = None
@@ -87,6 +88,7 @@ class Launch:
         self.descriptors = descriptors
         self.handlers = handlers
         self.agent_fd = -1
+        self.container_id = ""
         self.is_pod = False
         self.cgroup_files: dict[str, int] = {}
 
@@ -129,6 +131,9 @@ class Isolation:
     def join(self, launch: Launch, sandbox: PodSandbox) -> int:
         """As `create`, for a further container of a pod, in the sandbox of its first. Only where `serves_pods`."""
         raise NotImplementedError
+
+    def leave(self, container_id: str, sandbox_pid: int) -> None:
+        """Takes back what `join` put into the sandbox whose first process is `sandbox_pid`, after the container's end."""
 
     def start(self, channel_path: str, handlers: Handlers) -> None:
         """Lets the created container behind the Unix socket execute its program; returns when it runs. Raises EngineError."""

@@ -7,6 +7,7 @@ runs it with the same `init`, on the guest's kernel.
 
 from __future__ import annotations
 
+import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from casemate import wire
@@ -21,7 +22,7 @@ from casemate.oci.fields.mount_options import MS_BIND, MS_NODEV, MS_NOEXEC, MS_N
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.hypervisor.base import Machine
-    from casemate.isolation.base import Plan
+    from casemate.isolation.base import Plan, PodSandbox
 
     Op = dict[str, object]
 
@@ -31,6 +32,11 @@ _CONTAINER = "main"  # the first container's name in its guest
 _ON_HOST = frozenset(("barrier", "cpu_affinity", "io_priority", "memory_policy", "parent_death_signal", "pivot_root", "propagation", "root", "scheduler"))
 _ON_BOTH = frozenset(("become_root", "keyring", "pty", "setsid", "unshare"))
 _NOWHERE = frozenset(("apparmor", "selinux"))  # labels of the host's policy, which the guest's kernel has not
+# CLONE_NEW* of the namespaces that a pod's container may share with the pod's sandbox, which are the guest's then (linux/sched.h).
+_SHARED = {"network": 0x40000000, "pid": 0x20000000, "user": 0x10000000, "ipc": 0x8000000, "uts": 0x4000000}
+_CLONE_NEWUSER, _CLONE_NEWPID = _SHARED["user"], _SHARED["pid"]
+_LONGEST_NAME = 200  # of a container in its guest: a directory's name there, with what stands before it
+_SANDBOX_MEMORY = "io.kubernetes.cri.sandbox-memory"  # containerd's: bytes that the pod's containers are to have together
 _HOST_NAMESPACES = ("mount", "pid", "network", "ipc", "uts")
 _MOUNT_ATTR = {"ro": 1, "nosuid": 2, "nodev": 4}
 # The file server of a hypervisor acts for every id of the container; nothing else needs a capability.
@@ -60,6 +66,7 @@ class Microvm(Namespaces):
     has_control = True
     has_own_kernel = True
     has_hypervisor = True
+    serves_pods = True
 
     def probe(self) -> Verdict:
         verdict = super().probe()
@@ -75,9 +82,33 @@ class Microvm(Namespaces):
         annotations = launch.spec.get("annotations")
         wanted = annotations.get(registry.ANNOTATION) if isinstance(annotations, dict) else None
         limits = _limits(launch.spec)
-        machine = registry.choose(str(wanted or "")).hypervisor.machine(_memory_mib(limits["memory"]))
-        plan = machine_plan(launch.plan, machine, limits)
+        memory_mib = _memory_mib(max(limits["memory"], _pod_memory(annotations)))
+        machine = registry.choose(str(wanted or "")).hypervisor.machine(memory_mib)
+        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd)
         return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+
+    def join(self, launch: Launch, sandbox: PodSandbox) -> int:
+        channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        pidfd = os.pidfd_open(sandbox.pid)
+        machine = os.dup(pidfd)
+        try:
+            channel.connect(sandbox.control_path)
+            plan = join_plan(launch, channel.fileno(), pidfd, machine, _user_and_pid(sandbox.pid))
+            descriptors = (*launch.descriptors, channel.fileno(), pidfd, machine)
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        finally:
+            os.close(machine)
+            os.close(pidfd)
+            channel.close()
+
+    def leave(self, container_id: str, sandbox_pid: int) -> None:
+        """The mounts that the container has in its machine go with the directory that they are on: this process is in another mount namespace, in which
+        it is no mount point (Linux: detach_mounts).
+        """
+        try:
+            os.rmdir(f"/proc/{sandbox_pid}/root{_place(container_id)}")
+        except OSError:
+            pass  # it never came so far, or the machine is gone
 
     def exec(self, launch: Launch, channel_path: str) -> int:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -121,23 +152,24 @@ def _memory_mib(limit: int) -> int:
     return max(_LEAST_MEMORY_MIB, (limit + (1 << 20) - 1 >> 20) + _KERNEL_MEMORY_MIB)
 
 
-def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int]) -> Plan:
+def _pod_memory(annotations: object) -> int:
+    """What the containers of a pod are to have together, if its engine says so."""
+    text = annotations.get(_SANDBOX_MEMORY) if isinstance(annotations, dict) else None
+    return int(text) if isinstance(text, str) and text.isdecimal() else 0
+
+
+def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd: int = -1) -> Plan:
     """The host's half, with the guest's in its last step. Raises HostError for what a virtual machine cannot do."""
     ops = _ops(plan)
     _refuse(plan, ops)
-    shares: list[Op] = []
-    guest_ops = [changed for op in ops if _is_for_guest(op) for changed in _for_guest(op, shares)]
-    guest = {
-        **plan,
-        "join": [],
-        "listen": None,
-        "cgroup": None,
-        "keep_fds": [],
-        "oom_score_adj": None,
-        "id_maps": _identity(plan.get("id_maps")),
-        "ops": guest_ops,
-    }
-    host_ops = [op for op in ops if op["op"] in _ON_HOST | _ON_BOTH or _is_host_hook(op)]
+    joined = _kinds(plan)
+    foreign = sorted(joined - {"network", "user"})
+    if foreign:
+        raise HostError(f"isolation 'microvm' cannot join namespaces of the host ({', '.join(foreign)})", "leave out their paths in linux.namespaces")
+    guest, host_ops, shares = _split(plan, ops, f"/{_ROOT}", "share")
+    if "network" in joined:
+        # The host's is the hypervisor's; the container has one in the guest, where no other is.
+        guest = {**guest, "new": [*_new(plan), "network"], "ops": [{"op": "loopback_up"}, *_ops(guest)]}
     root = next(index for index, op in enumerate(host_ops) if op["op"] == "root")
     host_ops[root + 1 : root + 1] = [{"op": "nest", "path": store.jail(), "at": _ROOT}, *_jail(machine), *shares]
     last: list[Op] = [op for op in host_ops if op["op"] == "parent_death_signal"]
@@ -151,26 +183,113 @@ def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int]) -> Plan:
         "share": machine.share,
         "container": _CONTAINER,
         "plan": wire.pack(guest),
-        "terminal": any(op["op"] == "pty" for op in ops),
+        "terminal": _has_terminal(ops),
         "memory": limits["memory"],
         "pids": limits["pids"],
         # `do`: whoever sends a signal means the program, whatever it is in its namespace.
         "default_action": bool(last),
         "boot_timeout_s": machine.boot_timeout_s,
         "link_window": machine.link_window,
+        "agent": agent_fd if agent_fd >= 0 else None,
     }
     capabilities = {key: list(_CAPABILITIES) for key in ("bounding", "effective", "permitted")}
     jail: list[Op] = [
         {"op": "no_new_privs"},
         {"op": "credentials", "uid": 0, "gid": 0, "groups": [], "umask": 0o022, "capabilities": capabilities},
     ]
-    new = plan["new"]
-    join = plan["join"]
-    assert isinstance(new, list)
-    assert isinstance(join, list)
-    joined = {entry["kind"] for entry in join}
+    new = _new(plan)
     kinds = [*new, *(kind for kind in _HOST_NAMESPACES if kind not in new and kind not in joined)]
     return {**plan, "new": kinds, "keep_fds": [], "ops": [*host_ops, *jail, *last, become]}
+
+
+def join_plan(launch: Launch, control_fd: int, pidfd: int, machine_fd: int, namespaces: int) -> Plan:
+    """A further container of a pod: its first process on the host makes its files, in the user and pid namespaces of the machine (`namespaces`), moves them
+    into the machine's share, and stands for it. Raises HostError.
+    """
+    plan, limits = launch.plan, _limits(launch.spec)
+    ops = _ops(plan)
+    _refuse(plan, ops)
+    if plan.get("id_maps"):
+        raise HostError("a container of a pod has the user namespace of the pod's sandbox", "give it that one's path, or none")
+    joined = _kinds(plan)
+    foreign = sorted(joined - set(_SHARED))
+    if foreign:
+        raise HostError(f"a container of a pod in a virtual machine shares no {', '.join(foreign)} namespace", "leave out their paths in linux.namespaces")
+    name = container_name(str(launch.container_id))
+    guest, host_ops, shares = _split(plan, ops, f"{_place(launch.container_id)}/root", _place(launch.container_id)[1:])
+    # What stands for it on the host executes nothing and has no capability: it needs no further namespace, and its mounts are the machine's at the end.
+    host_ops = [op for op in host_ops if op["op"] not in ("pivot_root", "parent_death_signal", "unshare")]
+    root = next(index for index, op in enumerate(host_ops) if op["op"] == "root")
+    terminal = [_mount("/dev", fstype="tmpfs", source="tmpfs", flags=MS_NOSUID | MS_NOEXEC), _devpts()] if _has_terminal(ops) else []
+    host_ops[root + 1 : root + 1] = [{"op": "nest", "path": store.jail(), "at": _ROOT}, *terminal, *shares]
+    if namespaces & _CLONE_NEWUSER and not any(op["op"] == "become_root" for op in host_ops):
+        host_ops.insert(0, {"op": "become_root"})
+    become: Op = {
+        "op": "machine_join",
+        "control": control_fd,
+        "machine": machine_fd,
+        "share": "share",
+        "at": _place(launch.container_id),
+        "container": name,
+        "plan": wire.pack(guest),
+        "memory": limits["memory"],
+        "pids": limits["pids"],
+        "shared": sum(_SHARED[kind] for kind in joined),
+    }
+    join = [{"kind": "pidfd", "fd": pidfd, "flags": namespaces}]
+    return {**plan, "join": join, "new": ["mount"], "ops": [*host_ops, {"op": "no_new_privs"}, become]}
+
+
+def container_name(container_id: str) -> str:
+    """A further container's name in its guest. Raises HostError."""
+    if len(container_id) > _LONGEST_NAME:
+        raise HostError(f"the id of a container in a pod's virtual machine has at most {_LONGEST_NAME} characters", "give it a shorter one")
+    return f"pod-{container_id}"
+
+
+def _place(container_id: str) -> str:
+    """Where its files are, in the machine's jail and in the guest alike."""
+    return f"/share/pod-{container_id}"
+
+
+def _user_and_pid(pid: int) -> int:
+    """CLONE_NEW* of the process's pid namespace, and of its user namespace if that is not this process's own, which cannot be joined."""
+    ours, theirs = os.stat("/proc/self/ns/user"), os.stat(f"/proc/{pid}/ns/user")
+    return _CLONE_NEWPID | (0 if ours.st_ino == theirs.st_ino else _CLONE_NEWUSER)
+
+
+def _split(plan: Plan, ops: list[Op], root: str, place: str) -> tuple[Plan, list[Op], list[Op]]:
+    """The guest's plan, whose root is `root`; the host's operations; and those that put the container's binds below `place`, where the guest finds them."""
+    shares: list[Op] = []
+    guest_ops = [changed for op in ops if _is_for_guest(op) for changed in _for_guest(op, shares, root, place)]
+    guest = {
+        **plan,
+        "join": [],
+        "listen": None,
+        "cgroup": None,
+        "keep_fds": [],
+        "oom_score_adj": None,
+        "id_maps": _identity(plan.get("id_maps")),
+        "ops": guest_ops,
+    }
+    return guest, [op for op in ops if op["op"] in _ON_HOST | _ON_BOTH or _is_host_hook(op)], shares
+
+
+def _kinds(plan: Plan) -> set[str]:
+    """The namespaces that the specification has by path."""
+    join = plan["join"]
+    assert isinstance(join, list)
+    return {str(entry["kind"]) for entry in join}
+
+
+def _new(plan: Plan) -> list[str]:
+    new = plan["new"]
+    assert isinstance(new, list)
+    return new
+
+
+def _has_terminal(ops: list[Op]) -> bool:
+    return any(op["op"] == "pty" for op in ops)
 
 
 def exec_plan(plan: Plan, control_fd: int) -> Plan:
@@ -194,25 +313,14 @@ def _ops(plan: Plan) -> list[Op]:
 
 
 def _refuse(plan: Plan, ops: list[Op]) -> None:
-    names = {op["op"] for op in ops}
-    if "agent" in names:
-        raise HostError("isolation 'microvm' cannot run the SDK's agent yet", "use isolation='namespaces' for Sandbox; `casemate run`, `do` and `exec` work")
     if any(op["op"] == "root" and op.get("shared") for op in ops):
         raise HostError("isolation 'microvm' needs a mount namespace of the container's own", "add it to linux.namespaces")
     if any(op["op"] == "seccomp" and op.get("listener") for op in ops):
         raise HostError("isolation 'microvm' cannot send a seccomp listener out of a virtual machine", "leave out linux.seccomp.listenerPath")
     if plan["keep_fds"]:
         raise HostError("isolation 'microvm' cannot hand descriptors to a program in a virtual machine", "leave out --preserve-fds")
-    join = plan["join"]
-    assert isinstance(join, list)
-    kinds = {str(entry["kind"]) for entry in join}
-    new = plan["new"]
-    assert isinstance(new, list)
-    if "network" not in new and "network" not in kinds:
+    if "network" not in _new(plan) and "network" not in _kinds(plan):
         raise HostError("isolation 'microvm' cannot give a program the host's network: a guest has its own", "leave out --network host")
-    foreign = sorted(kinds - {"network", "user"})
-    if foreign:
-        raise HostError(f"isolation 'microvm' cannot join namespaces of the host ({', '.join(foreign)})", "leave out their paths in linux.namespaces")
 
 
 def _is_host_hook(op: Op) -> bool:
@@ -225,15 +333,15 @@ def _is_for_guest(op: Op) -> bool:
     return op["op"] not in _NOWHERE and (op["op"] not in _ON_HOST or op["op"] in ("root", "pivot_root", "propagation"))
 
 
-def _for_guest(op: Op, shares: list[Op]) -> list[Op]:
-    """The operation as the guest does it. What it binds of the host's is added to `shares`."""
+def _for_guest(op: Op, shares: list[Op], root: str, place: str) -> list[Op]:
+    """The operation as the guest does it. What it binds of the host's is added to `shares`: in the jail below /share, which the guest has at `place`."""
     if op["op"] == "root":
-        return [{"op": "root", "path": f"/{_ROOT}", "overlay": None, "shared": False}]
+        return [{"op": "root", "path": root, "overlay": None, "shared": False}]
     flags = op.get("flags")
     if op["op"] == "mount" and isinstance(flags, int) and flags & (MS_BIND | 32) == MS_BIND:
-        place = f"share/{len(shares)}"
-        shares.append({**op, "destination": f"/{place}", "create": "auto"})
-        return [{**op, "source": f"/{place}", "source_fd": None, "idmap": None}]
+        name = len(shares)
+        shares.append({**op, "destination": f"/share/{name}", "create": "auto"})
+        return [{**op, "source": f"/{place}/{name}", "source_fd": None, "idmap": None}]
     return [op]
 
 
@@ -253,7 +361,7 @@ def _jail(machine: Machine) -> list[Op]:
         _mount("/usr", source="/usr", flags=MS_BIND | MS_REC, recursive_set=read_only),
         _mount("/proc", fstype="proc", source="proc", flags=guarded | MS_NOEXEC),
         _mount("/dev", fstype="tmpfs", source="tmpfs", flags=MS_NOSUID | MS_NOEXEC, data="mode=755,size=64k"),
-        _mount("/dev/pts", fstype="devpts", source="devpts", flags=MS_NOSUID | MS_NOEXEC, data="newinstance,ptmxmode=0666,mode=0620"),
+        _devpts(),
         _mount("/tmp", fstype="tmpfs", source="tmpfs", flags=guarded, data="mode=1777"),
         _mount("/run", fstype="tmpfs", source="tmpfs", flags=guarded | MS_NOEXEC, data="mode=755,size=1m"),
         _mount("/guest", fstype="tmpfs", source="tmpfs", flags=guarded, data="mode=755,size=64k"),
@@ -263,6 +371,10 @@ def _jail(machine: Machine) -> list[Op]:
     for path, major, minor in (("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/urandom", 1, 9), *machine.devices):
         ops.append({"op": "device", "path": path, "type": "c", "major": major, "minor": minor, "mode": 0o666, "uid": 0, "gid": 0, "bind": True})
     return ops
+
+
+def _devpts() -> Op:
+    return _mount("/dev/pts", fstype="devpts", source="devpts", flags=MS_NOSUID | MS_NOEXEC, data="newinstance,ptmxmode=0666,mode=0620")
 
 
 def _mount(destination: str, **arguments: object) -> Op:

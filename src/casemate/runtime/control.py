@@ -5,12 +5,13 @@ from __future__ import annotations
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from casemate import wire
-from casemate.errors import ContainerStateError, WireError
+from casemate.errors import ContainerStateError, HostError, WireError
 from casemate.isolation import registry
 from casemate.runtime import store
 from casemate.runtime.container import RUNNING, Container
 
 EVERY_PROCESS = 0
+_TIMEOUT_S = 30.0  # a sandbox that was taken over may not answer at all
 
 
 def has_control(container: Container) -> bool:
@@ -20,27 +21,33 @@ def has_control(container: Container) -> bool:
 
 def list_processes(container: Container) -> list[dict[str, object]]:
     """The sandbox's processes: pid, ppid, pgid, sid, uid, threads, state, started_ms (ago), cpu_ms, command. Raises ContainerStateError, WireError."""
-    processes = _ask(container, {"request": "ps"}).get("processes")
+    processes = ask(container, {"request": "ps"}).get("processes")
     if not isinstance(processes, list):
-        raise WireError("the sentry sent no list of processes")
+        raise WireError("the sandbox sent no list of processes")
     return [row for row in processes if isinstance(row, dict)]
 
 
 def send_signal(container: Container, signal: int, pid: int = EVERY_PROCESS) -> None:
     """Signals a process of the sandbox. Raises ContainerStateError, WireError."""
-    _ask(container, {"request": "signal", "signal": signal, "pid": pid})
+    ask(container, {"request": "signal", "signal": signal, "pid": pid})
 
 
-def _ask(container: Container, request: dict[str, object]) -> dict[str, object]:
+def ask(container: Container, request: dict[str, object]) -> dict[str, object]:
+    """Asks and returns the answer. Raises ContainerStateError (nobody is there), HostError (refused), WireError."""
     channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
     try:
+        channel.settimeout(_TIMEOUT_S)
         channel.connect(container.entry.socket_path(store.CONTROL_SOCKET))
         wire.send(channel, request)
         answer, _ = wire.receive(channel)
     except (ConnectionError, FileNotFoundError):
         answer = None
+    except TimeoutError:
+        raise WireError(f"container {container.id!r} did not answer within {_TIMEOUT_S:g} s: is its sandbox paused?") from None
     finally:
         channel.close()
     if answer is None:
         raise ContainerStateError(container.id, "ask", container.status(), RUNNING)
+    if answer.get("event") == "error":
+        raise HostError(str(answer.get("message")))
     return answer

@@ -186,6 +186,7 @@ class _Creation:
             if agent:
                 descriptors = (*descriptors, agent.fileno())
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
+            launch.container_id = request.container_id
             launch.cgroup_files = limits
             launch.is_pod = pods.place_in_pod(request.spec).kind == pods.SANDBOX
             if agent:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import _signal
 import os
 
-from casemate.errors import CasemateError, ContainerError, ContainerStateError, HookError
+from casemate.errors import CasemateError, ContainerError, ContainerNotFound, ContainerStateError, HookError
 from casemate.host import process
+from casemate.isolation import registry
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, STOPPED, Container
 from casemate.runtime.hooks import run_hooks
@@ -43,6 +44,8 @@ def destroy(container: Container) -> list[str]:
     """
     record = container.record
     end_processes(container)
+    if record.sandbox:
+        _leave_sandbox(container)
     if record.cgroup:
         container.cgroup().destroy()
     if record.resctrl:
@@ -71,6 +74,16 @@ def end_processes(container: Container) -> None:
                 os.close(pidfd)
     if record.cgroup and (not record.has_pid_namespace or container.cgroup().pids(all=True)):
         container.cgroup().kill_all(_signal.SIGKILL)
+
+
+def _leave_sandbox(container: Container) -> None:
+    record = container.record
+    try:
+        with Container.open(os.path.dirname(container.entry.path), record.sandbox) as sandbox:
+            if sandbox.is_alive():
+                registry.get(record.isolation).leave(record.id, sandbox.record.pid)
+    except ContainerNotFound:
+        pass  # it went with all that was in it
 
 
 def _thaw(container: Container) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from casemate import jsonlite
-from casemate.errors import ContainerNotFound, SandboxError, SandboxNotFound, UsageError
+from casemate.errors import ContainerNotFound, ContainerStateError, SandboxError, SandboxNotFound, UsageError, WireError
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
 from casemate.policy.users import find_user
-from casemate.runtime import store
+from casemate.runtime import store, usage
 from casemate.runtime.collect import collect
 from casemate.runtime.container import RUNNING, Container
 from casemate.runtime.delete import delete
@@ -237,14 +237,14 @@ class Session:
 
     def metrics(self) -> Metrics:
         with self._container() as container:
-            stats = container.cgroup().stats()
-            kills = container.cgroup().oom_kills()
-        usage = _number(stats, "memory", "usage", "limit")
+            stats = usage.stats(container)
+            kills = usage.oom_kills(container)
+        limit = _number(stats, "memory", "usage", "limit")
         return Metrics(
             timestamp=datetime.now(UTC),
             cpu_s=_number(stats, "cpu", "usage", "total") / 1e9,
             memory=_number(stats, "memory", "usage", "usage"),
-            memory_limit=usage if usage < 1 << 60 else 0,
+            memory_limit=limit if limit < 1 << 60 else 0,
             memory_peak=_number(stats, "memory", "usage", "max"),
             processes=_number(stats, "pids", "current"),
             processes_limit=_number(stats, "pids", "limit"),
@@ -255,8 +255,8 @@ class Session:
         """Whether the kernel killed a process for the memory limit since this was last asked."""
         try:
             with self._container() as container:
-                kills = container.cgroup().oom_kills()
-        except SandboxNotFound:
+                kills = usage.oom_kills(container)
+        except (SandboxNotFound, ContainerStateError, WireError):
             return False
         new, self.oom_kills_seen = kills > self.oom_kills_seen, kills
         return new

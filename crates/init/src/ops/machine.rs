@@ -1,9 +1,15 @@
-//! `machine`, `machine_exec`: this process becomes the relay between the host and a program in a virtual machine.
+//! `machine`, `machine_join`, `machine_exec`: this process becomes the relay between the host and a program in a virtual machine, or stands on the host for
+//! a further container or program of it.
 
 use casemate_guest_protocol::{Limits, Share};
-use casemate_host::{child, process};
+use std::os::fd::{AsFd, AsRawFd};
+
+use casemate_host::clone::setns;
+use casemate_host::{child, mount, process};
 use casemate_plan::op;
-use casemate_relay::{Config, Given, client, run};
+use casemate_relay::client::{self, Joining};
+use casemate_relay::{Config, Given, run};
+use rustix::fs::Mode;
 
 use crate::channel::Event;
 use crate::child::State;
@@ -16,10 +22,17 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
         .ok_or_else(|| Error::plain("machine without `listen`"))?;
     (state.root, state.root_tree, state.terminal) = (None, None, None);
     state.trees.clear();
-    process::close_all_but(&[state.channel.raw(), raw]).context(|| "close_range".into())?;
+    let mut kept = vec![state.channel.raw(), raw];
+    kept.extend(machine.agent);
+    process::close_all_but(&kept).context(|| "close_range".into())?;
     let given = Given {
         channel: process::duplicate(state.channel.raw()).context(|| "channel".into())?,
         listen: process::take_fd(raw).context(|| "listen descriptor".into())?,
+        agent: machine
+            .agent
+            .map(process::take_fd)
+            .transpose()
+            .context(|| "agent descriptor".into())?,
     };
     // From here on the relay holds the channel, whose end says that the program runs.
     drop(process::take_fd(state.channel.raw()).context(|| "channel".into())?);
@@ -48,6 +61,67 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     child::exit_now(run(config, given))
 }
 
+const CLONE_NEWNS: i32 = 0x2_0000;
+
+/// Puts this container's files into a machine's share, and stands on the host for the container that the machine then makes of them. Returns only if it was
+/// not created, having told why.
+pub(super) fn machine_join(join: op::MachineJoin, state: &mut State) -> Result<()> {
+    let listen = state
+        .listen
+        .ok_or_else(|| Error::plain("machine_join without `listen`"))?;
+    let share = state
+        .root()?
+        .locate(&join.share)
+        .context(|| join.share.clone())?;
+    let tree =
+        mount::clone_tree(share.as_fd(), true).context(|| "copy the container's files".into())?;
+    drop(share);
+    (state.root, state.root_tree) = (None, None);
+    state.trees.clear();
+    let machine = process::take_fd(join.machine).context(|| "machine descriptor".into())?;
+    setns(machine.as_fd(), CLONE_NEWNS).context(|| "join the machine's mounts".into())?;
+    rustix::fs::mkdir(join.at.as_str(), Mode::from_raw_mode(0o755)).context(|| join.at.clone())?;
+    let at = rustix::fs::open(
+        join.at.as_str(),
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .context(|| join.at.clone())?;
+    mount::attach(tree.as_fd(), at.as_fd()).context(|| join.at.clone())?;
+    let terminal = state.terminal.take();
+    let joining = Joining {
+        container: join.container,
+        plan: join.plan,
+        memory: join.memory,
+        pids: join.pids,
+        shared: join.shared,
+        listen: process::take_fd(listen).context(|| "listen descriptor".into())?,
+    };
+    let mut kept = vec![
+        join.control,
+        state.channel.raw(),
+        joining.listen.as_raw_fd(),
+    ];
+    kept.extend(terminal.as_ref().map(AsRawFd::as_raw_fd));
+    drop((tree, at, machine));
+    process::close_all_but(&kept).context(|| "close_range".into())?;
+    let control = process::take_fd(join.control).context(|| "control descriptor".into())?;
+    let channel = process::duplicate(state.channel.raw()).context(|| "channel".into())?;
+    let Err(refused) = client::join(control, joining, terminal, channel);
+    refuse(&refused, state)
+}
+
+fn refuse(refused: &client::Refused, state: &State) -> Result<()> {
+    let event = Event::Error {
+        op: &refused.op,
+        index: -1,
+        errno: refused.errno,
+        message: &refused.message,
+    };
+    state.channel.send(&event, None)?;
+    child::exit_now(1)
+}
+
 /// Runs a further program in a machine. Returns only if it was not started, having told why.
 pub(super) fn machine_exec(
     control: i32,
@@ -58,12 +132,5 @@ pub(super) fn machine_exec(
     let control = process::take_fd(control).context(|| "control descriptor".into())?;
     let channel = process::duplicate(state.channel.raw()).context(|| "channel".into())?;
     let Err(refused) = client::exec(control, plan, terminal, channel);
-    let event = Event::Error {
-        op: &refused.op,
-        index: -1,
-        errno: refused.errno,
-        message: &refused.message,
-    };
-    state.channel.send(&event, None)?;
-    child::exit_now(1)
+    refuse(&refused, state)
 }

@@ -94,6 +94,7 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
         } => sentry_exec::sentry_exec(control, terminal, *program, state),
         Op::Nest { path, at } => pivot::nest(&path, &at, state),
         Op::Machine(machine) => machine::machine(*machine, state),
+        Op::MachineJoin(join) => machine::machine_join(*join, state),
         Op::MachineExec {
             control,
             terminal,
@@ -154,6 +155,7 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::SentryExec { .. } => "sentry_exec",
         Op::Nest { .. } => "nest",
         Op::Machine(_) => "machine",
+        Op::MachineJoin(_) => "machine_join",
         Op::MachineExec { .. } => "machine_exec",
     }
 }

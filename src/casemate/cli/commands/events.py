@@ -10,6 +10,7 @@ from casemate.cli.options import FLAG, VALUE, Option
 from casemate.cli.verb import open_container, read
 from casemate.errors import UsageError
 from casemate.runtime.container import CREATED, PAUSED, RUNNING, Container
+from casemate.runtime.usage import oom_kills, stats
 
 HELP = "Shows a container's statistics and out-of-memory kills, one JSON object per line."
 OPTIONS = [
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
     with open_container(parsed.arguments[0]) as container:
         container.need("show events of", CREATED, RUNNING, PAUSED)
         if parsed.flag("stats"):
-            _print_event(container, "stats", container.cgroup().stats())
+            _print_event(container, "stats", stats(container))
         else:
             _follow(container, interval)
     return 0
@@ -55,16 +56,16 @@ def _follow(container: Container, interval: float) -> None:
         return
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    kills = manager.oom_kills()
+    kills = oom_kills(container)
     next_stats = time.monotonic()
     while True:
         if time.monotonic() >= next_stats:
-            _print_event(container, "stats", manager.stats())
+            _print_event(container, "stats", stats(container))
             next_stats += interval
         # An OOM kill is counted by the kernel, so asking each second loses none; a notification would cost a descriptor per hierarchy.
         wait_s = min(1.0, max(0.0, next_stats - time.monotonic()))
         ended = bool(poll.poll(wait_s * 1000))
-        now = manager.oom_kills()
+        now = manager.oom_kills() if ended else oom_kills(container)
         if now > kills:
             _print_event(container, "oom", None)
             kills = now

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from casemate.cli.verb import open_container, read
-from casemate.isolation import registry
 from casemate.runtime.container import CREATED, RUNNING
+from casemate.runtime.usage import pause
 
 HELP = "Suspends all processes of a container."
 
@@ -15,5 +15,5 @@ def main(arguments: list[str]) -> int:
         return 0
     with open_container(parsed.arguments[0], lock=True) as container:
         container.need("pause", RUNNING, CREATED)
-        container.cgroup().freeze(calls_may_wait=registry.get(container.record.isolation).has_control)
+        pause(container)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from casemate.cli.verb import open_container, read
 from casemate.runtime.container import PAUSED
+from casemate.runtime.usage import resume
 
 HELP = "Resumes all processes of a container."
 
@@ -14,5 +15,5 @@ def main(arguments: list[str]) -> int:
         return 0
     with open_container(parsed.arguments[0], lock=True) as container:
         container.need("resume", PAUSED)
-        container.cgroup().thaw()
+        resume(container)
     return 0

@@ -9,6 +9,7 @@ from casemate.errors import UsageError
 from casemate.oci.spec import check_resources, load_json
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
+from casemate.runtime.usage import limit
 
 HELP = "Changes a container's resource limits."
 # option: (section, field, whether the value is text)
@@ -42,8 +43,9 @@ def main(arguments: list[str]) -> int:
     checked = dict(check_resources(resources, parsed.value("resources") or "command line"))
     with open_container(parsed.arguments[0], lock=True) as container:
         container.need("update", CREATED, RUNNING, PAUSED)
-        container.cgroup().update(checked)
-        _remember(container.entry, container.spec(), checked)
+        spec = container.spec()
+        limit(container, checked, _merge(spec, checked))
+        container.entry.write(store.CONFIG_FILE, jsonlite.dumps(spec).encode())
     return 0
 
 
@@ -58,14 +60,15 @@ def _from_options(parsed: Parsed) -> dict[str, dict[str, object]]:
     return resources
 
 
-def _remember(entry: store.Entry, spec: dict[str, object], resources: dict[str, object]) -> None:
-    """Keeps the new limits in the stored specification, so that a later partial update starts from them."""
+def _merge(spec: dict[str, object], resources: dict[str, object]) -> dict[str, object]:
+    """Puts the new limits into the specification, so that a later partial update starts from them; returns all of its limits."""
     linux = spec.setdefault("linux", {})
     assert isinstance(linux, dict)
-    stored = linux.setdefault("resources", {})
+    stored: dict[str, object] = linux.setdefault("resources", {})
     for section, values in resources.items():
-        if isinstance(values, dict) and isinstance(stored.get(section), dict):
-            stored[section].update(values)
+        old = stored.get(section)
+        if isinstance(values, dict) and isinstance(old, dict):
+            old.update(values)
         else:
             stored[section] = values
-    entry.write(store.CONFIG_FILE, jsonlite.dumps(spec).encode())
+    return stored
