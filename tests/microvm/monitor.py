@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ def build_bzimage(target: Path) -> Path:
         struct.pack_into(f"<{form}", setup, offset, value)
     target.write_bytes(bytes(setup) + bytes(0x200) + target.read_bytes())
     return target
+
+
+def wait_for(what: Callable[[], Any], timeout_s: float = 20) -> Any:
+    deadline = time.monotonic() + timeout_s
+    while not (found := what()):
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    return found
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -7,27 +7,18 @@ import os
 import select
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from microvm.monitor import Monitor, UnixConnection
+from microvm.monitor import Monitor, UnixConnection, wait_for
 from microvm.test_snapshot import ask, begin, create, load, pause, resume, start
 from microvm.test_vmm import connect, drive
 
 __all__ = ["start"]
 Start = Callable[..., Monitor]
-
-
-def wait_for(what: Callable[[], Any], timeout_s: float = 20) -> Any:
-    deadline = time.monotonic() + timeout_s
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    return found
 
 
 class Child:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from microvm.monitor import Monitor, engine
-from microvm.test_fork import Child, wait_for
+from microvm.monitor import Monitor, engine, wait_for
+from microvm.test_fork import Child
 from microvm.test_snapshot import ask, create, load, pause
 
 UID, GID = 54321, 54322

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from microvm.monitor import Monitor, UnixConnection
-from microvm.test_fork import Start, wait_for
+from microvm.monitor import Monitor, UnixConnection, wait_for
+from microvm.test_fork import Start
 from microvm.test_snapshot import ask, begin, create, load, pause, snapshot, start
 
 __all__ = ["start"]

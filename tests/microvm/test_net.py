@@ -161,12 +161,12 @@ def ask(network: str, *requests: tuple[str, str, dict[str, str]]) -> list[tuple[
 
 
 @pytest.fixture
-def bridged(start: Start, guest: Path, network: str) -> Callable[[str], Monitor]:
+def bridged(start: Start, guest: Path, network: str) -> Callable[..., Monitor]:
     """The host's own network is the client: what it sends through tap1 the guest sends on through the card with the service."""
 
-    def begin(version: str) -> Monitor:
+    def begin(version: str, *options: str) -> Monitor:
         ip("-n", network, "address", "add", "169.254.0.2/16", "dev", "tap1")
-        monitor = start(prefix=inside(network))
+        monitor = start(*options, prefix=inside(network))
         for number in (0, 1):
             monitor.ok("PUT", f"/network-interfaces/eth{number}", card(number))
         monitor.ok("PUT", "/mmds/config", {"network_interfaces": ["eth0"], "version": version})
@@ -213,6 +213,13 @@ def test_metadata_version_2_wants_tokens(bridged: Callable[[str], Monitor], netw
     )
     assert [status for status, _ in answers] == [401, 401, 400, 200, 200]
     assert answers[4][1] == "i-1"
+
+
+def test_metadata_of_a_megabyte(bridged: Callable[..., Monitor], network: str) -> None:
+    monitor = bridged("V1", "--http-api-max-payload-size", str(4 << 20))
+    names = {f"name-{number:06}-{'x' * 40}": "" for number in range(20_000)}
+    monitor.ok("PUT", "/mmds", {"names": names})
+    assert ask(network, ("GET", "/names", {})) == [(200, "\n".join(names))]
 
 
 def test_many_connections_at_once_and_after_each_other(bridged: Callable[[str], Monitor], network: str) -> None:

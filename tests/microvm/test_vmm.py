@@ -10,13 +10,14 @@ import select
 import signal
 import socket
 import subprocess
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from microvm.monitor import Monitor, build_bzimage, engine
+from microvm.monitor import Monitor, build_bzimage, engine, wait_for
 
 Start = Callable[..., Monitor]
 
@@ -218,6 +219,23 @@ def test_serial_input_reaches_the_guest(monitor: Monitor, guest: Path) -> None:
     # Longer than the port's buffer of 64 bytes.
     monitor.type("abcdefghij" * 20 + "!")
     assert monitor.finish() == "ABCDEFGHIJ" * 20
+
+
+def test_a_terminal_is_raw_while_the_guest_runs(guest: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"boot-source": {"kernel_image_path": str(guest), "boot_args": "test=count"}}))
+    ours, theirs = os.openpty()
+    before = termios.tcgetattr(theirs)
+    words = [str(engine()), "vmm", "--no-api", "--config-file", str(tmp_path / "config.json")]
+    process = subprocess.Popen(words, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    # The guest runs when it prints, and the loop sees to the terminal at its next turn.
+    process.stdout.readline()
+    wait_for(lambda: not termios.tcgetattr(theirs)[3] & termios.ECHO)
+    process.kill()
+    process.communicate(timeout=10)
+    assert before[3] & termios.ECHO
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_ctrl_alt_del(monitor: Monitor, guest: Path) -> None:

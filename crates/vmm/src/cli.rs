@@ -5,9 +5,10 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use crate::api::model::valid_id;
 use crate::controller::{API_VERSION, StartTimes};
+use crate::seccomp::{self, Filters};
 
 const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--no-api] [--id ID] [--metadata FILE] \
-[--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp] \
+[--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp | --seccomp-filter FILE] [--print-seccomp-filter] \
 [--http-api-max-payload-size BYTES] [--mmds-size-limit BYTES] [--start-time-us US] [--start-time-cpu-us US] [--parent-cpu-time-us US]";
 
 /// Firecracker's `HTTP_MAX_PAYLOAD_SIZE`.
@@ -32,8 +33,8 @@ pub(crate) struct Options {
     pub(crate) level: Option<String>,
     pub(crate) log_path: Option<PathBuf>,
     pub(crate) shows_level: bool,
-    /// Whether the monitor may forbid itself what it does not need.
-    pub(crate) has_filters: bool,
+    /// What the threads may ask of the kernel.
+    pub(crate) filters: Filters,
     pub(crate) shows_origin: bool,
     pub(crate) module: Option<String>,
     pub(crate) metrics_path: Option<PathBuf>,
@@ -54,7 +55,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         level: None,
         log_path: None,
         shows_level: false,
-        has_filters: true,
+        filters: Filters::default(),
         shows_origin: false,
         module: None,
         metrics_path: None,
@@ -63,6 +64,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         max_mmds: MAX_BODY,
     };
     let mut has_api = true;
+    let mut wanted = Wanted::Own;
     let mut max_mmds = None;
     let mut started = Started::default();
     let mut rest = words.iter().flat_map(|word| match word.split_once('=') {
@@ -86,13 +88,9 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--start-time-cpu-us" => started.cpu_us = Some(microseconds(word, value()?)?),
             "--parent-cpu-time-us" => started.parent_cpu_us = Some(microseconds(word, value()?)?),
             "--show-log-origin" => options.shows_origin = true,
-            "--no-seccomp" => options.has_filters = false,
-            "--seccomp-filter" => {
-                return Err(format!(
-                    "--seccomp-filter {}: filters of one's own are not read; there are this monitor's, and --no-seccomp",
-                    value()?
-                ));
-            }
+            "--no-seccomp" => wanted = Wanted::None,
+            "--seccomp-filter" => wanted = Wanted::Users(value()?.into()),
+            "--print-seccomp-filter" => return Ok(Command::Print(seccomp::print())),
             "--enable-pci" => return Err("--enable-pci: this monitor has no PCI bus".to_owned()),
             "--boot-timer" => options.has_boot_timer = true,
             "--show-level" => options.shows_level = true,
@@ -118,7 +116,19 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             );
         }
     }
+    options.filters = match wanted {
+        Wanted::Own => Filters::own()?,
+        Wanted::None => Filters::default(),
+        Wanted::Users(path) => Filters::read(&path)?,
+    };
     Ok(Command::Run(Box::new(options)))
+}
+
+/// Whose seccomp filters.
+enum Wanted {
+    Own,
+    None,
+    Users(PathBuf),
 }
 
 fn checked_id(id: &str) -> Result<String, String> {

@@ -15,7 +15,8 @@ use crate::config::VmConfig;
 use crate::controller::Controller;
 use crate::devices::lock;
 use crate::log::{self, Level, Log, Settings};
-use crate::machine::{Machine, Preparation};
+use crate::machine::{self, Machine, Preparation};
+use crate::raw;
 use crate::terminal::RawTerminal;
 
 // What an event is about. Devices and connections have their number added.
@@ -30,9 +31,16 @@ const CONNECTIONS: u64 = 1 << 33;
 /// Runs a monitor until its guest ends.
 pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     let log = Arc::new(open_log(options)?);
-    // The socket first: its user waits for it, and not for KVM.
+    settle_signals().map_err(|error| failed("signals", &error))?;
+    // Before the filter: the C library sets a signal up with the first thread. It closes itself.
+    let preparation = Preparation::begin(options.filters.clone())?;
     let (_socket, server) = listen(options)?;
-    let controller = Controller::new(options, Some(Preparation::begin()?), log);
+    // Before anything of a client's is read.
+    options
+        .filters
+        .close_loop()
+        .map_err(|error| failed("seccomp", &error))?;
+    let controller = Controller::new(options, Some(preparation), log);
     let mut events = Loop::new(server, controller, options.has_console)?;
     if let Some(metrics_path) = options.metrics_path.clone() {
         events.controller.put_metrics(Metrics { metrics_path })?;
@@ -45,6 +53,15 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
         events.controller.start_from(config)?;
     }
     events.run()
+}
+
+/// What signals do, once and for all: the filter lets nobody change it.
+fn settle_signals() -> std::io::Result<()> {
+    // Nobody waits for a fork's children: they outlive their parent, and whoever asked for them watches their sockets.
+    raw::ignore_ended_children()?;
+    raw::name_refused_calls()?;
+    machine::allow_kicks()?;
+    casemate_host::ids::set_no_new_privs()
 }
 
 fn listen(options: &Options) -> Result<(Option<SocketFile>, Option<Server>), Fault> {

@@ -20,6 +20,7 @@ mod jail;
 mod log;
 mod machine;
 mod raw;
+mod seccomp;
 mod snapshot;
 mod terminal;
 

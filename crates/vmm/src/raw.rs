@@ -9,7 +9,7 @@ mod transfers;
 mod window;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
@@ -189,6 +189,41 @@ pub(crate) fn ignore_ended_children() -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     Ok(())
+}
+
+/// What the monitor exits with after a call that its filter refuses; Firecracker's `BadSyscall`.
+const REFUSED_CALL: libc::c_int = 148;
+
+/// Has a refused call told, and the monitor ended by it.
+pub(crate) fn name_refused_calls() -> io::Result<()> {
+    vmm_sys_util::signal::register_signal_handler(libc::SIGSYS, on_refused).map_err(io::Error::from)
+}
+
+/// Writes the call's number and second argument, which is what an ioctl asks for.
+extern "C" fn on_refused(
+    _signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    // SAFETY: the kernel passes the interrupted thread's context, which lives until the handler returns.
+    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    let (number, second) = (
+        registers[libc::REG_RAX as usize],
+        registers[libc::REG_RSI as usize],
+    );
+    // On the stack: a signal may interrupt the allocator (signal-safety(7)).
+    let mut message = [0_u8; 128];
+    let mut rest = message.as_mut_slice();
+    let text = format_args!(
+        "casemate-engine vmm: the seccomp filter refused system call {number}, second argument {second:#x}\n"
+    );
+    let _ = rest.write_fmt(text);
+    let length = 128 - rest.len();
+    // SAFETY: writes `length` bytes of the message, which lives on this stack; `_exit` does not come back.
+    unsafe {
+        libc::write(2, message.as_ptr().cast(), length);
+        libc::_exit(REFUSED_CALL)
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -347,6 +347,13 @@ fn condition_code(condition: &Condition, rest: usize) -> Vec<Instruction> {
             fail,
             false,
         ),
+        // An `int`: the other half is never looked at.
+        Compare::MaskedEqual if mask_high == 0 => vec![
+            load_low,
+            instruction(AND, 0, 0, mask_low),
+            instruction(EQUAL, 1, 0, low),
+            fail,
+        ],
         Compare::MaskedEqual => vec![
             load_high,
             instruction(AND, 0, 0, mask_high),

@@ -9,6 +9,12 @@ mod names;
 
 pub use compile::compile;
 
+/// Whether x86-64 has a call of this name.
+#[must_use]
+pub fn is_call(name: &str) -> bool {
+    names::Arch::X86_64.number(name).is_some()
+}
+
 use std::os::fd::OwnedFd;
 
 use casemate_host::seccomp::{FLAG_LOG, FLAG_NEW_LISTENER, Instruction, install};

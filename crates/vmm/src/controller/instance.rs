@@ -10,6 +10,7 @@ use crate::api::model::{Action, ActionType, VmState, VmUpdate};
 use crate::api::{Fault, Reply};
 use crate::devices::{SerialOutput, lock};
 use crate::machine::{Extent, Machine, Plan, Preparation, boot};
+use crate::seccomp::Filters;
 use crate::virtio::Device;
 use crate::virtio::balloon::{Abilities, Balloon};
 use crate::virtio::entropy::Entropy;
@@ -130,7 +131,7 @@ impl Controller {
         let config = self.machine_config();
         let preparation = match self.preparation.take() {
             Some(preparation) => preparation,
-            None => Preparation::begin()?,
+            None => Preparation::begin(Filters::default())?,
         };
         let output = self.output()?;
         let template = self.template();
@@ -150,6 +151,7 @@ impl Controller {
             boot_timer: self.boot_timer.take(),
             output,
             log: Arc::clone(&self.log),
+            filters: self.options.filters.clone(),
         };
         let machine = Machine::start(preparation, plan, self.extent(), &source)?;
         self.placed = placed;

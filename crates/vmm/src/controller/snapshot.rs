@@ -8,6 +8,7 @@ use crate::Memory;
 use crate::api::{Fault, Reply};
 use crate::config::VmConfig;
 use crate::machine::{CpuTemplate, Machine, MachineState, Plan, Preparation, Prepared};
+use crate::seccomp::Filters;
 use crate::snapshot::memory::Paging;
 use crate::snapshot::request::{BackendType, Create, Load, SnapshotType};
 use crate::snapshot::{Saved, file, handler, memory};
@@ -78,7 +79,7 @@ impl Controller {
             memory.map_err(|error| load_failed(&format!("{}: {error}", path.display())))?;
         let preparation = match self.preparation.take() {
             Some(preparation) => preparation,
-            None => Preparation::begin()?,
+            None => Preparation::begin(Filters::default())?,
         };
         self.go_on(preparation.finish()?, memory, &saved.machine)?;
         self.paging = paging;
@@ -124,6 +125,7 @@ impl Controller {
             template: CpuTemplate::default(),
             output: self.output()?,
             log: Arc::clone(&self.log),
+            filters: self.options.filters.clone(),
         };
         let machine = Machine::restore(prepared, plan, memory, state);
         self.machine = Some(machine.map_err(|error| load_failed(&error))?);

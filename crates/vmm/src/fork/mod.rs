@@ -55,8 +55,6 @@ pub(crate) struct Waiting {
 
 /// Forks one child per identity. The machine's processors stand still. Each child prepares itself while the next one is made.
 pub(crate) fn begin(origin: &Origin<'_>, identities: &[Identity]) -> io::Result<Waiting> {
-    // Nobody waits for the children: they outlive their parent, and whoever asked for them watches their sockets.
-    raw::ignore_ended_children()?;
     let (word_end, word) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let mut children = Vec::new();
     for identity in identities {

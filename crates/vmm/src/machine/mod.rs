@@ -26,6 +26,7 @@ use crate::devices::state::StateError;
 use crate::devices::{BootTimer, Bus, EXITS, Keyboard, SerialPort, UART, lock};
 use crate::log::Log;
 use crate::raw::{self, MappedVm};
+use crate::seccomp::Filters;
 use crate::virtio::{Device, Interrupt, Slot, Transport};
 use cpu_state::Abilities;
 pub(crate) use cpu_template::CpuTemplate;
@@ -35,7 +36,8 @@ pub(crate) use prepared::{Preparation, Prepared, prepare};
 pub(crate) use signal::Signal;
 use state::Chips;
 pub(crate) use state::MachineState;
-use vcpu::Vcpus;
+pub(crate) use vcpu::allow_kicks;
+use vcpu::{Surroundings, Vcpus};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MachineError {
@@ -70,6 +72,8 @@ pub(crate) enum MachineError {
     Boot(#[from] boot::BootError),
     #[error("cannot start a thread or make an event: {0}")]
     Thread(io::Error),
+    #[error("seccomp: {0}")]
+    Filter(String),
     #[error("the thread that prepares KVM ended early")]
     Panicked,
     #[error("{0} virtio devices; the interrupt controller has lines for {max}", max = layout::LAST_IRQ - layout::FIRST_IRQ + 1)]
@@ -101,6 +105,7 @@ pub(crate) struct Plan {
     pub(crate) boot_timer: Option<BootTimer>,
     pub(crate) output: Box<dyn Write + Send>,
     pub(crate) log: Arc<Log>,
+    pub(crate) filters: Filters,
 }
 
 /// A running or paused machine. Dropping it ends its processors, then its memory and devices.
@@ -227,6 +232,7 @@ struct Parts {
     abilities: Abilities,
     generation: Generation,
     input_emptied: Signal,
+    filters: Filters,
 }
 
 impl Parts {
@@ -297,13 +303,19 @@ impl Parts {
             abilities: prepared.abilities,
             generation,
             input_emptied,
+            filters: plan.filters,
         })
     }
 
     fn start(self, runs: bool) -> Result<Machine, MachineError> {
         let bus = Arc::new(self.bus);
         let ended = Signal::new().map_err(MachineError::Thread)?;
-        let vcpus = Vcpus::start(self.cpus, &bus, self.vm.memory(), &ended, runs)?;
+        let surroundings = Surroundings {
+            bus: Arc::clone(&bus),
+            _memory: Arc::clone(self.vm.memory()),
+            filters: self.filters,
+        };
+        let vcpus = Vcpus::start(self.cpus, &surroundings, &ended, runs)?;
         Ok(Machine {
             vcpus,
             bus,

@@ -10,6 +10,7 @@ use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 
 use crate::machine::cpu_state::Abilities;
 use crate::machine::{MachineError, cpu, layout};
+use crate::seccomp::Filters;
 
 pub(crate) struct Prepared {
     pub(crate) vm: VmFd,
@@ -24,10 +25,15 @@ pub(crate) struct Prepared {
 pub(crate) struct Preparation(JoinHandle<Result<Prepared, MachineError>>);
 
 impl Preparation {
-    pub(crate) fn begin() -> Result<Preparation, MachineError> {
+    /// `filters` closes the thread, where its maker is not closed yet.
+    pub(crate) fn begin(filters: Filters) -> Result<Preparation, MachineError> {
+        let body = move || {
+            filters.close_loop().map_err(MachineError::Filter)?;
+            prepare()
+        };
         let thread = thread::Builder::new()
             .name("prepare".to_owned())
-            .spawn(prepare);
+            .spawn(body);
         Ok(Preparation(thread.map_err(MachineError::Thread)?))
     }
 

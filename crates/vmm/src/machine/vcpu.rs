@@ -12,6 +12,7 @@ use crate::devices::Output;
 use crate::devices::{Bus, lock};
 use crate::log::Level;
 use crate::machine::{MachineError, Signal};
+use crate::seccomp::Filters;
 
 /// What the loop wants of all virtual CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,11 @@ impl Drop for SendAtEnd {
     }
 }
 
+/// Has the signal that takes a CPU out of its guest do nothing else. Before the filter, which lets nobody change what signals do.
+pub(crate) fn allow_kicks() -> std::io::Result<()> {
+    register_signal_handler(SIGRTMIN(), interrupted).map_err(std::io::Error::from)
+}
+
 extern "C" fn interrupted(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // Only there so that KVM_RUN returns with EINTR.
 }
@@ -97,12 +103,10 @@ impl Vcpus {
     /// Starts a thread per CPU; they wait at the gate unless `runs`. `ended` is written when the guest ends or resets, or a CPU fails.
     pub(crate) fn start(
         cpus: Vec<VcpuFd>,
-        bus: &Arc<Bus>,
-        memory: &Arc<Memory>,
+        surroundings: &Surroundings,
         ended: &Signal,
         runs: bool,
     ) -> Result<Vcpus, MachineError> {
-        register_signal_handler(SIGRTMIN(), interrupted).map_err(MachineError::kvm("sigaction"))?;
         let mut vcpus = Vcpus {
             gate: Arc::new(Gate::new(runs)),
             threads: Vec::new(),
@@ -115,8 +119,7 @@ impl Vcpus {
             let vcpu = Vcpu {
                 fd: Arc::clone(fd),
                 gate: Arc::clone(&vcpus.gate),
-                bus: Arc::clone(bus),
-                _memory: Arc::clone(memory),
+                around: surroundings.clone(),
             };
             let ended = ended.clone();
             let body = move || {
@@ -185,9 +188,16 @@ impl Drop for Vcpus {
 struct Vcpu {
     fd: Arc<Mutex<VcpuFd>>,
     gate: Arc<Gate>,
-    bus: Arc<Bus>,
+    around: Surroundings,
+}
+
+/// What a CPU's thread works with.
+#[derive(Clone, Debug)]
+pub(super) struct Surroundings {
+    pub(super) bus: Arc<Bus>,
     /// Keeps the memory mapped for as long as this CPU may touch it (see `raw.rs`).
-    _memory: Arc<Memory>,
+    pub(super) _memory: Arc<Memory>,
+    pub(super) filters: Filters,
 }
 
 /// Why a CPU's loop goes round again, or does not.
@@ -201,13 +211,18 @@ enum Turn {
 
 impl Vcpu {
     fn run(self, index: usize) {
+        if let Err(reason) = self.around.filters.close_vcpu() {
+            let message = format!("vcpu{index}: seccomp: {reason}");
+            self.around.bus.log.write(Level::Error, &message);
+            return;
+        }
         let mut repeat: Option<(u64, Vec<u8>)> = None;
         if self.gate.has_orders() && !self.gate.pass() {
             return;
         }
         loop {
             let turn = match repeat.take() {
-                Some((address, data)) => memory_write(&self.bus, address, &data),
+                Some((address, data)) => memory_write(&self.around.bus, address, &data),
                 None => self.turn(),
             };
             match turn {
@@ -226,7 +241,10 @@ impl Vcpu {
                     }
                 }
                 Turn::End(level, reason) => {
-                    self.bus.log.write(level, &format!("vcpu{index}: {reason}"));
+                    self.around
+                        .bus
+                        .log
+                        .write(level, &format!("vcpu{index}: {reason}"));
                     return;
                 }
             }
@@ -237,19 +255,19 @@ impl Vcpu {
     fn turn(&self) -> Turn {
         // 20 ns beside an exit of 10 us; free again before the gate, so that a paused CPU can be asked for its state.
         match lock(&self.fd).run() {
-            Ok(VcpuExit::IoOut(port, data)) => match self.bus.port_write(port, data) {
+            Ok(VcpuExit::IoOut(port, data)) => match self.around.bus.port_write(port, data) {
                 Output::Reset => Turn::End(Level::Info, "the guest asked for a reset".to_owned()),
                 _ => Turn::Next,
             },
             Ok(VcpuExit::IoIn(port, data)) => {
-                self.bus.port_read(port, data);
+                self.around.bus.port_read(port, data);
                 Turn::Next
             }
             Ok(VcpuExit::MmioRead(address, data)) => {
-                self.bus.memory_read(address, data);
+                self.around.bus.memory_read(address, data);
                 Turn::Next
             }
-            Ok(VcpuExit::MmioWrite(address, data)) => memory_write(&self.bus, address, data),
+            Ok(VcpuExit::MmioWrite(address, data)) => memory_write(&self.around.bus, address, data),
             Ok(VcpuExit::Intr) => Turn::Look,
             Ok(VcpuExit::Shutdown) => Turn::End(Level::Info, "triple fault".to_owned()),
             Ok(VcpuExit::Hlt) => Turn::End(Level::Info, "halt".to_owned()),

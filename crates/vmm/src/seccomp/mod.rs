@@ -1,0 +1,177 @@
+//! The filters of the monitor's threads: a few dozen calls each, by number and argument, instead of the kernel's whole surface.
+//!
+//! There are two: the loop's, which serves the API and makes, saves and forks machines (Firecracker's threads `api` and `vmm` in one), and
+//! a virtual CPU's. The loop's is closed before anything of a client's is read; a CPU's thread adds its own before its guest runs. What is
+//! refused ends the monitor, with its number told.
+mod file;
+mod rule;
+mod rules;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use casemate_jail::seccomp::{Filter, compile};
+use serde_json::{Value, json};
+
+use rule::{Rule, profile};
+use rules::{LOOP, VCPU};
+
+/// The compiled filters; empty where the user wants none.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Filters {
+    looping: Option<Arc<Filter>>,
+    vcpu: Option<Arc<Filter>>,
+}
+
+impl Filters {
+    /// This monitor's own.
+    pub(crate) fn own() -> Result<Filters, String> {
+        let compiled = |rules: &mut dyn Iterator<Item = &Rule>| {
+            compile(&profile(rules)).map_err(|error| error.to_string())
+        };
+        Ok(Filters {
+            looping: Some(Arc::new(compiled(&mut VCPU.iter().chain(LOOP))?)),
+            vcpu: Some(Arc::new(compiled(&mut VCPU.iter())?)),
+        })
+    }
+
+    /// A user's: Firecracker's JSON.
+    pub(crate) fn read(path: &Path) -> Result<Filters, String> {
+        let fault = |reason: String| format!("--seccomp-filter {}: {reason}", path.display());
+        let text = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+        let profiles = file::parse(&text).map_err(fault)?;
+        let compiled = |profile| compile(profile).map_err(|error| fault(error.to_string()));
+        Ok(Filters {
+            looping: Some(Arc::new(compiled(&profiles.looping)?)),
+            vcpu: Some(Arc::new(compiled(&profiles.vcpu)?)),
+        })
+    }
+
+    /// Closes the calling thread, and all that it starts from now on.
+    pub(crate) fn close_loop(&self) -> Result<(), String> {
+        install(self.looping.as_deref())
+    }
+
+    /// Closes the calling thread further.
+    pub(crate) fn close_vcpu(&self) -> Result<(), String> {
+        install(self.vcpu.as_deref())
+    }
+}
+
+fn install(filter: Option<&Filter>) -> Result<(), String> {
+    let Some(filter) = filter else {
+        return Ok(());
+    };
+    let installed = filter.install(false, false).map(drop);
+    installed.map_err(|error| error.to_string())
+}
+
+/// This monitor's own filters as [`Filters::read`] takes them, to start from.
+pub(crate) fn print() -> String {
+    let own = json!({ "vmm": shown(VCPU.iter().chain(LOOP)), "vcpu": shown(VCPU.iter()) });
+    format!("{own:#}")
+}
+
+fn shown<'a>(rules: impl Iterator<Item = &'a Rule>) -> Value {
+    let refused = json!({ "syscall": "clone3", "comment": "its flags cannot be checked; the C library takes clone(2)" });
+    json!({
+        "default_action": "trap",
+        "filter_action": "allow",
+        "filter": rules.map(shown_rule).collect::<Vec<_>>(),
+        "absent": [refused],
+    })
+}
+
+fn shown_rule(rule: &Rule) -> Value {
+    let args: Vec<Value> = rule
+        .checks
+        .iter()
+        .flatten()
+        .map(|check| {
+            let (kind, op) = match check.mask {
+                0xffff_ffff => ("dword", json!("eq")),
+                mask => ("qword", json!({ "masked_eq": mask })),
+            };
+            json!({ "index": check.argument, "type": kind, "op": op, "val": check.value })
+        })
+        .collect();
+    let mut shown = json!({ "syscall": rule.call, "comment": rule.why });
+    if !args.is_empty() {
+        shown["args"] = json!(args);
+    }
+    if let Some(reason) = rule.unseen {
+        shown["untested"] = json!(reason);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What would lead out of the jail, or to another process.
+    const NEVER: &[&str] = &[
+        "execve",
+        "execveat",
+        "clone3",
+        "fork",
+        "vfork",
+        "ptrace",
+        "setns",
+        "unshare",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "chroot",
+        "bpf",
+        "keyctl",
+        "perf_event_open",
+        "kill",
+        "setuid",
+        "setresuid",
+        "capset",
+        "process_vm_readv",
+        "process_vm_writev",
+        "pidfd_getfd",
+        "mknodat",
+        "rt_sigaction",
+        "init_module",
+        "open_by_handle_at",
+        "personality",
+    ];
+
+    #[test]
+    fn nothing_that_starts_joins_or_mounts_is_allowed() {
+        let mut all = VCPU.iter().chain(LOOP);
+        assert!(all.all(|rule| !NEVER.contains(&rule.call)));
+    }
+
+    #[test]
+    fn each_rule_stands_once() {
+        let key = |rule: &Rule| {
+            let checks = rule.checks.iter().flatten();
+            let checks: Vec<_> = checks.map(|c| (c.argument, c.mask, c.value)).collect();
+            (rule.call, checks)
+        };
+        let mut keys: Vec<_> = VCPU.iter().chain(LOOP).map(key).collect();
+        let count = keys.len();
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), count);
+    }
+
+    #[test]
+    fn ioctl_is_never_open() {
+        let mut all = VCPU.iter().chain(LOOP);
+        assert!(all.all(|rule| rule.call != "ioctl" || rule.checks[0].is_some()));
+    }
+
+    #[test]
+    fn what_is_printed_is_read_again() {
+        let read = file::parse(print().as_bytes()).expect("it is this monitor's own form");
+        let own = Filters::own().expect("it compiles");
+        let again = compile(&read.vcpu).expect("it compiles");
+        let own = own.vcpu.expect("it is there");
+        assert_eq!(again.instructions(), own.instructions());
+    }
+}
