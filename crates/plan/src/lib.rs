@@ -71,10 +71,12 @@ impl Plan {
                 named.extend(sentry.agent);
                 named.extend(sentry.random);
                 named.extend(sentry.cgroup.descriptors());
+                named.extend(sentry.strace.as_ref().and_then(|strace| strace.log));
             }
             if let Op::SentryJoin { control, program } = op {
                 named.push(*control);
                 named.extend(program.cgroup.descriptors());
+                named.extend(program.strace.as_ref().and_then(|strace| strace.log));
             }
             if let Op::SentryExec { control, .. } | Op::MachineExec { control, .. } = op {
                 named.push(*control);

@@ -440,6 +440,22 @@ impl SentryCgroup {
     }
 }
 
+/// A line for each call that the sentry handles.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SentryStrace {
+    /// The file for it; standard error without.
+    #[serde(default)]
+    pub log: Option<i32>,
+    #[serde(default)]
+    pub json: bool,
+    /// Only these calls, by name; all if empty.
+    #[serde(default)]
+    pub calls: Vec<String>,
+    /// Bytes of a string that are shown.
+    pub size: usize,
+}
+
 /// The program of a sentry, and who it is in there.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -464,7 +480,7 @@ pub struct Sentry {
     #[serde(default)]
     pub set_id_files: bool,
     #[serde(default)]
-    pub strace: bool,
+    pub strace: Option<SentryStrace>,
     #[serde(default)]
     pub oom_score_adj: i32,
     /// The program is the agent, which listens on this descriptor; `args` are only its name.

@@ -15,6 +15,7 @@ use crate::kernel::task::{Limits, Process, Shared, Task};
 use crate::kernel::{Kernel, Spawn, SpawnTask, exec, offload};
 use crate::member;
 use crate::threads::Threads;
+use crate::trace::{Settings, Sink, Trace, Tracer, UnknownCall};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::context::FsContext;
 use crate::vfs::description::Description;
@@ -73,8 +74,6 @@ pub struct Config {
     pub limits: Vec<(u32, u64, u64)>,
     /// Whether files can be given the set-id bits: not where they belong to an owner of the host's.
     pub set_id_files: bool,
-    /// Log each call on standard error.
-    pub strace: bool,
     /// What /proc/PID/oom_score_adj says at first.
     pub oom_score_adj: i32,
 }
@@ -120,6 +119,8 @@ pub struct Given {
     pub random: Option<OwnedFd>,
     /// For how many further containers at once there are threads: none is made later.
     pub members: usize,
+    /// A line for each call, to this file or else standard error.
+    pub strace: Option<(Settings, Option<OwnedFd>)>,
 }
 
 /// Where the agent finds its socket.
@@ -174,6 +175,8 @@ pub fn run(
     // Before this process's own are changed: what the program is to have.
     let defaults = limits();
     raise_descriptor_limit();
+    // It was executed by descriptor, which the host's ps would call it.
+    let _ = rustix::thread::set_name(c"casemate-sentry");
     // RLIMIT_FSIZE is checked for each program; the host's, which the sentry's own writes meet, must not end all of them.
     casemate_platform::process::ignore_file_size_signal();
     casemate_platform::process::reap_children_unseen();
@@ -208,7 +211,7 @@ pub fn run(
         hostname: names.nodename().to_bytes().to_vec(),
         domainname: names.domainname().to_bytes().to_vec(),
         set_id_files: config.set_id_files,
-        trace: config.strace,
+        trace: tracing(given.strace)?,
         is_held: !given.hooks.is_empty(),
         watcher: watcher.clone(),
         pod: Arc::default(),
@@ -288,6 +291,19 @@ pub fn run(
     Ok(result.unwrap_or(libc::SIGKILL))
 }
 
+/// The tracer that was asked for.
+pub(crate) fn tracing(asked: Option<(Settings, Option<OwnedFd>)>) -> Result<Trace, BootError> {
+    let Some((settings, file)) = asked else {
+        return Ok(Trace::default());
+    };
+    let tracer = Tracer::new(&settings, Sink::new(file));
+    let tracer = tracer.map_err(|UnknownCall(name)| BootError {
+        errno: libc::EINVAL,
+        message: format!("strace: there is no call {name:?}"),
+    })?;
+    Ok(Trace::new(Some(tracer)))
+}
+
 /// What a container's kernel is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -302,7 +318,7 @@ pub struct Parts {
     pub hostname: Vec<u8>,
     pub domainname: Vec<u8>,
     pub set_id_files: bool,
-    pub trace: bool,
+    pub trace: Trace,
     /// The first program is not to start yet.
     pub is_held: bool,
     pub watcher: watcher::Handle,
@@ -347,7 +363,7 @@ impl Parts {
             due: std::collections::BTreeSet::new(),
             timer_files: HashMap::new(),
             host_limits: limits(),
-            fast: crate::fast::Fast::new(self.trace, spinning_for),
+            fast: crate::fast::Fast::new(self.trace.is_on(), spinning_for),
             machine,
             host_proc: self.host_proc,
             who: self.who,
@@ -363,7 +379,6 @@ impl Parts {
             domainname: self.domainname,
             booted: Instant::now(),
             result: None,
-            unimplemented: BTreeMap::new(),
             member,
             message_queues: crate::vfs::mqueue::Names::default(),
             sysv: crate::syscalls::sysv::Objects::default(),

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
@@ -181,9 +182,13 @@ pub fn list(path: &str) -> Result<Vec<(String, rustix::fs::FileType)>> {
 
 /// Lets others run for a moment, where something is about to change and nobody will tell.
 pub fn pause() {
+    pause_for(Duration::from_micros(1));
+}
+
+pub fn pause_for(time: Duration) {
     let moment = Timespec {
-        tv_sec: 0,
-        tv_nsec: 1000,
+        tv_sec: time.as_secs() as i64,
+        tv_nsec: i64::from(time.subsec_nanos()),
     };
     let _ = poll(&mut [], Some(&moment));
 }

@@ -10,7 +10,7 @@ use casemate_platform::notify::Listener;
 use casemate_platform::signals::Came;
 use serde::{Deserialize, Serialize};
 
-use crate::boot::{BootError, Config, Parts};
+use crate::boot::{BootError, Config, Parts, tracing};
 use crate::control::{Report, Reporter, Server};
 use crate::errno::Errno;
 use crate::hooks::{Hook, Hooks};
@@ -19,6 +19,7 @@ use crate::kernel::signals::SIGKILL;
 use crate::kernel::task::Limits;
 use crate::kernel::{Kernel, offload};
 use crate::threads::{Taken, Threads};
+use crate::trace::Settings;
 use crate::vfs::fd_table::FdTable;
 use crate::watcher::Handle;
 use crate::worker::{self, SharedKernel};
@@ -38,6 +39,7 @@ const SIGWINCH: i32 = 28;
 pub struct Joining {
     pub program: Box<Config>,
     pub hooks: Vec<Hook>,
+    pub strace: Option<Settings>,
     /// Its zygote, and the process that asks, in the sentry's pid namespace.
     pub zygote: i32,
     pub process: i32,
@@ -58,6 +60,8 @@ pub enum Part {
     Control,
     ControlWake,
     HookWake,
+    /// The file for its trace.
+    Strace,
     Epoll,
     Ring,
     /// The watcher's clock.
@@ -154,6 +158,8 @@ impl Member {
         let watcher = Handle::of(epoll, given.take(Part::Ring)?, given.take(Part::Clock)?);
         let watcher = watcher.map_err(error("epoll"))?;
         let (jobs, offloaded) = std::sync::mpsc::sync_channel(offload::MOST);
+        let strace = joining.strace;
+        let trace = tracing(strace.map(|settings| (settings, given.optional(Part::Strace))))?;
         let parts = {
             let first = worker::lock(first);
             Parts {
@@ -170,7 +176,7 @@ impl Member {
                 hostname: joining.hostname.into_bytes(),
                 domainname: joining.domainname.into_bytes(),
                 set_id_files: joining.program.set_id_files,
-                trace: joining.program.strace,
+                trace,
                 is_held: !joining.hooks.is_empty(),
                 watcher: watcher.clone(),
                 pod: first.member.pod.clone(),

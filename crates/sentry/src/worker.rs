@@ -11,6 +11,7 @@ use crate::kernel::deliver::Next;
 use crate::kernel::task::{Blocked, Restart};
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
+use crate::trace;
 use crate::vfs::tty::events;
 
 /// The kernel, shared between the workers and the watcher.
@@ -142,6 +143,7 @@ fn bind(kernel: &mut Kernel, call: &Call) -> bool {
 /// Runs a call, for the first time or after it waited, and answers it. A panic is a report, and ends that program.
 fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     let is_new = resumed.is_none();
+    let begun = trace::begin(kernel, &call, is_new);
     let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(kernel, call, resumed)));
     let outcome = outcome.unwrap_or_else(|_| {
         report_panic(&call);
@@ -151,9 +153,7 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
         Ok(Outcome::Gone)
     });
     events::settle(kernel);
-    if kernel.trace {
-        table::trace(&call, &outcome);
-    }
+    trace::end(kernel, &call, &outcome, begun);
     if is_new && matches!(outcome, Ok(Outcome::Value(_)) | Err(_)) {
         kernel.make_faster(&call);
     }

@@ -31,6 +31,7 @@ def request_from(parsed: Parsed) -> CreateRequest:
     _print_warnings()
     request = CreateRequest(parsed.arguments[0], dict(spec), bundle, Globals.root)
     request.isolation = parsed.value("isolation") or Globals.isolation
+    request.strace = Globals.strace
     request.no_pivot = parsed.flag("no-pivot")
     request.no_new_keyring = parsed.flag("no-new-keyring")
     request.systemd_cgroup = Globals.systemd_cgroup

@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import sys
 
-from casemate.cli.options import FLAG, VALUE, Option, help_text, parse
+from casemate.cli.options import FLAG, STRACE, VALUE, Option, help_text, parse
 from casemate.errors import CasemateError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from casemate.cli.options import Parsed
+    from casemate.runtime.strace import Strace
 
 VERBS = {
     "do": "run a command now in a sandbox of its own, with no image",
@@ -31,7 +34,8 @@ VERBS = {
     "pause": "suspend all processes of a container",
     "resume": "resume a paused container",
     "update": "change a container's resource limits",
-    "events": "show a container's events and statistics",
+    "events": "show a container's events and statistics, and how often it makes which system call",
+    "debug": "show what a container's programs and its kernel are doing, with isolation sentry",
     "kernel": "install, list and verify the kernels that virtual machines boot",
     "doctor": "say what this host can do, and what to change",
     "surface": "count the system calls of the host that a sandbox can reach",
@@ -46,6 +50,7 @@ OPTIONS = [
     Option("systemd-cgroup", FLAG, "let systemd manage cgroups; cgroupsPath is then slice:prefix:name"),
     Option("rootless", VALUE, "true, false or auto (default): without root's privileges", "MODE"),
     Option("isolation", VALUE, "the isolation of new containers; over annotation and configuration", "NAME"),
+    *STRACE,
     Option("v version", FLAG, "print the version"),
 ]
 _OWN_FAILURE = {"do": 125, "exec": 255}  # docker's; runc's
@@ -60,6 +65,7 @@ class Globals:
     log_format = "text"
     root = ""
     rootless = "auto"
+    strace: Strace | None = None
     systemd_cgroup = False
 
 
@@ -113,10 +119,19 @@ def _read_globals(parsed: object) -> None:
     Globals.systemd_cgroup = parsed.flag("systemd-cgroup")  # type: ignore[attr-defined]
     Globals.rootless = parsed.value("rootless", "auto")  # type: ignore[attr-defined]
     Globals.isolation = parsed.value("isolation")  # type: ignore[attr-defined]
+    Globals.strace = _strace(parsed)  # type: ignore[arg-type]
     if Globals.log_format not in ("text", "json"):
         raise UsageError(f"--log-format: expected text or json, got {Globals.log_format!r}")
     if Globals.rootless not in ("true", "false", "auto"):
         raise UsageError(f"--rootless: expected true, false or auto, got {Globals.rootless!r}")
+
+
+def _strace(parsed: Parsed) -> Strace | None:
+    if not any(parsed.given(option.names[0]) for option in STRACE):
+        return None
+    from casemate.cli.strace import strace_from
+
+    return strace_from(parsed)
 
 
 def is_rootless() -> bool:

@@ -22,6 +22,16 @@ class Option:
         self.placeholder = placeholder
 
 
+# Of the command itself and of `do` (cli/strace.py reads them).
+STRACE = [
+    Option("strace", FLAG, "with isolation sentry: show each system call, on standard error"),
+    Option("strace-log", VALUE, "show them in this file instead", "FILE"),
+    Option("strace-format", VALUE, "text (default) or json, an object per line", "FORMAT"),
+    Option("strace-calls", VALUE, "only these calls", "NAME,..."),
+    Option("strace-size", VALUE, "bytes of a string that are shown (default 64)", "N"),
+]
+
+
 class Parsed:
     """What was given: flags, values and lists by an option's first name, and the positional arguments."""
 

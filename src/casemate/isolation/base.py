@@ -74,10 +74,11 @@ class Launch:
     is_pod: further containers will join (oci/pods.py).
     agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
     container_id: of the container; of `create` and `join` only.
+    strace: what `traces_calls` is asked to show, as the plan has it (runtime/strace.py).
     spec: the specification that the plan was lowered from, for an isolation that makes more than processes.
     """
 
-    __slots__ = ("agent_fd", "cgroup_files", "container_id", "descriptors", "handlers", "is_pod", "plan", "spec", "stdio")
+    __slots__ = ("agent_fd", "cgroup_files", "container_id", "descriptors", "handlers", "is_pod", "plan", "spec", "stdio", "strace")
 
     def __init__(
         self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers, spec: dict[str, object] | None = None
@@ -91,6 +92,7 @@ class Launch:
         self.container_id = ""
         self.is_pod = False
         self.cgroup_files: dict[str, int] = {}
+        self.strace: dict[str, object] | None = None
 
 
 class PodSandbox:
@@ -108,6 +110,7 @@ class Isolation:
 
     name = ""
     has_control = False  # a running container listens on the store's CONTROL_SOCKET
+    traces_calls = False  # it sees system calls, so that they can be shown and counted
     has_own_kernel = False  # of Linux: a container's cgroups are that kernel's (v2), whatever the host has
     has_hypervisor = False  # it starts machines: which of several programs runs them is chosen, and told (hypervisor/registry.py)
     shows_limits = False  # it is handed the cgroup's files (Launch.cgroup_files)

@@ -43,13 +43,14 @@ class Sentry(Namespaces):
     needs = "seccomp user notifications that only a kill interrupts"
     has_control = True
     shows_limits = True
+    traces_calls = True
     serves_pods = True
 
     def create(self, launch: Launch) -> int:
         # The host's: what the container's /dev has by that name is its image's to say.
         random = os.open("/dev/urandom", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            plan = sentry_plan(launch.plan, launch.agent_fd, launch.cgroup_files, random)
+            plan = sentry_plan(launch.plan, launch.agent_fd, launch.cgroup_files, random, launch.strace)
             if launch.is_pod:
                 plan = {**plan, "ops": _for_a_pod(_ops(plan))}
             descriptors = (*launch.descriptors, random)
@@ -95,7 +96,7 @@ def _of_the_program(error: EngineError) -> EngineError:
     return EngineError(op="exec", index=error.index, errno=error.errno, message=error.message.removeprefix(_EXEC))
 
 
-def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | None = None, random_fd: int | None = None) -> Plan:
+def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | None = None, random_fd: int | None = None, strace: Op | None = None) -> Plan:
     """The plan with the program's last steps handed to the sentry. A plan without `process` stays as it is: `init` refuses it at start.
 
     Raises HostError for what would run something of the container's natively.
@@ -118,7 +119,7 @@ def sentry_plan(plan: Plan, agent_fd: int = -1, cgroup_files: dict[str, int] | N
     jail.append({"op": "landlock", "scoped": True, "best_effort": True})
     kept[place:place] = [*jail, {"op": "zygote", "uid": who["uid"], "gid": who["gid"], "rlimits": program["rlimits"]}]
     filtering = next((op for op in ops if op["op"] == "seccomp"), None)
-    settings: Op = {"cgroup": cgroup_files or {}, "set_id_files": _allows_set_id_files(filtering), "strace": os.environ.get("CASEMATE_STRACE") == "1"}
+    settings: Op = {"cgroup": cgroup_files or {}, "set_id_files": _allows_set_id_files(filtering), "strace": strace}
     if random_fd is not None:
         settings["random"] = random_fd
     return {**plan, "oom_score_adj": _below_programs(plan), "ops": [*kept, {"op": "sentry", **program, **settings}]}
@@ -147,7 +148,7 @@ def join_plan(launch: Launch, control_fd: int, pidfd: int, pid: int) -> Plan:
 
     The program's processes have a pid namespace of their own in any case. Raises HostError for what a pod's container cannot have.
     """
-    plan = sentry_plan(launch.plan, cgroup_files=launch.cgroup_files)
+    plan = sentry_plan(launch.plan, cgroup_files=launch.cgroup_files, strace=launch.strace)
     if plan.get("id_maps"):
         raise HostError("a container of a pod has the user namespace of the pod's sandbox", "give it that one's path, or none")
     ops = [op if op["op"] != "zygote" else {**op, "uid": 0, "gid": 0} for op in _ops(plan)]

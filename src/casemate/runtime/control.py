@@ -27,6 +27,29 @@ def list_processes(container: Container) -> list[dict[str, object]]:
     return [row for row in processes if isinstance(row, dict)]
 
 
+def count_syscalls(container: Container) -> dict[str, object]:
+    """How often each call was made. `calls`: rows of number, name, calls, errors, refused, timed, time_ns, note; `unseen`: names of what the host answers.
+
+    Time is measured from the first such question on. Raises ContainerStateError, HostError, WireError.
+    """
+    return _ask_sentry(container, "syscalls", ("calls", "unseen"))
+
+
+def debug_report(container: Container) -> dict[str, object]:
+    """`tasks`, `threads`, `files`, `mappings` (lists of rows), `left_out`, and `is_stuck`. Raises ContainerStateError, HostError, WireError."""
+    return _ask_sentry(container, "debug", ("is_stuck", "left_out", "tasks", "threads", "files", "mappings"))
+
+
+def _ask_sentry(container: Container, request: str, fields: tuple[str, ...]) -> dict[str, object]:
+    isolation = container.record.isolation
+    if not registry.get(isolation).traces_calls:
+        raise HostError(f"isolation {isolation!r} does not see system calls", "this goes with containers of --isolation=sentry")
+    answer = ask(container, {"request": request})
+    if not all(field in answer for field in fields):
+        raise WireError(f"the sentry did not answer {request!r}")
+    return {field: answer[field] for field in fields}
+
+
 def send_signal(container: Container, signal: int, pid: int = EVERY_PROCESS) -> None:
     """Signals a process of the sandbox. Raises ContainerStateError, WireError."""
     ask(container, {"request": "signal", "signal": signal, "pid": pid})

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from casemate.host.cgroup import Manager
+    from casemate.runtime.strace import Strace
 
 ISOLATION_ANNOTATION = "dev.casemate.isolation"
+STRACE_ANNOTATION, STRACE_VARIABLE = "dev.casemate.strace", "CASEMATE_STRACE"
 
 
 class CreateRequest:
@@ -45,7 +47,7 @@ class CreateRequest:
     __slots__ = (
         "bundle", "console", "container_id", "die_with_parent", "isolation", "landlock", "name", "no_new_keyring", "no_pivot",
         "overlay", "preserve_fds", "rootless",
-        "scratch", "spec", "state_root", "stdio", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
+        "scratch", "spec", "state_root", "stdio", "strace", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
     )  # fmt: skip
 
     def __init__(self, container_id: str, spec: dict[str, object], bundle: str, state_root: str) -> None:
@@ -69,6 +71,7 @@ class CreateRequest:
         self.landlock: dict[str, object] | None = None  # {read_only, read_write}: paths of the container
         self.overlay: dict[str, object] | None = None  # {lower, upper, work}: the root is this overlay
         self.terminal_size = (0, 0)
+        self.strace: Strace | None = None
 
 
 def create(request: CreateRequest) -> Container:
@@ -176,6 +179,7 @@ class _Creation:
             context.cgroup = open_cgroup(manager, self.descriptors)
             plan = lower_create(request.spec, context)
             limits = self._limit_files(manager)
+            strace = self._strace()
             descriptors = (*self.descriptors, listener.fileno(), *self._preserved())
             handlers = Handlers(
                 child=self._on_child,
@@ -188,6 +192,7 @@ class _Creation:
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
             launch.container_id = request.container_id
             launch.cgroup_files = limits
+            launch.strace = strace
             launch.is_pod = pods.place_in_pod(request.spec).kind == pods.SANDBOX
             if agent:
                 launch.agent_fd = agent.fileno()
@@ -292,6 +297,15 @@ class _Creation:
                 continue
             self.descriptors.append(opened[name])
         return opened
+
+    def _strace(self) -> dict[str, object] | None:
+        if not self.request.strace and STRACE_ANNOTATION not in self.container.record.annotations and STRACE_VARIABLE not in os.environ:
+            return None
+        from casemate.runtime.strace import of_container
+
+        isolation = registry.get(self.container.record.isolation)
+        asked = of_container(self.request.strace, self.request.spec, isolation.name, can_trace=isolation.traces_calls)
+        return asked.in_plan(self.descriptors) if asked else None
 
     def _preserved(self) -> tuple[int, ...]:
         return tuple(range(3, 3 + self.request.preserve_fds))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from casemate.runtime.create import CreateRequest
+    from casemate.runtime.strace import Strace
 
 
 _NO_IDMAP = "id-mapped mount"  # the engine's words (crates/init/src/ops/mount_idmap.rs)
@@ -28,7 +29,7 @@ _ORPHAN_AGE_S = 60
 class Start:
     """How to start one: everything that is not the sandbox itself."""
 
-    __slots__ = ("annotations", "container_id", "die_with_parent", "isolation", "state_root", "stdio", "terminal_size", "use_agent", "warn")
+    __slots__ = ("annotations", "container_id", "die_with_parent", "isolation", "state_root", "stdio", "strace", "terminal_size", "use_agent", "warn")
 
     def __init__(self, container_id: str, state_root: str) -> None:
         self.container_id = container_id
@@ -36,6 +37,7 @@ class Start:
         self.isolation = ""
         self.stdio = (0, 1, 2)
         self.terminal_size = (0, 0)
+        self.strace: Strace | None = None
         self.use_agent = False
         self.die_with_parent = False  # of this very thread: only for a program of one thread
         self.annotations: dict[str, str] = {}
@@ -82,6 +84,7 @@ def _start(options: Options, how: Start) -> tuple[Running, Layer]:
         request.overlay = layer.plan(lower) if whole else None
         request.die_with_parent = how.die_with_parent
         request.landlock = LANDLOCK
+        request.strace = how.strace
 
     _remove_orphan(layer, os.path.join(how.state_root, how.container_id))
     try:

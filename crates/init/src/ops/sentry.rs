@@ -5,7 +5,7 @@ use std::time::Duration;
 use casemate_host::{child, process};
 use casemate_jail::capability_mask;
 use casemate_plan::op;
-use casemate_sentry::{Cgroup, Config, Given, Hook, run, start_zygote};
+use casemate_sentry::{Cgroup, Config, Given, Hook, StraceSettings, run, start_zygote};
 
 use super::system;
 use crate::child::State;
@@ -42,6 +42,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     kept.extend(program.agent);
     kept.extend(program.random);
     kept.extend(program.cgroup.descriptors());
+    kept.extend(program.strace.as_ref().and_then(|strace| strace.log));
     process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
     let mut given = Given::default();
@@ -63,6 +64,11 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     let mut program = program;
     let hooks = std::mem::take(&mut program.hooks);
     given.hooks = hooks.into_iter().map(hook).collect();
+    if let Some(asked) = program.strace.take() {
+        let log = asked.log.map(process::take_fd).transpose();
+        let log = log.context(|| "strace descriptor".into())?;
+        given.strace = Some((strace(asked), log));
+    }
     let config = config(program)?;
     // The starter takes the channel's end for the program's start.
     let channel = state.channel.raw();
@@ -86,6 +92,14 @@ fn cgroup(files: op::SentryCgroup) -> Result<Cgroup> {
         cpu_period: take(files.cpu_period)?,
         pids_limit: take(files.pids_limit)?,
     })
+}
+
+pub(super) fn strace(asked: op::SentryStrace) -> StraceSettings {
+    StraceSettings {
+        json: asked.json,
+        calls: asked.calls,
+        size: asked.size,
+    }
 }
 
 pub(super) fn hook(hook: op::Hook) -> Hook {
@@ -137,7 +151,6 @@ pub(super) fn config(program: op::Sentry) -> Result<Config> {
         capabilities,
         no_new_privs: program.no_new_privs,
         set_id_files: program.set_id_files,
-        strace: program.strace,
         oom_score_adj: program.oom_score_adj,
     })
 }

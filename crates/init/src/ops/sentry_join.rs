@@ -12,7 +12,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
 use rustix::time::{TimerfdClockId, TimerfdFlags, timerfd_create};
 
-use super::sentry::{config, hook, shell_code};
+use super::sentry::{config, hook, shell_code, strace};
 use super::sentry_client::{Client, stand_in};
 use crate::child::State;
 use crate::error::{Context, Error, Result};
@@ -36,10 +36,18 @@ pub(super) fn sentry_join(control: i32, program: op::Sentry, state: &mut State) 
     given.extend(streams.map(|number| (Part::Stream(number), number)));
     let mut program = program;
     let hooks = std::mem::take(&mut program.hooks);
+    let asked = program.strace.take();
+    given.extend(
+        asked
+            .as_ref()
+            .and_then(|asked| asked.log)
+            .map(|log| (Part::Strace, log)),
+    );
     let names = rustix::system::uname();
     let joining = Joining {
         program: Box::new(config(program)?),
         hooks: hooks.into_iter().map(hook).collect(),
+        strace: asked.map(strace),
         zygote: zygote.pid,
         process: rustix::process::getpid().as_raw_nonzero().get(),
         hostname: names.nodename().to_string_lossy().into_owned(),

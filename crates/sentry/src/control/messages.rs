@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::boot::Config;
 use crate::member::Joining;
+use crate::trace::counts::CallRow;
+use crate::trace::report::Report;
 
 /// A program's arguments and environment are at most 2 MiB (execve(2)); nothing else comes near.
 pub const MAX_FRAME: usize = 4 << 20;
@@ -34,6 +36,10 @@ pub enum Request {
     },
     /// Asks for all processes.
     Ps {},
+    /// Asks how often each call was made; their time is measured from then on.
+    Syscalls {},
+    /// Asks what is going on.
+    Debug {},
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -56,6 +62,12 @@ pub enum Event {
     Ps {
         processes: Vec<ProcessRow>,
     },
+    Syscalls {
+        calls: Vec<CallRow>,
+        /// Calls that never come here, at least with some arguments: the host answers them.
+        unseen: Vec<String>,
+    },
+    Debug(Box<Report>),
 }
 
 #[derive(Debug, Serialize, Deserialize)]

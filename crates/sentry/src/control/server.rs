@@ -18,6 +18,7 @@ use crate::kernel::task::{Limits, Process};
 use crate::kernel::{Kernel, wait};
 use crate::member::{Joining, Member};
 use crate::threads::Threads;
+use crate::trace;
 use crate::vfs::place::Place;
 use crate::worker::{self, SharedKernel};
 
@@ -224,6 +225,16 @@ impl Server {
                     return (None, None);
                 }
                 (self.signal(key, signal, pid), None)
+            }
+            Request::Syscalls {} => {
+                let calls = worker::lock(&self.kernel).trace.counts.rows();
+                let unseen = trace::unseen().into_iter().map(str::to_owned);
+                let unseen = unseen.collect();
+                (Some(Event::Syscalls { calls, unseen }), None)
+            }
+            Request::Debug {} => {
+                let report = trace::report::report(&self.kernel);
+                (Some(Event::Debug(Box::new(report))), None)
             }
             Request::Ps {} => {
                 let kernel = worker::lock(&self.kernel);

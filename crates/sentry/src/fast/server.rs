@@ -19,6 +19,7 @@ use super::{CALL_ID, DENSE};
 use crate::errno::{Errno, Result};
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome};
+use crate::trace;
 use crate::vfs::tty::events;
 use crate::worker::{self, SharedKernel};
 
@@ -369,6 +370,7 @@ fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
     if !may_be {
         return None;
     }
+    let begun = trace::begin(kernel, &call, true);
     let outcome = catch_unwind(AssertUnwindSafe(|| worker::dispatch(kernel, call, None)));
     let outcome = outcome.unwrap_or_else(|_| {
         worker::report_panic(&call);
@@ -378,6 +380,15 @@ fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
         Ok(Outcome::Gone)
     });
     events::settle(kernel);
+    if matches!(
+        outcome,
+        Ok(Outcome::Blocked | Outcome::Native | Outcome::Later)
+    ) {
+        // It is made again in the ordinary way, and counted there.
+        trace::declined();
+    } else {
+        trace::end(kernel, &call, &outcome, begun);
+    }
     match outcome {
         Ok(Outcome::Value(value)) => Some(value),
         Err(Errno(number)) => Some(-i64::from(number)),

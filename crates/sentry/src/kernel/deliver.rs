@@ -156,8 +156,9 @@ impl Kernel {
     fn enter_handler(&mut self, call: &Call, info: &Info, action: Action) -> Result<Next> {
         let memory = Memory { tid: call.tid };
         let (siginfo, context) = (Address(call.args[1]), Address(call.args[2]));
-        let task = self.task_mut(call.tid)?;
+        let task = self.tasks.get_mut(&call.tid).ok_or(Errno::ESRCH)?;
         let pid = task.pid;
+        self.trace.signal((pid, task.tid), info.signal);
         let return_to = task.saved_mask.take().unwrap_or(task.mask);
         let own = if action.flags & SA_NODEFER == 0 {
             Set::default().with(info.signal)

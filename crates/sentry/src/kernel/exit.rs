@@ -91,6 +91,7 @@ impl Kernel {
         };
         process.status = Some(status);
         process.end.tell();
+        self.trace.process_ended(pid, status);
         self.leave_terminal(pid, true);
         let Some(process) = self.processes.get_mut(&pid) else {
             return;

@@ -112,7 +112,6 @@ pub struct Kernel {
     pub booted: Instant,
     /// wait(2)'s status of the sandbox's first process, once it has ended.
     pub result: Option<i32>,
-    pub unimplemented: BTreeMap<i32, u64>,
     /// POSIX message queues.
     pub message_queues: crate::vfs::mqueue::Names,
     /// What it shares with the sandbox's other containers.
@@ -130,7 +129,7 @@ pub struct Kernel {
     pub next_inode: u64,
     pub terminals: crate::vfs::tty::Terminals,
     pub watcher: crate::watcher::Handle,
-    pub trace: bool,
+    pub trace: crate::trace::Trace,
     pub held: crate::hooks::Held,
     pub machine: machine::Machine,
     pub fast: crate::fast::Fast,

@@ -1,9 +1,7 @@
 //! The table of system calls: one row each, from which dispatch, tracing and docs/compat/syscalls.md come.
 
-use casemate_platform::notify::Call;
-
 use super::arguments::{Flags, FromRegister};
-use super::{Cx, Outcome, SysResult};
+use super::{Cx, SysResult};
 use crate::errno::Errno;
 use crate::memory::Address;
 
@@ -23,7 +21,15 @@ pub struct Row {
     pub name: &'static str,
     pub family: &'static str,
     pub support: Support,
-    show: fn(&[u64; 6]) -> String,
+    pub arguments: &'static [Argument],
+}
+
+/// One argument of a row: its name and type there, and how its register is shown.
+#[derive(Debug)]
+pub struct Argument {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub show: fn(u64) -> String,
 }
 
 /// The argument registers, taken one by one.
@@ -47,10 +53,6 @@ impl Registers {
         T::from_register(self.next())
     }
 
-    fn show<T: FromRegister>(&mut self) -> String {
-        T::show(self.next())
-    }
-
     /// Passes a result on; uses the registers of a call that has no arguments.
     fn end<T>(&mut self, result: T) -> T {
         self.next = self.values.len();
@@ -65,11 +67,11 @@ macro_rules! syscalls {
             name: stringify!($name),
             family: stringify!($family),
             support: $support,
-            show: |registers| {
-                let mut registers = Registers::new(*registers);
-                let shown: Vec<String> = vec![$(format!("{}: {}", stringify!($argument), registers.show::<$type>())),*];
-                registers.end(shown.join(", "))
-            },
+            arguments: &[$(Argument {
+                name: stringify!($argument),
+                kind: stringify!($type),
+                show: <$type as FromRegister>::show,
+            }),*],
         }),*];
 
         /// Handles a call by its row; `ENOSYS` and a count if there is none.
@@ -80,10 +82,7 @@ macro_rules! syscalls {
                     $(let $argument: $type = registers.take();)*
                     registers.end(super::$family::$name(cx, $($argument),*))
                 })*
-                number => {
-                    *cx.kernel.unimplemented.entry(number).or_default() += 1;
-                    Err(Errno::ENOSYS)
-                }
+                _ => Err(Errno::ENOSYS),
             }
         }
     };
@@ -425,7 +424,8 @@ syscalls! {
     456 futex_requeue(waiters: Address, flags: Flags, wake: i32, requeue: i32) => sharing, Full;
 }
 
-fn row(nr: i32) -> Option<&'static Row> {
+#[must_use]
+pub fn row(nr: i32) -> Option<&'static Row> {
     ROWS.iter().find(|row| row.nr == nr)
 }
 
@@ -436,20 +436,4 @@ pub fn name(nr: i32) -> String {
         Some(row) => row.name.to_owned(),
         None => super::names::of(nr).map_or_else(|| format!("syscall_{nr}"), str::to_owned),
     }
-}
-
-/// One line for a handled call.
-pub fn trace(call: &Call, outcome: &SysResult) {
-    let arguments =
-        row(call.nr).map_or_else(|| format!("{:x?}", call.args), |row| (row.show)(&call.args));
-    let result = match outcome {
-        Ok(Outcome::Value(value)) => value.to_string(),
-        Ok(Outcome::Native) => "(host)".to_owned(),
-        Ok(Outcome::Blocked) => "...".to_owned(),
-        Ok(Outcome::Later) => "(later)".to_owned(),
-        Ok(Outcome::Gone) => "(ended)".to_owned(),
-        Err(Errno(number)) => format!("-1 {}", std::io::Error::from_raw_os_error(*number)),
-    };
-    let line = format!("[{}] {}({arguments}) = {result}\n", call.tid, name(call.nr));
-    let _ = crate::host::write(rustix::stdio::stderr(), line.as_bytes());
 }

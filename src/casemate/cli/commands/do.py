@@ -6,7 +6,7 @@ import os
 import sys
 
 from casemate.cli.main import Globals
-from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed, help_text, parse
+from casemate.cli.options import FLAG, LIST, STRACE, VALUE, Option, Parsed, help_text, parse
 from casemate.errors import CasemateError, ContainerExists, EngineError, UsageError
 from casemate.host.tty import terminal_size
 from casemate.policy.hardened import DEFAULT_PIDS, Options
@@ -16,6 +16,10 @@ from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
 from casemate.runtime.store import LOG_FILE, check_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.runtime.strace import Strace
 
 HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
 OPTIONS = [
@@ -36,6 +40,7 @@ OPTIONS = [
     Option("keep", FLAG, "keep the writable layer, and say where it is"),
     Option("diff", FLAG, "list the files it changed, on standard error"),
     Option("commit", VALUE, "copy the files it changed to this directory", "DIR"),
+    *STRACE,
     Option("detach d", FLAG, "print its id and leave it running; see casemate logs, exec, kill and delete"),
     Option("name", VALUE, "its id, in place of one made up", "ID"),
     Option("h help", FLAG, "show this help"),
@@ -62,6 +67,7 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: --detach goes with none of --tty, --timeout, --diff, --commit and --keep")
     how = Start(container_id, Globals.root)
     how.isolation = parsed.value("isolation") or Globals.isolation
+    how.strace = _strace(parsed)
     how.warn = _warn
     if parsed.given("hypervisor") or _has_hypervisor(how):
         from casemate.cli.machine import prepare
@@ -93,6 +99,18 @@ def _has_hypervisor(how: Start) -> bool:
     from casemate.isolation import registry
 
     return registry.get(how.isolation or str(configured("isolation") or registry.DEFAULT)).has_hypervisor
+
+
+def _strace(parsed: Parsed) -> Strace | None:
+    if not any(parsed.given(option.names[0]) for option in STRACE):
+        asked = Globals.strace
+    else:
+        from casemate.cli.strace import strace_from
+
+        asked = strace_from(parsed)
+    if asked and not asked.log and parsed.flag("tty"):
+        raise UsageError("do: --strace with --tty needs --strace-log FILE: the terminal is the program's")
+    return asked
 
 
 def _warn(message: str) -> None:

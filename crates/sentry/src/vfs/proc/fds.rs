@@ -47,7 +47,11 @@ pub fn link_mode(kernel: &Kernel, who: Who, fd: i32) -> Result<u32> {
 
 pub fn link(kernel: &Kernel, who: Who, caller: i32, fd: i32) -> Result<Vec<u8>> {
     may_trace(kernel, who, caller)?;
-    let description = description(kernel, who, fd)?;
+    name(kernel, &*description(kernel, who, fd)?)
+}
+
+/// What an open file is called: its path, or a pipe's or socket's kind and number.
+pub fn name(kernel: &Kernel, description: &Description) -> Result<Vec<u8>> {
     match description.file.place() {
         Some(place) => place.path(kernel),
         None => match description.file.host() {
