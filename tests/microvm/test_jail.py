@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -23,7 +24,9 @@ class Jailed(Monitor):
 
     def __init__(self, base: Path, name: str, *options: str) -> None:
         self.root = base / "casemate-engine" / name / "root"
-        words = ["--id", name, "--uid", str(UID), "--gid", str(GID), "--chroot-base-dir", str(base), *options]
+        user = [] if "--own-user" in options else ["--uid", str(UID), "--gid", str(GID)]
+        options = tuple(option for option in options if option != "--own-user")
+        words = ["--id", name, *user, "--chroot-base-dir", str(base), *options]
         self.command = [str(engine()), "jailer", *words, "--", "--api-sock", "/run/api.socket"]
         self.adopt(self.command, self.root / "run/api.socket")
 
@@ -63,7 +66,9 @@ def check_walls(pid: int, root: Path) -> None:
     assert said["Groups"] == ""
     assert said["NoNewPrivs"] == "1"
     assert {said[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
-    assert os.readlink(f"/proc/{pid}/ns/mnt") != os.readlink("/proc/self/ns/mnt")
+    for namespace in ("mnt", "ipc", "uts", "cgroup"):
+        assert os.readlink(f"/proc/{pid}/ns/{namespace}") != os.readlink(f"/proc/self/ns/{namespace}")
+    assert said["Seccomp"] == "2"
     # Nothing but the jail is mounted.
     assert len(Path(f"/proc/{pid}/mountinfo").read_text().splitlines()) == 1
     assert (Path(f"/proc/{pid}/root").stat().st_dev, Path(f"/proc/{pid}/root").stat().st_ino) == (root.stat().st_dev, root.stat().st_ino)
@@ -71,6 +76,8 @@ def check_walls(pid: int, root: Path) -> None:
 
 def test_a_guest_runs_in_the_jail(jail: Callable[..., Jailed], guest: Path) -> None:
     monitor = jail()
+    # The filter is there when the first request is read.
+    monitor.ok("GET", "/")
     check_walls(monitor.process.pid, monitor.root)
     assert sorted(path.name for path in monitor.root.iterdir()) == ["dev", "run"]
     assert monitor.ok("GET", "/")["id"] == "jail-0"
@@ -89,9 +96,15 @@ def test_snapshot_and_fork_work_in_the_jail(jail: Callable[..., Jailed], guest: 
     child = Child(made | {"api_sock": str(monitor.root / made["api_sock"].lstrip("/"))}, monitor.root / "run/serial0")
     assert child.report()[1:] == ["256", "64", "told"]
     check_walls(child.pid, monitor.root)
+    # A child has no page tables of its own to read in a jail; it looks what is zero.
+    assert child.request("PATCH", "/vm", {"state": "Paused"})[0] == 204
+    assert child.request("PUT", "/snapshot/create", create(Path("/run/childs")))[0] == 204
+    assert (monitor.root / "run/childs.memory").stat().st_blocks * 512 < 4 << 20
     child.end()
     pause(monitor)
     monitor.ok("PUT", "/snapshot/create", create(Path("/run/snapshot")))
+    # The guest has 32 MiB and has written little more than one: holes are what it has not touched.
+    assert (monitor.root / "run/snapshot.memory").stat().st_blocks * 512 < 4 << 20
     other = jail()
     for name in ("snapshot.state", "snapshot.memory"):
         (monitor.root / "run" / name).rename(other.root / "run" / name)
@@ -107,6 +120,49 @@ def test_devices_belong_to_the_jails_user(jail: Callable[..., Jailed]) -> None:
         assert stat.S_ISCHR(found.st_mode)
         assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o600, UID)
         assert found.st_rdev == Path("/dev", name).stat().st_rdev
+
+
+def test_a_jail_has_a_user_of_its_own(jail: Callable[..., Jailed]) -> None:
+    users = {status(jail("--own-user").process.pid)["Uid"].split()[0] for _ in range(3)}
+    assert len(users) == 3
+    assert min(map(int, users)) >= 0x70000000
+
+
+def test_binds_show_what_they_name_and_nothing_else(jail: Callable[..., Jailed], guest: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "guest.elf").write_bytes(guest.read_bytes())
+    (tmp_path / "disk").write_bytes(bytes(1 << 20))
+    for name in ("guest.elf", "disk"):
+        (tmp_path / name).chmod(0o666)
+    read_only, writable = f"{tmp_path}/guest.elf=/kernels/guest", f"{tmp_path}/disk=disk"
+    monitor = jail("--bind", read_only, "--bind-rw", writable)
+    mounts = Path(f"/proc/{monitor.process.pid}/mountinfo").read_text()
+    options = {line.split()[4]: line.split()[5].split(",") for line in mounts.splitlines()}
+    assert sorted(options) == ["/", "/disk", "/kernels/guest"]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= set(options["/kernels/guest"])
+    assert {"rw", "nosuid", "nodev", "noexec"} <= set(options["/disk"])
+    # Not for the host.
+    assert (monitor.root / "kernels/guest").stat().st_size == 0
+    monitor.ok("PUT", "/drives/d", {"drive_id": "d", "path_on_host": "/disk", "is_root_device": False, "is_read_only": False})
+    assert "Read-only" in monitor.fault("PUT", "/drives/e", {"drive_id": "e", "path_on_host": "/kernels/guest", "is_root_device": False, "is_read_only": False})
+    monitor.boot(Path("/kernels/guest"), "test=block", 32)
+    monitor.finish()
+    assert (tmp_path / "disk").read_bytes() != bytes(1 << 20)
+
+
+@pytest.mark.parametrize("place", ["dev", "run", "dev/net"])
+def test_a_link_that_an_inhabitant_left_is_not_followed(jail: Callable[..., Jailed], tmp_path: Path, place: str) -> None:
+    first = jail()
+    first.close()
+    left = first.root / place
+    shutil.rmtree(left)
+    left.symlink_to(tmp_path)
+    owner = tmp_path.stat().st_uid
+    ended = subprocess.run(first.command, capture_output=True, timeout=20, check=False)
+    assert ended.returncode == 2
+    assert "symbolic links" in ended.stderr.decode()
+    assert list(tmp_path.iterdir()) == []
+    assert tmp_path.stat().st_uid == owner
 
 
 def test_limits_and_cgroups(jail: Callable[..., Jailed]) -> None:
@@ -139,6 +195,9 @@ def test_limits_and_cgroups(jail: Callable[..., Jailed]) -> None:
         (["--id", "a", "--uid", "1", "--gid", "1", "--cgroup", "../x.y=1"], "not valid"),
         (["--id", "a", "--uid", "1", "--gid", "1", "--parent-cgroup", "../x"], "not valid"),
         (["--id", "a", "--uid", "1", "--gid", "1", "--resource-limit", "nproc=1"], "not valid"),
+        (["--id", "a", "--bind", "/etc=../x"], "not valid"),
+        (["--id", "a", "--bind", "/etc"], "not valid"),
+        (["--id", "a", "--uid", "1"], "not root's"),
         (["--id", "a", "--uid", "1", "--gid", "1", "--wings", "2"], "unknown option"),
         (["--id", "a", "--uid", "1", "--gid", "1", "--netns", "/no/such/netns"], "No such file"),
     ],

@@ -2,8 +2,8 @@
 
 use casemate_plan::op::Landlock;
 use landlock::{
-    ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 
 use crate::Error;
@@ -22,6 +22,25 @@ pub fn apply(rules: &Landlock) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// What an engine of ours never does, whatever its ids say: execute, make device files, connect or listen by TCP, signal processes outside,
+/// or reach abstract sockets of others. What the kernel has of it: it is a wall behind others.
+///
+/// # Errors
+/// [`Error::Landlock`].
+pub fn close_engine() -> Result<(), Error> {
+    let denied = AccessFs::Execute | AccessFs::MakeChar | AccessFs::MakeBlock;
+    let closed = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(denied)
+        .and_then(|rules| rules.handle_access(AccessNet::from_all(NEWEST)))
+        .and_then(|rules| rules.scope(Scope::from_all(NEWEST)))
+        .and_then(Ruleset::create)
+        .and_then(RulesetCreated::restrict_self);
+    closed
+        .map(drop)
+        .map_err(|error| Error::Landlock(error.to_string()))
 }
 
 fn restrict(rules: &Landlock) -> Result<RulesetStatus, RulesetError> {

@@ -1,8 +1,9 @@
 //! `casemate-engine jailer`: a monitor in a jail, with the options of Firecracker's jailer.
 //!
-//! The jail: a root of its own with nothing in it but the device files that a monitor needs, mounted where nothing else is; a network
-//! namespace if one is named; cgroups; resource limits; another user, without a capability and without a way to one. There is no second
-//! program: the jailer becomes the monitor, so no executable lies in the jail.
+//! The jail: a root of its own with nothing in it but the device files that a monitor needs and what `--bind` shows, mounted where nothing
+//! else is; namespaces for mounts, IPC, host name and cgroups, and for the network if one is named; cgroups; resource limits; landlock; a user
+//! of its own, without a capability and without a way to one. There is no second program: the jailer becomes the monitor, so no executable lies
+//! in the jail.
 mod options;
 mod place;
 
@@ -47,12 +48,15 @@ fn close(options: &Options) -> Result<(), JailError> {
     place::join_cgroups(options)?;
     place::join_network(options)?;
     place::set_limits(options)?;
+    place::leave_namespaces()?;
     place::make_root(&root, options)?;
-    place::change_root(&root)?;
+    crate::raw::keep_pagemap();
+    place::change_root(&root, &options.binds)?;
     if options.daemonize {
         place::leave_terminal()?;
     }
     casemate_jail::no_new_privs()?;
+    casemate_jail::landlock::close_engine()?;
     Ok(casemate_jail::credentials::apply(&Credentials {
         uid: options.uid,
         gid: options.gid,

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use super::JailError;
 use crate::api::model::valid_id;
 
-const USAGE: &str = "usage: casemate-engine jailer --id ID --uid UID --gid GID [--chroot-base-dir DIR] [--netns PATH] \
+const USAGE: &str = "usage: casemate-engine jailer --id ID [--uid UID --gid GID] [--chroot-base-dir DIR] [--bind HOST=JAIL]... [--bind-rw HOST=JAIL]... [--netns PATH] \
 [--cgroup FILE=VALUE]... [--cgroup-version 1|2] [--parent-cgroup NAME] [--resource-limit fsize|no-file=VALUE]... [--daemonize] -- ARGUMENTS OF vmm";
+
+/// No user: what setresuid(2) takes for "as it is".
+const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(super) struct Options {
@@ -17,10 +20,30 @@ pub(super) struct Options {
     pub(super) cgroups: Vec<(String, String)>,
     pub(super) is_cgroup2: bool,
     pub(super) parent_cgroup: String,
+    pub(super) binds: Vec<Bind>,
     /// RLIMIT_* and its value.
     pub(super) limits: Vec<(u32, u64)>,
     pub(super) daemonize: bool,
     pub(super) arguments: Vec<String>,
+}
+
+/// A file or folder of the host's, and its place in the jail, without a slash before it.
+#[derive(Debug)]
+pub(super) struct Bind {
+    pub(super) source: PathBuf,
+    pub(super) target: String,
+    pub(super) is_writable: bool,
+}
+
+/// Above what systemd gives to containers, and below the last positive number.
+const FIRST_OWN_USER: u32 = 0x7000_0000;
+
+/// A user for an id that was given none: 2^24 of them, so that two jails of a host hardly ever have the same, and a jail always has its own.
+fn own_user(id: &str) -> u32 {
+    let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193) // FNV-1a
+    });
+    FIRST_OWN_USER | (hash ^ hash >> 24) & 0x00ff_ffff
 }
 
 pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
@@ -29,11 +52,12 @@ pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
     let (own, arguments) = words.split_at(end.unwrap_or(words.len()));
     let mut options = Options {
         id: String::new(),
-        uid: 0,
-        gid: 0,
+        uid: NONE,
+        gid: NONE,
         base: PathBuf::from("/srv/jailer"),
         netns: None,
         cgroups: Vec::new(),
+        binds: Vec::new(),
         is_cgroup2: false,
         parent_cgroup: "casemate-engine".to_owned(),
         limits: vec![(libc::RLIMIT_NOFILE, 2048)],
@@ -49,6 +73,8 @@ pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
                     | "--gid"
                     | "--chroot-base-dir"
                     | "--netns"
+                    | "--bind"
+                    | "--bind-rw"
                     | "--cgroup"
                     | "--cgroup-version"
                     | "--parent-cgroup"
@@ -77,6 +103,9 @@ pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
             "--exec-file" => {}
             "--chroot-base-dir" => options.base = value.into(),
             "--netns" => options.netns = Some(value.into()),
+            "--bind" | "--bind-rw" => options
+                .binds
+                .push(bind(value, word == "--bind-rw").ok_or_else(wrong)?),
             "--cgroup" => options
                 .cgroups
                 .push(file_and_value(value).ok_or_else(wrong)?),
@@ -97,12 +126,26 @@ pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
     if options.id.len() > 64 || !valid_id(&options.id.replace('-', "_")) {
         return Err(usage("--id: 1 to 64 letters, digits and '-'".to_owned()));
     }
-    if options.uid == 0 || options.gid == 0 {
+    if options.uid == NONE && options.gid == NONE {
+        options.uid = own_user(&options.id);
+        options.gid = options.uid;
+    }
+    if [0, NONE].contains(&options.uid) || [0, NONE].contains(&options.gid) {
         return Err(usage(
-            "--uid and --gid: a user and a group that are not root's".to_owned(),
+            "--uid and --gid: a user and a group that are not root's, or neither for ones of the jail's own".to_owned(),
         ));
     }
     Ok(options)
+}
+
+fn bind(word: &str, is_writable: bool) -> Option<Bind> {
+    let (source, target) = word.rsplit_once('=')?;
+    let target = target.strip_prefix('/').unwrap_or(target);
+    (!source.is_empty() && is_plain_path(target)).then(|| Bind {
+        source: source.into(),
+        target: target.to_owned(),
+        is_writable,
+    })
 }
 
 fn limit(word: &str) -> Option<(u32, u64)> {

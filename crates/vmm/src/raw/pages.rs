@@ -2,10 +2,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::Mutex;
 
 use vm_memory::VolatileSlice;
 
 use super::check;
+use crate::devices::lock;
 
 /// Which pages [`scan`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +18,34 @@ pub(crate) enum Pages {
     Written,
 }
 
-/// Runs of pages of a region, as (offset, length). PAGEMAP_SCAN: Linux 6.7, Documentation/admin-guide/mm/pagemap.rst.
+/// The page tables of the process that opened them, and which that was.
+static KEPT: Mutex<Option<(u32, File)>> = Mutex::new(None);
+
+/// Opens this process's page tables, for when there is no /proc any more.
+pub(crate) fn keep_pagemap() {
+    let kept = File::open("/proc/self/pagemap").ok();
+    *lock(&KEPT) = kept.map(|file| (std::process::id(), file));
+}
+
+/// This process's page tables. A forked child's are others than those that its parent kept, and in a jail it has none.
+fn pagemap() -> Option<File> {
+    let mut kept = lock(&KEPT);
+    match kept.as_ref() {
+        Some((owner, file)) if *owner == std::process::id() => file.try_clone().ok(),
+        Some(_) => {
+            // Its number may be another file's by now: the child has closed what was its parent's.
+            std::mem::forget(kept.take());
+            None
+        }
+        None => File::open("/proc/self/pagemap").ok(),
+    }
+}
+
+/// Runs of pages of a region, as (offset, length); none where the page tables cannot be read. PAGEMAP_SCAN: Linux 6.7, Documentation/admin-guide/mm/pagemap.rst.
 pub(crate) fn scan(
     region: &VolatileSlice<'_, ()>,
     pages: Pages,
-) -> io::Result<Vec<(usize, usize)>> {
+) -> io::Result<Option<Vec<(usize, usize)>>> {
     const WP_MATCHING: u64 = 1;
     const WRITTEN: u64 = 1 << 1;
     const FILE: u64 = 1 << 2;
@@ -28,9 +53,8 @@ pub(crate) fn scan(
     const SWAPPED: u64 = 1 << 4;
     const ZERO_PAGE: u64 = 1 << 5;
     const BATCH: usize = 512;
-    // A jail has no /proc: then every page counts, which is right and larger.
-    let Ok(pagemap) = File::open("/proc/self/pagemap") else {
-        return Ok(vec![(0, region.len())]);
+    let Some(pagemap) = pagemap() else {
+        return Ok(None);
     };
     let guard = region.ptr_guard();
     let base = guard.as_ptr() as u64;
@@ -73,7 +97,7 @@ pub(crate) fn scan(
         // Zero would mean no progress; the kernel always walks on.
         start = scan.walk_end.max(start + 1);
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;

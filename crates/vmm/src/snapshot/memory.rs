@@ -21,6 +21,8 @@ use crate::Memory;
 use crate::machine::{Extent, layout};
 use crate::raw::{self, FaultFd, Pages};
 
+const PAGE: usize = 4096;
+
 /// How the pages of a machine come and are watched.
 #[derive(Debug, Default)]
 pub(crate) struct Paging {
@@ -73,7 +75,9 @@ fn write_memory(
             } else {
                 Pages::Own
             };
-            write_runs(file, offset, &slice, &raw::scan(&slice, pages)?)?;
+            // Where the page tables cannot be read, every page counts: right, and larger.
+            let runs = raw::scan(&slice, pages)?.unwrap_or_else(|| vec![(0, slice.len())]);
+            write_runs(file, offset, &slice, &runs)?;
         }
         offset += region.len();
     }
@@ -113,7 +117,31 @@ fn write_full(
     if let Some(base) = region.file_offset() {
         copy_data(base.file(), base.start(), file, offset, region.len())?;
     }
-    write_runs(file, offset, slice, &raw::scan(slice, Pages::Own)?)
+    match raw::scan(slice, Pages::Own)? {
+        Some(runs) => write_runs(file, offset, slice, &runs),
+        None if region.file_offset().is_some() => {
+            write_runs(file, offset, slice, &[(0, slice.len())])
+        }
+        None => write_runs(file, offset, slice, &not_zero(slice)?),
+    }
+}
+
+/// Runs of pages with something in them, by looking: what a full snapshot needs to hold, since the file starts as one hole.
+fn not_zero(slice: &VolatileSlice<'_, ()>) -> io::Result<Vec<(usize, usize)>> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    let mut page = [0_u64; PAGE / 8];
+    for start in (0..slice.len()).step_by(PAGE) {
+        slice
+            .subslice(start, PAGE)
+            .map_err(io::Error::other)?
+            .copy_to(&mut page);
+        match runs.last_mut() {
+            _ if page.iter().all(|word| *word == 0) => {}
+            Some(last) if last.0 + last.1 == start => last.1 += PAGE,
+            _ => runs.push((start, PAGE)),
+        }
+    }
+    Ok(runs)
 }
 
 fn write_runs(
