@@ -24,6 +24,8 @@ pub(crate) struct Connection {
     socket: OwnedFd,
     received: Buffer,
     descriptors: Vec<OwnedFd>,
+    /// A file or a watch for whoever cannot take its descriptor.
+    pub(crate) kept: Option<OwnedFd>,
 }
 
 /// What a read brought.
@@ -40,6 +42,7 @@ impl Connection {
             socket,
             received: Buffer::default(),
             descriptors: Vec::new(),
+            kept: None,
         })
     }
 

@@ -1,5 +1,6 @@
 //! Requests and answers, as docs/design/agent.md lists them.
 
+use casemate_plan::op::binary;
 use serde::{Deserialize, Serialize};
 
 /// A terminal's size in characters.
@@ -47,6 +48,16 @@ pub(crate) enum Request {
         flags: u32,
         mode: u32,
         parents: bool,
+        #[serde(default)]
+        keep: bool,
+    },
+    /// Of the file that the connection keeps.
+    Read {
+        count: u32,
+    },
+    Write {
+        #[serde(with = "binary")]
+        bytes: Vec<u8>,
     },
     Stat {
         path: String,
@@ -73,6 +84,13 @@ pub(crate) enum Request {
     Watch {
         path: String,
         recursive: bool,
+        #[serde(default)]
+        keep: bool,
+    },
+    /// Of the watch that the connection keeps: what happened, as inotify(7) has it, or a further directory.
+    Changes {},
+    WatchMore {
+        path: String,
     },
     Deadline {
         ms: u64,
@@ -119,6 +137,15 @@ pub(crate) enum Reply {
         ok: bool,
         directories: Vec<(i32, String)>,
     },
+    Bytes {
+        ok: bool,
+        #[serde(with = "binary")]
+        bytes: Vec<u8>,
+    },
+    Count {
+        ok: bool,
+        count: usize,
+    },
     Refused {
         ok: bool,
         errno: i32,
@@ -152,6 +179,12 @@ pub(crate) struct Entry {
     pub(crate) path: String,
     #[serde(flatten)]
     pub(crate) status: Status,
+}
+
+/// The watch that a connection keeps has something new: said once, until `changes` is asked.
+#[derive(Debug, Serialize)]
+pub(crate) struct Changed {
+    pub(crate) event: &'static str,
 }
 
 /// A program's end, on each connection that waits for it.

@@ -14,7 +14,7 @@ use rustix::time::{
 };
 
 use crate::connection::{Connection, Read};
-use crate::messages::{Reply, Request};
+use crate::messages::{Changed, Reply, Request};
 use crate::programs::Programs;
 use crate::{About, Answer, Refusal, files, spawn, watch};
 
@@ -22,6 +22,12 @@ const LISTEN: u64 = 0;
 const CHILDREN: u64 = 1;
 const TIMER: u64 = 2;
 const FIRST_CONNECTION: u64 = 16;
+/// Of the watch that a connection keeps, beside the connection's number.
+const KEPT: u64 = 1 << 63;
+/// Bytes of a file in one answer: with the rest of it they fit into a frame.
+const MOST_BYTES: usize = 512 << 10;
+/// Events of inotify(7) in one answer.
+const MOST_CHANGES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -83,6 +89,9 @@ impl Server {
                         }
                     }
                     TIMER => return Ok(()), // the deadline, or the end of the grace
+                    kept if kept & KEPT != 0 => {
+                        self.send(kept & !KEPT, &Changed { event: "changed" }, None);
+                    }
                     connection => self.serve(connection),
                 }
             }
@@ -232,8 +241,83 @@ impl Server {
                 done()
             }
             Request::Wait { .. } => unreachable!("answered by `request`"),
+            Request::Open {
+                path,
+                flags,
+                mode,
+                parents,
+                keep: true,
+            } => {
+                let file = files::open(&path, flags, mode, parents)?;
+                self.keep(number, file);
+                done()
+            }
+            Request::Read { count } => {
+                let mut bytes = vec![0; MOST_BYTES.min(count as usize)];
+                let read = rustix::io::read(self.kept(number)?, &mut bytes).about("read")?;
+                bytes.truncate(read);
+                Ok((Reply::Bytes { ok: true, bytes }, None))
+            }
+            Request::Write { bytes } => {
+                let count = rustix::io::write(self.kept(number)?, &bytes).about("write")?;
+                Ok((Reply::Count { ok: true, count }, None))
+            }
+            Request::Watch {
+                path,
+                recursive,
+                keep: true,
+            } => {
+                let (inotify, directories) = watch::watch(&path, recursive)?;
+                let token = EventData::new_u64(KEPT | number);
+                let flags = EventFlags::IN | EventFlags::ONESHOT;
+                epoll::add(&self.epoll, &inotify, token, flags).about("watch")?;
+                self.keep(number, inotify);
+                let reply = Reply::Watching {
+                    ok: true,
+                    directories,
+                };
+                Ok((reply, None))
+            }
+            Request::Changes {} => {
+                let watch = self.kept(number)?;
+                let mut bytes = vec![0; MOST_CHANGES];
+                let read = match rustix::io::read(watch, &mut bytes) {
+                    Err(rustix::io::Errno::AGAIN) => 0,
+                    other => other.about("changes")?,
+                };
+                bytes.truncate(read);
+                if read == 0 {
+                    let token = EventData::new_u64(KEPT | number);
+                    let flags = EventFlags::IN | EventFlags::ONESHOT;
+                    epoll::modify(&self.epoll, watch, token, flags).about("changes")?;
+                }
+                Ok((Reply::Bytes { ok: true, bytes }, None))
+            }
+            Request::WatchMore { path } => {
+                let descriptor = watch::add(self.kept(number)?, &path)?;
+                let directories = vec![(descriptor, path)];
+                let reply = Reply::Watching {
+                    ok: true,
+                    directories,
+                };
+                Ok((reply, None))
+            }
             other => file_request(other),
         }
+    }
+
+    /// Keeps a descriptor for a connection in place of what it kept before.
+    fn keep(&mut self, number: u64, descriptor: OwnedFd) {
+        if let Some(connection) = self.connections.get_mut(&number) {
+            connection.kept = Some(descriptor);
+        }
+    }
+
+    fn kept(&self, number: u64) -> Answer<&OwnedFd> {
+        self.connections
+            .get(&number)
+            .and_then(|connection| connection.kept.as_ref())
+            .ok_or_else(|| Refusal::new(libc::EBADF, "the connection keeps no file"))
     }
 
     /// Ends the agent after `ms`; 0: no deadline.
@@ -292,6 +376,7 @@ fn file_request(request: Request) -> Outcome {
             flags,
             mode,
             parents,
+            keep: _,
         } => {
             let file = files::open(&path, flags, mode, parents)?;
             return Ok((Reply::Done { ok: true }, Some(file)));
@@ -327,7 +412,9 @@ fn file_request(request: Request) -> Outcome {
             files::remove(&path, recursive)?;
             Reply::Done { ok: true }
         }
-        Request::Watch { path, recursive } => {
+        Request::Watch {
+            path, recursive, ..
+        } => {
             let (inotify, directories) = watch::watch(&path, recursive)?;
             return Ok((
                 Reply::Watching {

@@ -11,6 +11,19 @@ use crate::{About, Answer};
 /// Directories watched at most by one request (the host's default of fs.inotify.max_user_watches is 8192 and more).
 const MOST: usize = 4096;
 
+const FLAGS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::ONLYDIR);
+
+/// A further directory of a watch.
+pub(crate) fn add(inotify: &OwnedFd, path: &str) -> Answer<i32> {
+    add_watch(inotify, path, FLAGS | WatchFlags::DONT_FOLLOW).about(path)
+}
+
 /// The descriptor, and which watch is which directory (relative to `path`).
 pub(crate) fn watch(path: &str, recursive: bool) -> Answer<(OwnedFd, Vec<(i32, String)>)> {
     let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).about("inotify")?;
@@ -18,14 +31,7 @@ pub(crate) fn watch(path: &str, recursive: bool) -> Answer<(OwnedFd, Vec<(i32, S
     let mut todo = vec![String::new()];
     while let Some(relative) = todo.pop() {
         let directory = Path::new(path).join(&relative);
-        let flags = WatchFlags::CREATE
-            | WatchFlags::DELETE
-            | WatchFlags::MODIFY
-            | WatchFlags::ATTRIB
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVED_TO
-            | WatchFlags::ONLYDIR;
-        let descriptor = match add_watch(&inotify, &directory, flags) {
+        let descriptor = match add_watch(&inotify, &directory, FLAGS) {
             Ok(descriptor) => descriptor,
             Err(_) if !relative.is_empty() => continue, // removed meanwhile, or not ours to read
             Err(error) => return Err(error).about(path),

@@ -544,12 +544,14 @@ impl Server {
                 message,
             } => {
                 process.has_failed = true;
+                let oom_kills = self.oom_kills(id);
                 self.link.send(&ToHost::Failed {
                     process: id,
                     op,
                     index,
                     errno,
                     message,
+                    oom_kills,
                 })?;
             }
         }
@@ -566,14 +568,25 @@ impl Server {
                 let _ = child::kill(pid, libc::SIGKILL);
             }
         }
+        let oom_kills = self.oom_kills(id);
         self.link.send(&ToHost::Failed {
             process: id,
             op: String::new(),
             index: -1,
             errno: error.errno,
             message: error.message,
+            oom_kills,
         })?;
         Ok(())
+    }
+
+    /// Of a container's first process: how often one of the container was killed for its limit of memory.
+    fn oom_kills(&self, id: u32) -> u64 {
+        self.processes
+            .get(&id)
+            .filter(|process| process.is_first)
+            .and_then(|process| self.containers.get(&process.container))
+            .map_or(0, |cgroup| cgroup.stats().oom_kills)
     }
 
     fn reap(&mut self) -> Result<()> {
@@ -627,6 +640,7 @@ impl Server {
     }
 
     fn end(&mut self, id: u32) -> Result<()> {
+        let oom_kills = self.oom_kills(id);
         let Some(process) = self.processes.get_mut(&id) else {
             return Ok(());
         };
@@ -642,6 +656,7 @@ impl Server {
         self.link.send(&ToHost::Exited {
             process: id,
             status,
+            oom_kills,
         })?;
         Ok(())
     }

@@ -152,6 +152,7 @@ pub enum ToHost {
         process: u32,
         pid: i32,
     },
+    /// `oom_kills` here and below: of a container's first process, how often the guest's kernel killed one of the container for its limit of memory.
     /// It will not run: the operation of its plan that failed, as `init` reported it.
     Failed {
         process: u32,
@@ -159,11 +160,13 @@ pub enum ToHost {
         index: i64,
         errno: i32,
         message: String,
+        oom_kills: u64,
     },
     /// wait(2)'s status. All that it has said before is on its way already.
     Exited {
         process: u32,
         status: i32,
+        oom_kills: u64,
     },
     Data {
         process: u32,

@@ -83,6 +83,7 @@ impl Plan {
             }
             if let Op::Machine(machine) = op {
                 named.extend(machine.agent);
+                named.extend(machine.report);
             }
             if let Op::MachineJoin(join) = op {
                 named.extend([join.control, join.machine]);

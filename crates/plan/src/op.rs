@@ -528,6 +528,8 @@ pub struct Machine {
     pub link_window: u32,
     #[serde(default)]
     pub agent: Option<i32>,
+    #[serde(default)]
+    pub report: Option<i32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -550,17 +552,19 @@ pub struct MachineJoin {
     pub shared: u64,
 }
 
-/// MessagePack's binary: serde's own form of a `Vec<u8>` is an array of integers.
-mod binary {
+/// MessagePack's binary, for `serde(with)`: serde's own form of a `Vec<u8>` is an array of integers.
+pub mod binary {
     use serde::{Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_bytes(bytes)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<u8>, D::Error> {
+    /// # Errors
+    /// What is there is no binary.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         struct Binary;
 
         impl de::Visitor<'_> for Binary {

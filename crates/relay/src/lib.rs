@@ -51,6 +51,8 @@ pub struct Given {
     pub listen: OwnedFd,
     /// Where connections to the agent come in that is the container's program, if it is one.
     pub agent: Option<OwnedFd>,
+    /// Where it is written, at the end, how often a program was killed for the limit of memory.
+    pub report: Option<OwnedFd>,
 }
 
 /// What a shell would report for wait(2)'s status.

@@ -89,6 +89,7 @@ pub fn run(config: Config, given: Given) -> i32 {
     let mut starter = Connection::new(given.channel);
     match Relay::start(config, given.listen, given.agent) {
         Ok(mut relay) => {
+            relay.report = given.report;
             if let Some(first) = relay.containers.get_mut(&FIRST) {
                 first.starter = Some(starter);
             }
@@ -126,6 +127,7 @@ pub(crate) struct Relay {
     /// Connections to the agent that is the first container's program, and where they come in.
     pub(crate) channels: BTreeMap<u32, Channel>,
     pub(crate) agent: Option<OwnedFd>,
+    report: Option<OwnedFd>,
     /// Numbers of processes and of clients, and tickets: none is used twice.
     next: u32,
     is_over: Option<i32>,
@@ -225,6 +227,7 @@ impl Relay {
             clients: BTreeMap::new(),
             channels: BTreeMap::new(),
             agent,
+            report: None,
             next: FIRST + 1,
             is_over: None,
         })
@@ -400,7 +403,11 @@ impl Relay {
                 index,
                 errno,
                 message,
+                oom_kills,
             } => {
+                if process == FIRST && oom_kills > 0 {
+                    self.report(oom_kills);
+                }
                 let failure = Failure {
                     op,
                     index,
@@ -412,7 +419,16 @@ impl Relay {
                 }
                 self.failed(process, &failure.event());
             }
-            ToHost::Exited { process, status } => self.exited(process, status),
+            ToHost::Exited {
+                process,
+                status,
+                oom_kills,
+            } => {
+                if process == FIRST && oom_kills > 0 {
+                    self.report(oom_kills);
+                }
+                self.exited(process, status);
+            }
             ToHost::Data {
                 process,
                 stream,
@@ -606,6 +622,14 @@ impl Relay {
             container.starter = None;
         } else if let Some(client) = self.client_of(id) {
             client.connection.send(&Event::Started { pid });
+        }
+    }
+
+    /// What can be asked no more once the machine has ended.
+    fn report(&self, oom_kills: u64) {
+        if let Some(file) = &self.report {
+            // Best effort: without it the program was killed, and nobody knows for what.
+            let _ = rustix::io::write(file, oom_kills.to_string().as_bytes());
         }
     }
 

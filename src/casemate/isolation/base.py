@@ -73,12 +73,15 @@ class Launch:
     cgroup_files: descriptors of the cgroup's files by Manager.limit_files's names, for an isolation that shows the program its limits.
     is_pod: further containers will join (oci/pods.py).
     agent_fd: with the plan's `agent`, the socket that it listens on, where that is not the plan's `listen` (an isolation with control).
+    report_fd: where it is written at the end how often a guest's kernel killed for the memory limit, for an isolation with a kernel of its own.
     container_id: of the container; of `create` and `join` only.
     strace: what `traces_calls` is asked to show, as the plan has it (runtime/strace.py).
     spec: the specification that the plan was lowered from, for an isolation that makes more than processes.
     """
 
-    __slots__ = ("agent_fd", "cgroup_files", "container_id", "descriptors", "handlers", "is_pod", "plan", "spec", "stdio", "strace")
+    __slots__ = (
+        "agent_fd", "cgroup_files", "container_id", "descriptors", "handlers", "is_pod", "plan", "report_fd", "spec", "stdio", "strace",
+    )  # fmt: skip
 
     def __init__(
         self, plan: Plan, *, stdio: tuple[int, int, int], descriptors: tuple[int, ...], handlers: Handlers, spec: dict[str, object] | None = None
@@ -89,6 +92,7 @@ class Launch:
         self.descriptors = descriptors
         self.handlers = handlers
         self.agent_fd = -1
+        self.report_fd = -1
         self.container_id = ""
         self.is_pod = False
         self.cgroup_files: dict[str, int] = {}

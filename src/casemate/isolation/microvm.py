@@ -11,13 +11,13 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from casemate import wire
-from casemate.errors import HostError
+from casemate.errors import EngineError, HostError, UsageError
 from casemate.guest import store
 from casemate.hypervisor import registry
 from casemate.isolation.base import Launch, Verdict
 from casemate.isolation.engine_process import launch_engine
 from casemate.isolation.namespaces import Namespaces
-from casemate.oci.fields.mount_options import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC
+from casemate.oci.fields.mount_options import MS_BIND, MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_REC, MS_REMOUNT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,8 +84,13 @@ class Microvm(Namespaces):
         limits = _limits(launch.spec)
         memory_mib = _memory_mib(max(limits["memory"], _pod_memory(annotations)))
         machine = registry.choose(str(wanted or "")).hypervisor.machine(memory_mib)
-        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd)
-        return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd)
+        try:
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+        except EngineError as error:
+            if launch.report_fd >= 0 and os.pread(launch.report_fd, 1, 0):
+                raise UsageError(f"memory: the limit of {limits['memory']} bytes is too small to start a program: out of memory") from None
+            raise _with_names(error, _ops(launch.plan)) from None
 
     def join(self, launch: Launch, sandbox: PodSandbox) -> int:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -96,6 +101,8 @@ class Microvm(Namespaces):
             plan = join_plan(launch, channel.fileno(), pidfd, machine, _user_and_pid(sandbox.pid))
             descriptors = (*launch.descriptors, channel.fileno(), pidfd, machine)
             return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        except EngineError as error:
+            raise _with_names(error, _ops(launch.plan)) from None
         finally:
             os.close(machine)
             os.close(pidfd)
@@ -158,7 +165,7 @@ def _pod_memory(annotations: object) -> int:
     return int(text) if isinstance(text, str) and text.isdecimal() else 0
 
 
-def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd: int = -1) -> Plan:
+def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd: int = -1, report_fd: int = -1) -> Plan:
     """The host's half, with the guest's in its last step. Raises HostError for what a virtual machine cannot do."""
     ops = _ops(plan)
     _refuse(plan, ops)
@@ -191,6 +198,7 @@ def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd:
         "boot_timeout_s": machine.boot_timeout_s,
         "link_window": machine.link_window,
         "agent": agent_fd if agent_fd >= 0 else None,
+        "report": report_fd if report_fd >= 0 else None,
     }
     capabilities = {key: list(_CAPABILITIES) for key in ("bounding", "effective", "permitted")}
     jail: list[Op] = [
@@ -337,12 +345,24 @@ def _for_guest(op: Op, shares: list[Op], root: str, place: str) -> list[Op]:
     """The operation as the guest does it. What it binds of the host's is added to `shares`: in the jail below /share, which the guest has at `place`."""
     if op["op"] == "root":
         return [{"op": "root", "path": root, "overlay": None, "shared": False}]
-    flags = op.get("flags")
-    if op["op"] == "mount" and isinstance(flags, int) and flags & (MS_BIND | 32) == MS_BIND:
+    if _is_bind(op):
         name = len(shares)
         shares.append({**op, "destination": f"/share/{name}", "create": "auto"})
         return [{**op, "source": f"/{place}/{name}", "source_fd": None, "idmap": None}]
     return [op]
+
+
+def _is_bind(op: Op) -> bool:
+    flags = op.get("flags")
+    return op["op"] == "mount" and isinstance(flags, int) and flags & (MS_BIND | MS_REMOUNT) == MS_BIND
+
+
+def _with_names(error: EngineError, ops: list[Op]) -> EngineError:
+    """The error with the specification's destinations in place of where the binds are on their way to the guest."""
+    message = error.message
+    for name, op in enumerate(op for op in ops if _is_bind(op)):
+        message = message.replace(f'"/share/{name}"', f'"{op["destination"]}"')
+    return EngineError(op=error.op, index=error.index, errno=error.errno, message=message)
 
 
 def _identity(maps: object) -> dict[str, object] | None:

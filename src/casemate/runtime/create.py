@@ -191,6 +191,9 @@ class _Creation:
                 descriptors = (*descriptors, agent.fileno())
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
             launch.container_id = request.container_id
+            if registry.get(record.isolation).has_own_kernel and not sandbox:
+                launch.report_fd = self._report()
+                launch.descriptors = (*descriptors, launch.report_fd)
             launch.cgroup_files = limits
             launch.strace = strace
             launch.is_pod = pods.place_in_pod(request.spec).kind == pods.SANDBOX
@@ -236,6 +239,12 @@ class _Creation:
         resources = self.linux.get("resources")
         manager.apply(registry.get(record.isolation).host_resources(resources if isinstance(resources, dict) else {}))
         return manager
+
+    def _report(self) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        fd = os.open(store.REPORT_FILE, flags, 0o600, dir_fd=self.entry.fd)
+        self.descriptors.append(fd)
+        return fd
 
     def _listen(self) -> socket:
         listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)

@@ -14,7 +14,7 @@ import select
 from casemate.errors import CasemateError, UsageError
 from casemate.host import process
 from casemate.isolation.base import ExitStatus
-from casemate.runtime import store
+from casemate.runtime import store, usage
 from casemate.runtime.container import Container
 from casemate.runtime.create import CreateRequest, create
 from casemate.runtime.delete import destroy
@@ -74,7 +74,7 @@ class Running:
 
     def oom_kills(self) -> int:
         """How often the kernel killed a process for the memory limit's sake."""
-        return self.container.cgroup().oom_kills()
+        return usage.oom_kills(self.container)
 
     def delete(self) -> None:
         """Ends what runs and removes cgroup, scratch directories and state."""
@@ -153,7 +153,7 @@ def _exceeded_memory_limit(container: Container, spec: dict[str, object]) -> int
     memory = resources.get("memory") if isinstance(resources, dict) else None
     limit = memory.get("limit") if isinstance(memory, dict) else None
     try:
-        return limit if isinstance(limit, int) and limit > 0 and container.cgroup().oom_kills() else 0
+        return limit if isinstance(limit, int) and limit > 0 and usage.oom_kills(container) else 0
     except (CasemateError, OSError):
         return 0
 

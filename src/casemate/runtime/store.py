@@ -5,7 +5,8 @@
         config.json         the specification as it was checked at create; later edits of the bundle change nothing
         init.sock           the first process waits here for `start`; gone once it was started
         agent.sock          the agent of an SDK sandbox
-        control.sock        the sentry of a container with that isolation
+        control.sock        the sentry of a container with that isolation, or the relay of one in a guest
+        oom-kills           of a container in a guest that has ended: how often its kernel killed for the memory limit, if it did
         log                 what a detached `do` has written
         sandbox.json        what the SDK's later connections need: end, metadata, working directory, user
 
@@ -30,6 +31,7 @@ START_SOCKET = "init.sock"
 AGENT_SOCKET = "agent.sock"
 CONTROL_SOCKET = "control.sock"
 SANDBOX_FILE = "sandbox.json"
+REPORT_FILE = "oom-kills"
 LOG_FILE = "log"
 
 

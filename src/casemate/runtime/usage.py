@@ -5,7 +5,7 @@ guest's cgroup of the container, too.
 from __future__ import annotations
 
 from casemate.isolation import registry
-from casemate.runtime import control
+from casemate.runtime import control, store
 from casemate.runtime.container import PAUSED, Container
 
 
@@ -27,8 +27,20 @@ def stats(container: Container) -> dict[str, object]:
 
 def oom_kills(container: Container) -> int:
     """How often a kernel killed a process for the memory limit's sake: the host's, or the guest's."""
-    own = _asked_of_guest(container)
-    return container.cgroup().oom_kills() + (own["oom_kills"] if own else 0)
+    return container.cgroup().oom_kills() + _oom_kills_of_guest(container)
+
+
+def _oom_kills_of_guest(container: Container) -> int:
+    if not registry.get(container.record.isolation).has_own_kernel:
+        return 0
+    if container.is_alive():
+        own = _asked_of_guest(container)
+        return own["oom_kills"] if own else 0
+    try:
+        text = container.entry.read(store.REPORT_FILE)  # the machine's last word
+    except FileNotFoundError:
+        return 0
+    return int(text) if text.isdigit() else 0
 
 
 def pause(container: Container) -> None:

@@ -81,6 +81,12 @@ class Agent:
             channel.close()
             raise
 
+    def ask(self, channel: socket, name: str, **arguments: object) -> _replies.Message:
+        """Asks on a connection that `open_request` opened and returns the checked answer. Raises as `request`."""
+        message, descriptors = self._exchange(channel, name, arguments, ())
+        _close_all(descriptors)
+        return _replies.check(message)
+
     def _ask(self, name: str, arguments: dict[str, object]) -> tuple[_replies.Message, list[int]]:
         with self._lock:
             channel = self._idle.pop() if self._idle else None

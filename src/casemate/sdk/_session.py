@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 from casemate import jsonlite
 from casemate.errors import ContainerNotFound, ContainerStateError, SandboxError, SandboxNotFound, UsageError, WireError
+from casemate.isolation import registry
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
 from casemate.policy.users import find_user
@@ -201,6 +202,11 @@ class Session:
     @property
     def cwd(self) -> str:
         return str(self._document.get("cwd") or "/")
+
+    @property
+    def keeps_descriptors(self) -> bool:
+        """Whether the sandbox's descriptors stay in it: its kernel is not this one."""
+        return registry.get(str(self._document.get("isolation"))).has_own_kernel
 
     @property
     def user(self) -> str | None:

@@ -6,10 +6,12 @@ import os
 import posixpath
 import stat
 from collections.abc import Iterator, Sequence
+from io import FileIO
 from typing import IO, Literal, overload
 
 from casemate.errors import FileNotFound, SandboxError
 from casemate.sdk import _replies
+from casemate.sdk._kept import KeptFile
 from casemate.sdk._session import Session
 from casemate.sdk.types import EntryInfo, WriteEntry
 from casemate.sdk.watch import WatchHandle
@@ -39,11 +41,11 @@ class Files:
         """
         if format not in ("text", "bytes", "stream"):
             raise SandboxError(f"format: expected 'text', 'bytes' or 'stream', got {format!r}")
-        fd = self._open(path, os.O_RDONLY)
+        opened = self._open(path, os.O_RDONLY)
         if format == "stream":
-            return _chunks(fd)
+            return _chunks(opened)
         data = b""
-        with os.fdopen(fd, "rb", buffering=0) as file:
+        with opened as file:
             while True:
                 chunk = file.read(_CHUNK)
                 if not chunk:
@@ -55,8 +57,7 @@ class Files:
 
     def write(self, path: str, data: str | bytes | IO[bytes], *, mode: int = 0o644) -> EntryInfo:
         """Writes a file, with the directories above it, and replaces what was there. Raises NotPermitted, SandboxError."""
-        fd = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode, parents=True)
-        with os.fdopen(fd, "wb", buffering=0) as file:
+        with self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode, parents=True) as file:
             for chunk in _parts(data):
                 rest = memoryview(chunk)
                 while rest:
@@ -112,17 +113,19 @@ class Files:
     def _absolute(self, path: str) -> str:
         return posixpath.normpath(self._session.path(path)) if ".." not in path else self._session.path(path)
 
-    def _open(self, path: str, flags: int, *, mode: int = 0, parents: bool = False) -> int:
+    def _open(self, path: str, flags: int, *, mode: int = 0, parents: bool = False) -> FileIO | KeptFile:
+        if self._session.keeps_descriptors:
+            return KeptFile(self._session, self._absolute(path), flags & ~os.O_CLOEXEC, mode=mode, parents=parents)
         # Linux's numbers, which O_CLOEXEC is not among: the agent adds what it needs.
         _, fd = self._session.agent.request_descriptor("open", path=self._absolute(path), flags=flags & ~os.O_CLOEXEC, mode=mode, parents=parents)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise SandboxError(f"{path} is not a file")
-        return fd
+        return FileIO(fd, "wb" if flags & os.O_WRONLY else "rb")
 
 
-def _chunks(fd: int) -> Iterator[bytes]:
-    with os.fdopen(fd, "rb", buffering=0) as file:
+def _chunks(opened: FileIO | KeptFile) -> Iterator[bytes]:
+    with opened as file:
         while chunk := file.read(_CHUNK):
             yield chunk
 

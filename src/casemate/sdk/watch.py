@@ -7,9 +7,11 @@ import struct
 
 from casemate.errors import SandboxError
 from casemate.sdk import _replies
+from casemate.sdk._kept import KeptWatch
 from casemate.sdk._session import Session
 from casemate.sdk.types import EventType, FilesystemEvent
 
+_MOST_ENTRIES = 10_000  # of a directory that appeared
 _HEADER = struct.Struct("iIII")  # inotify(7): wd, mask, cookie, len
 _KINDS = (
     (0x100, EventType.CREATE),
@@ -26,7 +28,11 @@ class WatchHandle:
     """A watched directory. `get_new_events` returns what happened since the last call; `stop` ends it. A context."""
 
     def __init__(self, session: Session, path: str, *, recursive: bool) -> None:
-        answer, self._fd = session.agent.request_descriptor("watch", path=path, recursive=recursive)
+        self._kept = KeptWatch(session, path, recursive=recursive) if session.keeps_descriptors else None
+        if self._kept:
+            answer, self._fd = self._kept.answer, self._kept.fileno()
+        else:
+            answer, self._fd = session.agent.request_descriptor("watch", path=path, recursive=recursive)
         self._session = session
         self._path = path
         self._recursive = recursive
@@ -45,11 +51,18 @@ class WatchHandle:
             raise SandboxError("the watch was stopped")
         events: list[FilesystemEvent] = []
         while True:
-            try:
-                data = os.read(self._fd, 65536)
-            except BlockingIOError:
+            data = self._next()
+            if not data:
                 return events
             self._read(data, events)
+
+    def _next(self) -> bytes:
+        if self._kept:
+            return self._kept.read()
+        try:
+            return os.read(self._fd, 65536)
+        except BlockingIOError:
+            return b""
 
     def _read(self, data: bytes, events: list[FilesystemEvent]) -> None:
         at = 0
@@ -69,6 +82,8 @@ class WatchHandle:
 
     def _add(self, relative: str, events: list[FilesystemEvent]) -> None:
         """Watches a directory that appeared, and tells what was put there before the watch was."""
+        if self._kept:
+            return self._add_kept(self._kept, relative, events)
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
         try:
             _, directory = self._session.agent.request_descriptor("open", path=f"{self._path}/{relative}", flags=flags, mode=0, parents=False)
@@ -88,11 +103,29 @@ class WatchHandle:
         finally:
             os.close(directory)
 
+    def _add_kept(self, kept: KeptWatch, relative: str, events: list[FilesystemEvent]) -> None:
+        path = f"{self._path}/{relative}"
+        try:
+            self._directories[kept.add(path)] = relative
+            answer = self._session.agent.request("list", path=path, depth=1, limit=_MOST_ENTRIES)
+        except SandboxError:
+            return  # gone already
+        for value in _replies.sequence(answer, "entries"):
+            found = _replies.mapping(value)
+            inner = f"{relative}/{_replies.text(found, 'path')}"
+            events.append(FilesystemEvent(inner, EventType.CREATE))
+            if found.get("type") == "dir":
+                self._add_kept(kept, inner, events)
+
     def stop(self) -> None:
         """Ends the watch."""
-        if self._fd >= 0:
+        if self._fd < 0:
+            return
+        if self._kept:
+            self._kept.close()
+        else:
             os.close(self._fd)
-            self._fd = -1
+        self._fd = -1
 
     def __enter__(self) -> WatchHandle:
         return self

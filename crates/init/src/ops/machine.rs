@@ -24,6 +24,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     state.trees.clear();
     let mut kept = vec![state.channel.raw(), raw];
     kept.extend(machine.agent);
+    kept.extend(machine.report);
     process::close_all_but(&kept).context(|| "close_range".into())?;
     let given = Given {
         channel: process::duplicate(state.channel.raw()).context(|| "channel".into())?,
@@ -33,6 +34,11 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
             .map(process::take_fd)
             .transpose()
             .context(|| "agent descriptor".into())?,
+        report: machine
+            .report
+            .map(process::take_fd)
+            .transpose()
+            .context(|| "report descriptor".into())?,
     };
     // From here on the relay holds the channel, whose end says that the program runs.
     drop(process::take_fd(state.channel.raw()).context(|| "channel".into())?);
