@@ -17,11 +17,12 @@ echo 'deb-src http://deb.debian.org/debian bookworm main' >> /etc/apt/sources.li
 mkdir -p /usr/src/compat; cd /usr/src/compat
 apt-get update -qq
 apt-get source -qq --download-only busybox hello lua5.4 python3.11
+rm -f *.asc
 for name in busybox hello lua5.4; do tar xf ${name}_*.orig.tar.?z*; done
 mv busybox-* busybox; mv hello-* hello; mv lua-* lua
 tar xf busybox_*.debian.tar.* -C busybox
 tar xf python3.11_*.orig.tar.* -C /usr/lib/python3.11 --strip-components=2 --wildcards 'Python-*/Lib/test/test_sqlite3'
-rm -f *.dsc *.tar.* *.asc
+rm -f *.dsc *.tar.*
 rm -rf /var/lib/apt/lists/*
 """
 
