@@ -4,7 +4,7 @@
 use std::env;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: casemate-engine init PLAN_FD CONTROL_FD";
+const USAGE: &str = "usage: casemate-engine init [--protect] PLAN_FD CONTROL_FD";
 
 /// The name by which a guest's kernel executes this file: what words it adds (those of its command line that it does not know) means nothing.
 const GUEST_AGENT: &str = "/casemate-agent";
@@ -24,6 +24,10 @@ fn main() -> ExitCode {
     match words.as_slice() {
         ["init", plan, control] => match (plan.parse(), control.parse()) {
             (Ok(plan), Ok(control)) => ExitCode::from(casemate_init::run(plan, control)),
+            _ => fail(USAGE),
+        },
+        ["init", "--protect", plan, control] => match (plan.parse(), control.parse()) {
+            (Ok(plan), Ok(control)) => ExitCode::from(casemate_init::run_protected(plan, control)),
             _ => fail(USAGE),
         },
         ["agent", socket] => socket.parse().map_or_else(|_| fail(USAGE), agent),

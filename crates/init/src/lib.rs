@@ -7,8 +7,10 @@ mod channel;
 mod child;
 mod error;
 mod ops;
+mod own_file;
 mod root;
 mod stage1;
 
 pub use error::Error;
+pub use own_file::run_protected;
 pub use stage1::run;

@@ -28,21 +28,27 @@ pub fn run(plan_fd: i32, control_fd: i32) -> u8 {
         return 2;
     };
     let channel = Channel::new(control);
+    // Executed by descriptor, it would be called by the descriptor's number in what lists processes.
+    let _ = rustix::thread::set_name(c"casemate-engine");
     match stage1(plan_fd, &channel) {
         Ok(Started::Parent) => 0,
         Ok(Started::Child(plan, prepared)) => child::run(*plan, prepared, channel),
         Err(error) => {
-            let event = Event::Error {
-                op: "",
-                index: BEFORE_OPS,
-                errno: error.errno,
-                message: &error.message,
-            };
-            // A starter that is gone needs no report.
-            let _ = channel.send(&event, None);
+            report(&channel, &error);
             1
         }
     }
+}
+
+/// Tells the starter what failed before the first operation. A starter that is gone needs no report.
+pub(crate) fn report(channel: &Channel, error: &Error) {
+    let event = Event::Error {
+        op: "",
+        index: BEFORE_OPS,
+        errno: error.errno,
+        message: &error.message,
+    };
+    let _ = channel.send(&event, None);
 }
 
 enum Started {
