@@ -34,7 +34,7 @@ def probe(root: str = "") -> dict[str, object]:
     kernel {release, version [int], machine}; euid; capabilities {effective [name], missing [name]}; initial_user_namespace;
     cgroup {mode, controllers [name], delegated (whether this user may make cgroups below its own)}; namespaces [name];
     user_namespaces {max, unprivileged_clone, apparmor_restricted, usable, reason}; landlock_abi (0: none); seccomp_actions [name];
-    security_modules [name]; selinux, apparmor (enabled); filesystems {name: bool}; kvm {usable, reason};
+    security_modules [name]; selinux, apparmor (enabled); filesystems {name: bool}; kvm {usable, reason, accelerated};
     id_helpers {newuidmap, newgidmap: path or ""}; subuid, subgid [[first, count]].
     """
     return {
@@ -51,7 +51,7 @@ def probe(root: str = "") -> dict[str, object]:
         "selinux": os.path.exists(f"{root}/sys/fs/selinux/enforce"),
         "apparmor": _text(f"{root}/sys/module/apparmor/parameters/enabled") == "Y",
         "filesystems": filesystems(root),
-        "kvm": kvm(root),
+        "kvm": {**kvm(root), "accelerated": has_virtualisation(root)},
         "id_helpers": {name: _program(name, root) for name in ("newuidmap", "newgidmap")},
         "subuid": subordinate_ids("subuid", root),
         "subgid": subordinate_ids("subgid", root),
@@ -159,6 +159,14 @@ def kvm(root: str = "") -> dict[str, object]:
     if version != _KVM_API_VERSION:
         return {"usable": False, "reason": f"{path}: API version {version}, expected {_KVM_API_VERSION}"}
     return {"usable": True, "reason": ""}
+
+
+def has_virtualisation(root: str = "") -> bool:
+    """Whether the processor says that it has hardware virtualisation (VMX or SVM). Without, a KVM may be there all the same and emulate a guest's kernel."""
+    for line in _text(f"{root}/proc/cpuinfo").splitlines():
+        if line.startswith("flags"):
+            return not {"vmx", "svm"}.isdisjoint(line.split())
+    return False
 
 
 def subordinate_ids(file: str, root: str = "") -> list[list[int]]:

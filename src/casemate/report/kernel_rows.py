@@ -191,6 +191,8 @@ def _security_module(name: str, is_active: bool, field: str, module: str) -> Row
 def _kvm(facts: Facts) -> Row:
     reason = f"{_inner(facts, 'kvm', 'reason')}: no isolation by a virtual machine"
     remedy = "use a host with virtualization (nested, on a cloud's machine), and let the user into the group kvm"
+    if _inner(facts, "kvm", "usable") and not _inner(facts, "kvm", "accelerated"):
+        return Row("/dev/kvm", LIMITED, "works, but the processor has no virtualisation to offer: a guest's kernel is emulated, and slow", remedy)
     return either("/dev/kvm", bool(_inner(facts, "kvm", "usable")), why="virtual machines at full speed", otherwise=reason, remedy=remedy, status=LIMITED)
 
 

@@ -79,6 +79,11 @@ def test_kvm_that_is_no_device(tmp_path: Path) -> None:
     assert "is not KVM" in str(wrong["reason"])
 
 
+@pytest.mark.parametrize(("flags", "has"), [("fpu vme vmx", True), ("fpu svm", True), ("fpu vmxnet", False), ("", False)])
+def test_virtualisation_is_a_flag_of_the_processor(tmp_path: Path, flags: str, has: bool) -> None:
+    assert probe.has_virtualisation(fake(tmp_path, proc__cpuinfo=f"processor\t: 0\nflags\t\t: {flags}\n")) is has
+
+
 def test_empty_host_has_nothing(tmp_path: Path) -> None:
     root = str(tmp_path)
     assert probe.namespaces(root) == []
