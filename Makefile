@@ -48,6 +48,7 @@ demo: setup
 # What is written from the source: its tests fail while it is stale.
 gen:
 	packaging/syscalls-page
+	CASEMATE_GENERATE=1 cargo test --quiet --locked -p casemate-vmm --lib programs_are_what_the_rules_say
 
 check: setup
 	$(BIN)/ruff check src tests packaging

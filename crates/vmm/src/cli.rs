@@ -117,7 +117,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         }
     }
     options.filters = match wanted {
-        Wanted::Own => Filters::own()?,
+        Wanted::Own => Filters::own(),
         Wanted::None => Filters::default(),
         Wanted::Users(path) => Filters::read(&path)?,
     };

@@ -32,9 +32,9 @@ const CONNECTIONS: u64 = 1 << 33;
 pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     let log = Arc::new(open_log(options)?);
     settle_signals().map_err(|error| failed("signals", &error))?;
+    let (_socket, server) = listen(options)?;
     // Before the filter: the C library sets a signal up with the first thread. It closes itself.
     let preparation = Preparation::begin(options.filters.clone())?;
-    let (_socket, server) = listen(options)?;
     // Before anything of a client's is read.
     options
         .filters

@@ -171,6 +171,24 @@ pub(crate) fn keep_out_of_children(cpu: &mut VcpuFd, size: usize) -> io::Result<
     check(unsafe { libc::madvise(page.cast(), size, libc::MADV_DONTFORK) })
 }
 
+/// The bytes of the instruction that KVM could not emulate, after an exit for that reason; none where KVM does not say.
+pub(crate) fn failed_instruction(cpu: &mut VcpuFd) -> Vec<u8> {
+    const EMULATION: u32 = 1; // KVM_INTERNAL_ERROR_EMULATION
+    const HAS_BYTES: u64 = 1; // KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES
+    // SAFETY: the exit says which part of the union KVM has filled, and its caller has just seen that; all bit patterns are legal there.
+    let failure = unsafe { cpu.get_kvm_run().__bindgen_anon_1.emulation_failure };
+    if failure.suberror != EMULATION || failure.ndata < 3 {
+        return Vec::new();
+    }
+    // SAFETY: plain bytes, of which all patterns are legal.
+    let code = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+    let length = usize::from(code.insn_size).min(code.insn_bytes.len());
+    if failure.flags & HAS_BYTES == 0 {
+        return Vec::new();
+    }
+    code.insn_bytes[..length].to_vec()
+}
+
 /// fork(2): the child's number, or nothing in the child.
 ///
 /// Callers have paused the virtual CPUs.

@@ -12,6 +12,7 @@ use crate::devices::Output;
 use crate::devices::{Bus, lock};
 use crate::log::Level;
 use crate::machine::{MachineError, Signal};
+use crate::raw;
 use crate::seccomp::Filters;
 
 /// What the loop wants of all virtual CPUs.
@@ -207,6 +208,7 @@ enum Turn {
     /// A write to make again: a device has work left.
     Repeat(u64, Vec<u8>),
     End(Level, String),
+    Failed,
 }
 
 impl Vcpu {
@@ -226,7 +228,7 @@ impl Vcpu {
                 None => self.turn(),
             };
             match turn {
-                Turn::Next => {}
+                Turn::Next | Turn::Failed => {}
                 Turn::Look => {
                     if !self.gate.pass() {
                         return;
@@ -253,6 +255,26 @@ impl Vcpu {
 
     /// Runs the guest until it needs something, and gives it that.
     fn turn(&self) -> Turn {
+        match self.enter() {
+            Turn::Failed => self.tell_failure(),
+            turn => turn,
+        }
+    }
+
+    /// What the guest did that KVM could not do for it.
+    fn tell_failure(&self) -> Turn {
+        let mut cpu = lock(&self.fd);
+        let place = cpu.get_regs().map_or(0, |registers| registers.rip);
+        let bytes = raw::failed_instruction(&mut cpu);
+        let bytes: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let reason = format!(
+            "KVM cannot go on at {place:#x}, instruction {}",
+            bytes.join(" ")
+        );
+        Turn::End(Level::Error, reason)
+    }
+
+    fn enter(&self) -> Turn {
         // 20 ns beside an exit of 10 us; free again before the gate, so that a paused CPU can be asked for its state.
         match lock(&self.fd).run() {
             Ok(VcpuExit::IoOut(port, data)) => match self.around.bus.port_write(port, data) {
@@ -278,6 +300,7 @@ impl Vcpu {
                 Level::Error,
                 format!("KVM cannot enter the guest: {reason:#x}"),
             ),
+            Ok(VcpuExit::InternalError) => Turn::Failed,
             Ok(other) => Turn::End(Level::Error, format!("unexpected exit {other:?}")),
             Err(error) => match std::io::Error::from(error).kind() {
                 ErrorKind::Interrupted => Turn::Look,

@@ -70,9 +70,8 @@ impl Transfers {
         find: impl for<'a> FnOnce(&'a Memory) -> Result<Vec<VolatileSlice<'a, ()>>, E>,
     ) -> Result<(), E> {
         let vector = vector(&find(&self.memory)?);
-        let count = u32::try_from(vector.len()).unwrap_or(u32::MAX);
-        let file = types::Fd(file.as_raw_fd());
-        let entry = opcode::Readv::new(file, vector.as_ptr().cast(), count).offset(offset);
+        let (file, pointer, count) = place(file, &vector);
+        let entry = opcode::Readv::new(file, pointer, count).offset(offset);
         self.push(entry.build().user_data(number), Some(vector));
         Ok(())
     }
@@ -86,9 +85,8 @@ impl Transfers {
         find: impl for<'a> FnOnce(&'a Memory) -> Result<Vec<VolatileSlice<'a, ()>>, E>,
     ) -> Result<(), E> {
         let vector = vector(&find(&self.memory)?);
-        let count = u32::try_from(vector.len()).unwrap_or(u32::MAX);
-        let file = types::Fd(file.as_raw_fd());
-        let entry = opcode::Writev::new(file, vector.as_ptr().cast(), count).offset(offset);
+        let (file, pointer, count) = place(file, &vector);
+        let entry = opcode::Writev::new(file, pointer, count).offset(offset);
         self.push(entry.build().user_data(number), Some(vector));
         Ok(())
     }
@@ -184,6 +182,12 @@ impl std::fmt::Debug for Transfers {
             .field("in_flight", &self.in_flight)
             .finish_non_exhaustive()
     }
+}
+
+/// What an entry of the ring is told of a vector.
+fn place(file: &File, vector: &[Piece]) -> (types::Fd, *const libc::iovec, u32) {
+    let count = u32::try_from(vector.len()).unwrap_or(u32::MAX);
+    (types::Fd(file.as_raw_fd()), vector.as_ptr().cast(), count)
 }
 
 fn vector(slices: &[VolatileSlice<'_, ()>]) -> Box<[Piece]> {

@@ -1,5 +1,7 @@
 //! What a rule of a thread's filter is.
-use casemate_plan::seccomp::{SeccompArg, SeccompProfile, SeccompRule};
+use casemate_plan::seccomp::SeccompArg;
+#[cfg(test)]
+use casemate_plan::seccomp::{SeccompProfile, SeccompRule};
 
 /// A condition on an argument: of the bits in `mask`, those of `value` are set and the others are not.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +84,7 @@ impl Rule {
 /// The profile of a thread: what the rules say is allowed, the rest is a trap.
 ///
 /// clone3(2) has its flags in memory, where they can change after a check: it does not exist, and the C library uses clone(2).
+#[cfg(test)]
 pub(super) fn profile<'a>(rules: impl Iterator<Item = &'a Rule>) -> SeccompProfile {
     let mut syscalls: Vec<SeccompRule> = rules.map(oci).collect();
     syscalls.push(SeccompRule {
@@ -101,6 +104,7 @@ pub(super) fn profile<'a>(rules: impl Iterator<Item = &'a Rule>) -> SeccompProfi
     }
 }
 
+#[cfg(test)]
 fn oci(rule: &Rule) -> SeccompRule {
     let checks = rule.checks.iter().flatten();
     SeccompRule {

@@ -104,6 +104,11 @@ pub(super) const VCPU: &[Rule] = &[
     any("restart_syscall", "a wait that a stop or the freezer broke").unseen("after SIGCONT only"),
     any("sched_yield", "gives a device's lock to who waits for it")
         .unseen("a guest that fills a queue faster than it is emptied"),
+    request(
+        0x8090_ae81,
+        "KVM_GET_REGS: where an instruction is that KVM cannot emulate",
+    )
+    .unseen("each machine would have ended by it"),
     any("exit_group", "the end after a refused call").unseen("each monitor would have ended by it"),
     any("exit", "a thread's end"),
     request(0x4004_54d0, "TUNSETOFFLOAD: what a guest's driver can take"),
@@ -112,9 +117,12 @@ pub(super) const VCPU: &[Rule] = &[
         is(2, 4),
         "flush of pmem: MS_SYNC of the mapped file",
     ),
-    // The standard library looks whether what it closes was open, in builds with debug assertions.
-    #[cfg(debug_assertions)]
-    only("fcntl", is(1, 1), "F_GETFD: assertions of a debug build"),
+    only(
+        "fcntl",
+        is(1, 1),
+        "F_GETFD: the standard library looks whether what it closes was open",
+    )
+    .unseen("only in builds with debug assertions"),
 ];
 
 /// What the loop may besides: the API, the machine's making, snapshots, forks, host sockets of devices. A thread starts with the filter of
@@ -258,7 +266,6 @@ pub(super) const LOOP: &[Rule] = &[
         "KVM_KVMCLOCK_CTRL: a guest learns that it was stopped",
     ),
     request(0xaea3, "KVM_GET_TSC_KHZ"),
-    request(0x8090_ae81, "KVM_GET_REGS"),
     request(0x8138_ae83, "KVM_GET_SREGS"),
     request(0x8188_aea6, "KVM_GET_XCRS"),
     request(0x9000_aecf, "KVM_GET_XSAVE2"),

@@ -36,6 +36,7 @@ pub use transport::{Interrupt, Transport};
 pub use transport_state::TransportState;
 
 use crate::Memory;
+use crate::devices::limiter::RateLimiter;
 use crate::devices::state::{DeviceState, StateError};
 use crate::raw::{MappedVm, Window};
 
@@ -50,6 +51,9 @@ pub(crate) struct Slot {
 pub const VERSION_1: u64 = 1 << 32;
 /// VIRTIO_F_EVENT_IDX (virtio 1.2 §2.7.10).
 pub const EVENT_IDX: u64 = 1 << 29;
+
+/// Version of the state of a device whose state is its limiter's.
+const LIMITED: u16 = 1;
 
 /// One kind of device. Methods are called with the transport's lock held.
 pub trait Device: Send + std::fmt::Debug {
@@ -93,13 +97,30 @@ pub trait Device: Send + std::fmt::Debug {
         queues: &mut [Queue],
         memory: &Memory,
     ) -> Result<Worked, Broken>;
+    /// The limiter of a device with one queue, and nothing else that the loop has to watch or a copy has to know: what follows from it below
+    /// is the same for all of them. Devices with more than one say all of it themselves.
+    fn limiter(&self) -> Option<&RateLimiter> {
+        None
+    }
+    /// As `limiter`.
+    fn limiter_mut(&mut self) -> Option<&mut RateLimiter> {
+        None
+    }
     /// Descriptors that become readable when [`Device::ready`] has something to do; the loop watches them for edges.
     fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
-        Vec::new()
+        self.limiter().map(RateLimiter::fd).into_iter().collect()
     }
     /// Handles what comes from outside. Called after `activate` too.
-    fn ready(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Worked, Broken> {
-        Ok(Worked::default())
+    fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
+        if self.limiter().is_none() {
+            return Ok(Worked::default());
+        }
+        // Tokens are there again.
+        let worked = self.work(0, queues, memory)?;
+        if let Some(limiter) = self.limiter_mut().filter(|_| worked.more) {
+            limiter.come_back();
+        }
+        Ok(worked)
     }
     /// Waits for the end of what the device does by itself. Called when the machine has been paused, so that a snapshot is whole.
     fn settle(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Worked, Broken> {
@@ -116,14 +137,22 @@ pub trait Device: Send + std::fmt::Debug {
     /// What a copy of this device in another monitor needs to go on where this one stands. What stands in the configuration is not part
     /// of it: the copy was made from that. The driver's queues and registers are the transport's.
     fn save(&self) -> DeviceState {
-        DeviceState::new(self.kind(), 0, &())
+        match self.limiter() {
+            Some(limiter) => DeviceState::new(self.kind(), LIMITED, &limiter.save()),
+            None => DeviceState::new(self.kind(), 0, &()),
+        }
     }
     /// Takes over what `save` gave, on a fresh device, after `activate` if the driver was that far.
     ///
     /// # Errors
     /// If the state is not one that `save` gives: it may come from anybody's file.
     fn restore(&mut self, state: &DeviceState, _memory: &Memory) -> Result<(), StateError> {
-        state.read(self.kind(), 0)
+        let kind = self.kind();
+        match self.limiter_mut() {
+            Some(limiter) => limiter.restore(state.read(kind, LIMITED)?),
+            None => state.read(kind, 0)?,
+        }
+        Ok(())
     }
     /// For changes that only one kind of device knows, such as another disk.
     fn as_any(&mut self) -> &mut dyn std::any::Any;

@@ -1,19 +1,15 @@
 //! The entropy device (virtio 1.2 §5.4): fills buffers from the host's generator.
 use std::io;
-use std::os::fd::BorrowedFd;
 
 use serde::Serialize;
 use virtio_queue::Queue;
 
 use super::{Broken, Chain, Device, Outcome, Worked, drain_with};
-use crate::devices::limiter::{Level, Limits, RateLimiter};
-use crate::devices::state::{DeviceState, StateError};
+use crate::devices::limiter::{Limits, RateLimiter};
 use crate::{Memory, raw};
 
 /// A request is answered with at most so much; a driver asks again. Keeps a guest from making us generate 256 MiB under a lock.
 const MAX_REQUEST: usize = 64 << 10;
-/// Version of its state: where its limiter stands.
-const STATE: u16 = 1;
 
 /// For the metrics, with Firecracker's names.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -97,26 +93,12 @@ impl Device for Entropy {
         drain_with(queue, memory, |chain| self.fill(chain, memory))
     }
 
-    fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.limiter.fd()]
+    fn limiter(&self) -> Option<&RateLimiter> {
+        Some(&self.limiter)
     }
 
-    fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
-        let worked = self.work(0, queues, memory)?;
-        if worked.more {
-            self.limiter.come_back();
-        }
-        Ok(worked)
-    }
-
-    fn save(&self) -> DeviceState {
-        DeviceState::new(self.kind(), STATE, &self.limiter.save())
-    }
-
-    fn restore(&mut self, state: &DeviceState, _memory: &Memory) -> Result<(), StateError> {
-        let levels: [Option<Level>; 2] = state.read(self.kind(), STATE)?;
-        self.limiter.restore(levels);
-        Ok(())
+    fn limiter_mut(&mut self) -> Option<&mut RateLimiter> {
+        Some(&mut self.limiter)
     }
 
     fn metrics(&mut self) -> Option<serde_json::Value> {

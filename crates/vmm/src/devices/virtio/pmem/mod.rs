@@ -1,6 +1,5 @@
 //! A file of the host as memory of the guest (virtio 1.2 §5.19): no copy of it in the guest's page cache, one in the host's for all guests.
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,14 +8,11 @@ use virtio_queue::Queue;
 
 use super::{Broken, Chain, Device, Outcome, Worked, drain_with};
 use crate::Memory;
-use crate::devices::limiter::{Level, Limits, RateLimiter};
-use crate::devices::state::{DeviceState, StateError};
+use crate::devices::limiter::{Limits, RateLimiter};
 use crate::raw::Window;
 
 const FLUSH: u32 = 0;
 const FAILED: i32 = -1;
-/// Version of its state: where its limiter stands.
-const STATE: u16 = 1;
 
 /// For the metrics, with Firecracker's names.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -127,26 +123,12 @@ impl Device for Pmem {
         drain_with(queue, memory, |chain| self.serve(chain, memory))
     }
 
-    fn event_fds(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.limiter.fd()]
+    fn limiter(&self) -> Option<&RateLimiter> {
+        Some(&self.limiter)
     }
 
-    fn ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Worked, Broken> {
-        let worked = self.work(0, queues, memory)?;
-        if worked.more {
-            self.limiter.come_back();
-        }
-        Ok(worked)
-    }
-
-    fn save(&self) -> DeviceState {
-        DeviceState::new(self.kind(), STATE, &self.limiter.save())
-    }
-
-    fn restore(&mut self, state: &DeviceState, _memory: &Memory) -> Result<(), StateError> {
-        let levels: [Option<Level>; 2] = state.read(self.kind(), STATE)?;
-        self.limiter.restore(levels);
-        Ok(())
+    fn limiter_mut(&mut self) -> Option<&mut RateLimiter> {
+        Some(&mut self.limiter)
     }
 
     fn metrics(&mut self) -> Option<serde_json::Value> {
