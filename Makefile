@@ -8,7 +8,7 @@ ENGINE := target/x86_64-unknown-linux-gnu/engine
 PACKAGES := runc busybox-static iproute2 procps strace uidmap util-linux user-mode-linux qemu-system-x86
 PEERS := crun bubblewrap podman containerd docker.io
 
-.PHONY: setup build wheel demo gen test check unit rust system compat conformance bench bench-sentry fuzz clean peers
+.PHONY: setup build wheel demo gen test check unit rust system compat conformance stress bench bench-sentry fuzz clean peers
 
 setup: $(VENV)/.packages $(VENV)/.tools .cache/wheels build $(VENV)/.kernel
 
@@ -70,6 +70,11 @@ peers: setup
 compat: setup
 	packaging/apt-install debootstrap
 	$(BIN)/python -m tests.compat.run_all
+
+# stress-ng's classes in the sentry, STRESS_S seconds each.
+stress: setup
+	packaging/apt-install stress-ng
+	$(BIN)/python -m tests.stress.run_all
 
 conformance: peers
 	$(BIN)/python -m tests.conformance.run_all

@@ -63,6 +63,24 @@ def test_out_of_memory_of_a_child_leaves_the_others() -> None:
     assert (done.stdout.split(), done.returncode) == (["137", "lives"], 0)
 
 
+def test_a_raised_score_decides_who_is_killed() -> None:
+    """The child is the smaller one, and offered itself: Linux kills it and not its parent."""
+    program = r"""
+import os
+held = b"x" * (60 << 20)
+pid = os.fork()
+if pid == 0:
+    with open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+    more = []
+    while True:
+        more.append(b"y" * (1 << 20))
+print(os.waitpid(pid, 0)[1], len(held) >> 20, open("/proc/self/oom_score_adj").read().strip())
+"""
+    done = do("--memory", "96M", script=f"exec python3 -I -S -c '{program}'")
+    assert (done.stdout, done.returncode) == ("9 60 0\n", 0), done.stderr
+
+
 def test_a_changed_limit_is_seen(sentry: Bundle) -> None:
     sentry.config["linux"]["resources"] = {"memory": {"limit": 64 * MIB}, "pids": {"limit": 50}}
     sentry.create("sleep", "100")

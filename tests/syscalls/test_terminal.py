@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
 import signal
 import struct
+import subprocess
 import termios
 import time
 from pathlib import Path
@@ -208,3 +210,56 @@ def test_everything_printed_arrives() -> None:
     sandbox = Sandbox("seq", "30000")
     seen = sandbox.expect(b"\n30000\r\n")
     assert seen.count(b"\r\n") == 30000
+
+
+def test_the_last_lines_of_exec_arrive_whoever_is_slow(tmp_path: Path) -> None:
+    """The program has ended, its reader has not read, and the sentry has not printed all: the end is told after the last line."""
+    name = f"t{os.getpid()}-{time.monotonic_ns()}"
+    casemate = str(CASEMATE)
+    subprocess.run([casemate, "do", "--isolation", "sentry", "--detach", "--name", name, "--bind", f"{tmp_path}:/t", "--", "sleep", "100"], check=True)
+    try:
+        sentry = json.loads(subprocess.run([casemate, "state", name], capture_output=True, check=True).stdout)["pid"]
+        tmp_path.chmod(0o777)
+        pid, fd = pty.fork()
+        if pid == 0:
+            # Counts what is taken of its output, in a file: as long as that grows, the reader's side has room.
+            script = "i=0; while i=$((i+1)); do printf '%0999d\\n' $i; echo $i > /t/printed; test ! -e /t/stop || break; done; echo LAST $i; : > /t/ended"
+            os.execv(casemate, [casemate, "exec", "--tty", name, "sh", "-c", script])
+        _until_it_stays(tmp_path / "printed")
+        # The writer waits for room. Once there is some, it ends, with the sentry's own buffer full.
+        (tmp_path / "stop").touch()
+        seen = os.read(fd, 1)
+        while not (tmp_path / "ended").exists():
+            seen += os.read(fd, 1024)
+            select.select([], [], [], 0.03)  # no more than it needs, or all would be printed
+        while len(json.loads(subprocess.run([casemate, "ps", "--json", name], capture_output=True, check=True).stdout)) > 1:
+            pass
+        os.kill(sentry, signal.SIGSTOP)
+        while select.select([fd], [], [], 0.3)[0] and (piece := _read(fd)):
+            seen += piece
+        os.kill(sentry, signal.SIGCONT)
+        while piece := _read(fd):
+            seen += piece
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert seen.endswith(f"LAST {int((tmp_path / 'printed').read_text())}\r\n".encode())
+    finally:
+        subprocess.run([casemate, "delete", "--force", name], check=True)
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:
+        return b""
+
+
+def _until_it_stays(file: Path) -> None:
+    """Wait until a file's text does not change for a while."""
+    before, since = "", time.monotonic()
+    until = since + SECONDS
+    while time.monotonic() - since < 0.5 or not before:
+        assert time.monotonic() < until
+        now = file.read_text() if file.exists() else ""
+        if now != before:
+            before, since = now, time.monotonic()
+        time.sleep(0.02)

@@ -52,6 +52,15 @@ pub fn pwrite(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
     rustix::io::pwritev2(fd, &parts, offset, ReadWriteFlags::empty())
 }
 
+/// At the end. Without `at` the description's own position follows, as with O_APPEND.
+///
+/// # Errors
+/// As pwritev2(2).
+pub fn append(fd: impl AsFd, bytes: &[u8], at: Option<u64>) -> Result<usize> {
+    let parts = [IoSlice::new(bytes)];
+    rustix::io::pwritev2(fd, &parts, at.unwrap_or(HERE), ReadWriteFlags::APPEND)
+}
+
 thread_local! {
     static OWN_NUMBER: Cell<Option<Pid>> = const { Cell::new(None) };
 }

@@ -91,6 +91,7 @@ impl Kernel {
         };
         process.status = Some(status);
         process.end.tell();
+        let terminal = process.terminal.clone();
         self.trace.process_ended(pid, status);
         self.leave_terminal(pid, true);
         let Some(process) = self.processes.get_mut(&pid) else {
@@ -125,7 +126,7 @@ impl Kernel {
         }
         drop(closed);
         if let Some(reporter) = self.reporters.remove(&pid) {
-            reporter.tell(crate::control::Report::Exited(status));
+            self.terminals.tell_end(terminal, reporter, status);
         }
         if pid == 1 {
             self.result = Some(status);

@@ -81,10 +81,16 @@ impl File for HostStream {
 
     fn write(
         &self,
-        _description: &Description,
+        description: &Description,
         from: &mut Buffer,
         at: Option<u64>,
     ) -> Result<usize> {
+        // The program's own (F_SETFL): whoever gave the file does not see it. One that was given stays. pwrite(2): O_APPEND is heeded there, too.
+        let appends = description.flags() & libc::O_APPEND.cast_unsigned() != 0;
+        if self.is_regular && appends {
+            let bytes = from.take_vec(CHUNK)?;
+            return Ok(crate::host::append(&self.fd, &bytes, at)?);
+        }
         if let Some(at) = at {
             let bytes = from.take_vec(CHUNK)?;
             return Ok(crate::host::pwrite(&self.fd, &bytes, at)?);

@@ -1,8 +1,11 @@
 //! /proc/PID files that can be written, and those that tell what was set: names, out-of-memory scores, limits, id maps.
 
+use rustix::fs::{Mode, OFlags};
+
 use super::process::{process, task};
 use super::{ProcNode, Who};
 use crate::errno::{Errno, Result};
+use crate::host;
 use crate::kernel::Kernel;
 use crate::kernel::credentials::CAP_SYS_RESOURCE;
 use crate::kernel::machine::read_below;
@@ -75,7 +78,8 @@ fn set_oom_score_adj(cx: &mut Cx<'_>, who: Who, value: i32) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let is_privileged = cx.task()?.credentials.has(CAP_SYS_RESOURCE);
-    let settings = &mut cx.kernel.process_mut(who.pid)?.settings;
+    let process = cx.kernel.process_mut(who.pid)?;
+    let (host_pid, settings) = (process.host_pid, &mut process.settings);
     if value < settings.oom_score_adj_min && !is_privileged {
         return Err(Errno::EACCES);
     }
@@ -83,7 +87,20 @@ fn set_oom_score_adj(cx: &mut Cx<'_>, who: Who, value: i32) -> Result<()> {
     if is_privileged {
         settings.oom_score_adj_min = value;
     }
+    tell_host_score(cx.kernel, host_pid, value);
     Ok(())
+}
+
+/// Who of the sandbox is killed first when memory is short is for its programs to say, but none is spared before the sentry: never below the zygote's score.
+fn tell_host_score(kernel: &Kernel, host_pid: i32, value: i32) {
+    let path = |pid: i32| format!("{pid}/oom_score_adj");
+    let least = read_below(&kernel.host_proc, &path(kernel.zygote), 16).unwrap_or_default();
+    let Ok(least) = number(&least) else { return };
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    if let Ok(file) = host::openat(&kernel.host_proc, path(host_pid), flags, Mode::empty()) {
+        // Refused where the host's own limit is higher: it stays as it was.
+        let _ = host::write(file, value.max(least).to_string().as_bytes());
+    }
 }
 
 fn trimmed(bytes: &[u8]) -> Result<&str> {

@@ -12,11 +12,12 @@ use rustix::termios::{
     OptionalActions, Termios, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
-use super::Tty;
 use super::devpts::PtsNode;
 use super::master::Master;
 use super::slave::Slave;
 use super::state::{INCOMING_MAX, State};
+use super::{Terminals, Tty};
+use crate::control::{Report, Reporter};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
@@ -155,6 +156,11 @@ impl Tty {
         }
     }
 
+    /// Whether the host has not taken all output yet.
+    fn has_unprinted(&self) -> bool {
+        self.host().is_some() && !self.lock().output.is_empty()
+    }
+
     /// Learns the size that the host's terminal has; its programs are told if it is another.
     pub fn refresh_size(&self) {
         if let Some(fd) = self.host()
@@ -212,6 +218,26 @@ impl Tty {
     }
 }
 
+impl Terminals {
+    /// A program that was started from outside has ended. With a reader that takes its time, that is told when the host has all of the output.
+    pub fn tell_end(&mut self, terminal: Option<Arc<Tty>>, reporter: Reporter, status: i32) {
+        match terminal.filter(|tty| tty.has_unprinted()) {
+            Some(tty) => self.unprinted.push((tty, reporter, status)),
+            None => reporter.tell(Report::Exited(status)),
+        }
+    }
+
+    fn tell_ends(&mut self) {
+        self.unprinted.retain(|(tty, reporter, status)| {
+            let waits = tty.has_unprinted();
+            if !waits {
+                reporter.tell(Report::Exited(*status));
+            }
+            waits
+        });
+    }
+}
+
 impl HasQueue for Tty {
     fn wait_queue(&self) -> &WaitQueue {
         &self.queue
@@ -224,6 +250,7 @@ impl HasQueue for Tty {
         self.change(|_| ());
         super::events::settle(kernel);
         kernel.terminals.lingering.retain(|tty| tty.lingers());
+        kernel.terminals.tell_ends();
     }
 }
 

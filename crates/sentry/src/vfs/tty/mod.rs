@@ -28,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::attributes::Attributes;
+use crate::control::Reporter;
 use crate::errno::{Errno, Result};
 use crate::kernel::wake::WaitQueue;
 use events::Event;
@@ -117,6 +118,8 @@ pub struct Terminals {
     pub console: Option<Arc<Tty>>,
     /// Closed, but not all that was printed was taken yet.
     pub lingering: Vec<Arc<Tty>>,
+    /// Ends that are told once all was printed: whoever hears of one reads no further.
+    unprinted: Vec<(Arc<Tty>, Reporter, i32)>,
     /// st_dev of /dev/pts.
     pub device: u64,
     kernel: u32,
@@ -138,6 +141,7 @@ impl Terminals {
             pairs: BTreeMap::new(),
             console: None,
             lingering: Vec::new(),
+            unprinted: Vec::new(),
             device,
             kernel,
         }
