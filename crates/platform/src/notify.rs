@@ -81,6 +81,12 @@ impl Listener {
         Self(fd)
     }
 
+    /// One that another process of ours made by `new`, and sent: its flags are the filter's.
+    #[must_use]
+    pub fn received(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
     /// The descriptor's number, for who closes all others.
     #[must_use]
     pub fn raw(&self) -> i32 {

@@ -153,7 +153,7 @@ impl Member {
             move |error: rustix::io::Errno| BootError::new(what, Errno::from(error))
         };
         let mut given = Given(joining.parts.into_iter().zip(descriptors).collect());
-        let listener = Arc::new(Listener::new(given.take(Part::Listener)?));
+        let listener = Arc::new(Listener::received(given.take(Part::Listener)?));
         let epoll = given.take(Part::Epoll)?;
         let watcher = Handle::of(epoll, given.take(Part::Ring)?, given.take(Part::Clock)?);
         let watcher = watcher.map_err(error("epoll"))?;

@@ -55,6 +55,17 @@ impl Frame {
 }
 
 impl Kernel {
+    /// Whether the trap flag stopped its thread behind an instruction of ours. To such a program a call is one instruction: the trap comes behind it. Told
+    /// of ours, its frame set back to the site each time, it would never come to an end of the call.
+    pub fn steps_in_stub(&self, call: &Call) -> Result<bool> {
+        let space = self.task(call.tid)?.space.lock();
+        if !space.has_sites() {
+            return Ok(false);
+        }
+        let ip = Frame::read(call)?.get(RIP);
+        Ok(space.trampoline_at(ip).is_some() || fast::stage(ip).is_some())
+    }
+
     /// Before anything else is decided on a frame. `is_fault`: an instruction there faulted; true if that was the stub's, and is settled.
     pub fn settle_frame(&mut self, call: &Call, is_fault: bool) -> Result<bool> {
         let task = self.task(call.tid)?;

@@ -44,6 +44,10 @@ impl Kernel {
         let native = call.args[0] as i32;
         let is_fault = native != KICK && native != KICK_ON_ALTERNATE_STACK;
         if is_fault {
+            if native == libc::SIGTRAP && self.steps_in_stub(call)? {
+                self.leave_mask(call)?;
+                return Ok(Next::Answer(RETURN));
+            }
             return if self.settle_frame(call, true)? {
                 self.leave_mask(call)?;
                 Ok(Next::Answer(RETURN))
