@@ -206,6 +206,32 @@ def test_given_terminal_can_be_asked_and_not_changed() -> None:
     assert sandbox.end() == 0
 
 
+def test_vi_edits_and_saves_a_file(shell: Sandbox) -> None:
+    shell.type(b"export TERM=xterm; cd /tmp; printf 'one\\ntwo\\nthree\\n' > f; busybox vi f\r")
+    shell.expect(b"three")
+    # Down, to the end of the line, append; delete the last line; a search; write and quit.
+    shell.type(b"jA and more\x1b")
+    shell.expect(b"Modified")
+    shell.type(b"jdd/one\rx:wq\r")
+    shell.expect(b"P> ")
+    shell.type(b"cat f; echo do''ne\r")
+    assert b"ne\r\ntwo and more\r\ndone" in shell.expect(b"\r\ndone")
+    # The terminal is as before: lines are edited by it, and what is typed is shown.
+    shell.type(b"stty -a | grep -o ' icanon'; exit\r")
+    shell.expect(b"\r\n icanon")
+    assert shell.end() == 0
+
+
+def test_top_shows_the_sandbox_and_quits(shell: Sandbox) -> None:
+    shell.type(b"export TERM=xterm; sleep 1000 & busybox top -d 100\r")
+    shell.expect(b"Mem: ")
+    shell.expect(b"sleep 1000")
+    shell.type(b"q")
+    shell.expect(b"P> ")
+    shell.type(b"kill %1; exit 3\r")
+    assert shell.end() == 3
+
+
 def test_everything_printed_arrives() -> None:
     sandbox = Sandbox("seq", "30000")
     seen = sandbox.expect(b"\n30000\r\n")
