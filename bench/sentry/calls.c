@@ -1,5 +1,5 @@
 /* Times single system calls: one line per row, "name<TAB>minimum<TAB>median", ns per call over ROUNDS batches (3 of whole programs).
- * Built static by bench/sentry/run.py, and run on the host and in each sandbox as the same file.
+ * Built static by bench/sentry/run.py, and run on the host and in each sandbox as the same file. Arguments: only rows whose names contain one of them.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -29,8 +29,12 @@ static double now(void) {
 static int compare(const void *a, const void *b) {
     return *(double *)a < *(double *)b ? -1 : 1;
 }
+static char **wanted;
 static void row(const char *name, int batch, void (*call)(void)) {
     double times[ROUNDS];
+    char **word = wanted;
+    while (*word && !strstr(name, *word)) word++;
+    if (*wanted && !*word) return;
     for (int i = 0; i < batch / 10 + 1; i++) call();
     for (int r = 0; r < rounds; r++) {
         double start = now();
@@ -183,8 +187,9 @@ static void do_tar(void) { shell("/bin/busybox tar -cf - " TREE " 2>/dev/null | 
 static void do_dd(void) { shell("/bin/busybox dd if=" TREE "/data of=/dev/null bs=4096 2>/dev/null"); }
 static void do_write(void) { shell("/bin/busybox dd if=/dev/zero of=" TREE "/data bs=4096 count=4096 2>/dev/null"); }
 
-int main(void) {
+int main(int count, char **arguments) {
     pthread_t thread;
+    wanted = arguments + (count > 0);
     image = open("/bin/busybox", O_RDONLY);
     zero = open("/dev/zero", O_RDONLY);
     scratch = open("/tmp/casemate-bench-scratch", O_RDWR | O_CREAT, 0600);

@@ -37,24 +37,26 @@ def runtimes() -> dict[str, list[str]]:
     return {name: found[name] for name in PEERS if name in found}
 
 
-def make_bundle(directory: Path) -> None:
+def make_bundle(directory: Path, rows: list[str], cgroup: str | None) -> None:
     """A busybox root with the program in it."""
     rootfs = make_rootfs(directory / "rootfs")
     source = Path(__file__).with_name("calls.c")
     subprocess.run(["gcc", "-O2", "-static", "-pthread", "-o", rootfs / "calls", source], check=True)
     subprocess.run(["runc", "spec"], cwd=directory, check=True)
     config = json.loads((directory / "config.json").read_text())
-    config["process"] |= {"terminal": False, "args": ["/calls"]}
+    config["process"] |= {"terminal": False, "args": ["/calls", *rows]}
     config["root"] = {"path": "rootfs", "readonly": False}
     config["mounts"].append({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]})
+    if cgroup:
+        config["linux"]["cgroupsPath"] = f"{cgroup}/bench-{uuid.uuid4().hex[:10]}"
     (directory / "config.json").write_text(json.dumps(config))
 
 
-def measure(name: str, base: list[str], bundle: Path) -> Figures:
+def measure(name: str, base: list[str], bundle: Path, rows: list[str]) -> Figures:
     """One run of all rows. A row that did not come is missing."""
     container = f"bench-{uuid.uuid4().hex[:10]}"
     if name == "host":
-        command = [str(bundle / "rootfs" / "calls")]
+        command = [str(bundle / "rootfs" / "calls"), *rows]
     else:
         command = [*base, "--root", str(bundle / f"state-{name}"), "run", "--bundle", str(bundle), container]
     try:
@@ -92,18 +94,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--only", choices=("quiet", "busy"), help="one of the two conditions")
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="only these; the host is always among them")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="WORD", help="only rows whose names contain one of the words")
+    parser.add_argument("--cgroup", metavar="PATH", help="put the containers below this cgroup, which this runs in too (and may have more shares than what else runs)")
     given = parser.parse_args()
+    peers = {name: base for name, base in runtimes().items() if name == "host" or name in given.peers}
     document: dict[str, dict[str, Figures]] = {}
     with tempfile.TemporaryDirectory(prefix="casemate-bench-", ignore_cleanup_errors=True) as name:
         bundle = Path(name)
         bundle.chmod(0o755)
-        make_bundle(bundle)
+        make_bundle(bundle, given.rows, given.cgroup)
         for condition in [given.only] if given.only else ["quiet", "busy"]:
             spinning = []
             if condition == "busy":
                 spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
             try:
-                document[condition] = {peer: measure(peer, base, bundle) for peer, base in runtimes().items()}
+                document[condition] = {peer: measure(peer, base, bundle, given.rows) for peer, base in peers.items()}
             finally:
                 for process in spinning:
                     process.kill()

@@ -219,6 +219,52 @@ impl Channel {
         unsafe { copy(self.at(slot, DATA + from), into.as_mut_ptr(), len) };
     }
 
+    /// preadv2(2) straight to the slot's data, at most `len` bytes.
+    ///
+    /// # Errors
+    /// As preadv2(2).
+    pub fn read_file(
+        &self,
+        slot: usize,
+        to: usize,
+        len: usize,
+        file: (BorrowedFd<'_>, u64),
+    ) -> io::Result<usize> {
+        let len = len.min(DATA_LEN.saturating_sub(to));
+        let at = i64::try_from(file.1).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let part = libc::iovec {
+            iov_base: self.at(slot, DATA + to).cast(),
+            iov_len: len,
+        };
+        // SAFETY: `to + len` is within the data; the host's kernel writes there, as the program may at any time.
+        let count =
+            check(unsafe { libc::preadv2(file.0.as_raw_fd(), &raw const part, 1, at, 0) as i64 })?;
+        usize::try_from(count).map_err(io::Error::other)
+    }
+
+    /// pwritev2(2) straight from the slot's data, at most `len` bytes; what the program changes there meanwhile it could have written to begin with.
+    ///
+    /// # Errors
+    /// As pwritev2(2).
+    pub fn write_file(
+        &self,
+        slot: usize,
+        from: usize,
+        len: usize,
+        file: (BorrowedFd<'_>, u64),
+    ) -> io::Result<usize> {
+        let len = len.min(DATA_LEN.saturating_sub(from));
+        let at = i64::try_from(file.1).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let part = libc::iovec {
+            iov_base: self.at(slot, DATA + from).cast(),
+            iov_len: len,
+        };
+        // SAFETY: `from + len` is within the data, which stays mapped; the host's kernel only reads there.
+        let count =
+            check(unsafe { libc::pwritev2(file.0.as_raw_fd(), &raw const part, 1, at, 0) as i64 })?;
+        usize::try_from(count).map_err(io::Error::other)
+    }
+
     /// Copies to the slot's data.
     pub fn write_data(&self, slot: usize, to: usize, from: &[u8]) {
         let len = from.len().min(DATA_LEN.saturating_sub(to));

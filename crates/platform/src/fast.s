@@ -74,7 +74,7 @@ casemate_fast_kept:
     # 2: data to rsi, at most rdx bytes of it. Touched first, so that data taken from a file always has where to go: writes nothing, in one step.
 32: test rdx, rdx
     jz 5f
-    cmp rdx, 0x400
+    cmp rdx, 0x1000
     ja 5f
     lock or byte ptr [rsi], 0
     lock or byte ptr [rsi + rdx - 1], 0
@@ -85,7 +85,7 @@ casemate_fast_kept:
     # 3: data from rsi, rdx bytes.
 12: test rdx, rdx
     jz 5f
-    cmp rdx, 0x400
+    cmp rdx, 0x1000
     ja 5f
     mov [r11 + 0x20], edx
     lea rdi, [r11 + 0x1000]

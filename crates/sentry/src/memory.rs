@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _};
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 
 use crate::fast::window as memory;
 
@@ -329,6 +330,32 @@ impl Buffer {
         self.transfer(bytes.len(), |at, part| {
             memory::write(tid, at.0, &bytes[part])
         })
+    }
+
+    /// pread(2) of all that there is room for, without a copy between, where the call came by the channel. `None`: it did not, or has more than one stretch.
+    pub fn read_file(&mut self, file: BorrowedFd<'_>, at: u64) -> Option<Result<usize>> {
+        let (address, len) = self.whole()?;
+        let count = memory::read_file(self.memory.tid, address.0, len, (file, at))?;
+        Some(self.used(count))
+    }
+
+    /// pwrite(2) of all that is to be taken, likewise.
+    pub fn write_file(&mut self, file: BorrowedFd<'_>, at: u64) -> Option<Result<usize>> {
+        let (address, len) = self.whole()?;
+        let count = memory::write_file(self.memory.tid, address.0, len, (file, at))?;
+        Some(self.used(count))
+    }
+
+    /// All of the program's memory that is left to use, if it is one stretch.
+    fn whole(&mut self) -> Option<(Address, usize)> {
+        let front = self.front(self.remaining)?;
+        (self.local.is_none() && front.1 == self.remaining).then_some(front)
+    }
+
+    fn used(&mut self, count: io::Result<usize>) -> Result<usize> {
+        let count = count?;
+        self.advance(count);
+        Ok(count)
     }
 
     /// Copies from the program, at most `into.len()` bytes; returns how many. `EFAULT` if not a single one could be.

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use casemate_platform::channel::Channel;
@@ -113,6 +114,44 @@ impl Window {
         self.written = self.written.max(offset + from.len());
         Some(from.len())
     }
+}
+
+/// Reads a file at a position straight to where the stub copies from: `len` bytes for address `to`. `None`: that is not in the window.
+pub fn read_file(
+    tid: i32,
+    to: u64,
+    len: usize,
+    file: (BorrowedFd<'_>, u64),
+) -> Option<io::Result<usize>> {
+    CURRENT.with_borrow_mut(|current| {
+        let window = current.as_mut().filter(|window| window.tid == tid)?;
+        let offset = Window::within(window.output, to)?;
+        if len > window.output.1 - offset || offset > window.written {
+            return None;
+        }
+        let count = window.channel.read_file(window.slot, offset, len, file);
+        if let Ok(count) = count {
+            window.written = window.written.max(offset + count);
+        }
+        Some(count)
+    })
+}
+
+/// Writes to a file straight from what the stub copied, likewise.
+pub fn write_file(
+    tid: i32,
+    from: u64,
+    len: usize,
+    file: (BorrowedFd<'_>, u64),
+) -> Option<io::Result<usize>> {
+    CURRENT.with_borrow(|current| {
+        let window = current.as_ref().filter(|window| window.tid == tid)?;
+        let offset = Window::within(window.input, from)?;
+        if len > window.input.1 - offset {
+            return None;
+        }
+        Some(window.channel.write_file(window.slot, offset, len, file))
+    })
 }
 
 /// As `casemate_platform::memory::read`, and through the window of the call that is being served.

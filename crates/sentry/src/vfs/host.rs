@@ -220,7 +220,9 @@ impl File for HostFile {
         self.was_read();
         let mut position = description.position();
         let start = at.unwrap_or(*position);
-        let done = if to.remaining() <= SMALL {
+        let done = if let Some(done) = to.read_file(self.fd.as_fd(), start) {
+            done?
+        } else if to.remaining() <= SMALL {
             read_by(&self.fd, &mut [0; SMALL], to, start)?
         } else {
             read_by(&self.fd, &mut vec![0; to.remaining().min(CHUNK)], to, start)?
@@ -240,13 +242,14 @@ impl File for HostFile {
         let mut position = description.position();
         let start = at.unwrap_or(*position);
         let appends = append(description);
-        let done = if from.remaining() <= SMALL {
+        let direct = (!appends).then(|| from.write_file(self.fd.as_fd(), start));
+        let done = if let Some(done) = direct.flatten() {
+            done?
+        } else if from.remaining() <= SMALL {
             write_by(&self.fd, &mut [0; SMALL], from, start, appends)?
         } else {
-            {
-                let chunk = &mut vec![0; from.remaining().min(CHUNK)];
-                write_by(&self.fd, chunk, from, start, appends)?
-            }
+            let chunk = &mut vec![0; from.remaining().min(CHUNK)];
+            write_by(&self.fd, chunk, from, start, appends)?
         };
         if at.is_none() {
             *position = if append(description) {
