@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,8 @@ def _host(directory: Path, command: list[str], uid: int = 0) -> str:
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-@pytest.mark.parametrize(("seed", "uid"), [(1, 0), (2, 0), (3, 0), (4, 1000), (5, 1000)])
-def test_random_changes_are_seen_from_all_sides_as_on_the_host(seed: int, uid: int, compiled: Callable[[str], Path], tmp_path: Path) -> None:
+def _program(compiled: Callable[[str], Path], tmp_path: Path) -> tuple[Bundle, Path]:
+    """A bundle with the program that changes a tree at random, and that program."""
     program = compiled("cache/random_tree.c")
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
@@ -49,8 +50,44 @@ def test_random_changes_are_seen_from_all_sides_as_on_the_host(seed: int, uid: i
     bundle = Bundle(tmp_path / "bundle", "casemate")
     (bundle.rootfs / "prog").write_bytes(program.read_bytes())
     (bundle.rootfs / "prog").chmod(0o755)
+    return bundle, program
+
+
+@pytest.mark.parametrize(("seed", "uid"), [(1, 0), (2, 0), (3, 0), (4, 1000), (5, 1000)])
+def test_random_changes_are_seen_from_all_sides_as_on_the_host(seed: int, uid: int, compiled: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle, program = _program(compiled, tmp_path)
     words = [str(seed), "1500"]
     assert _sentry(bundle, f"exec /prog {' '.join(words)}", uid) == _host(tmp_path / "host", [str(program), *words], uid)
+
+
+@pytest.mark.parametrize(("seed", "uid"), [(6, 0), (7, 0), (8, 1000)])
+def test_random_changes_in_a_tmpfs_of_the_container(seed: int, uid: int, compiled: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle, program = _program(compiled, tmp_path)
+    bundle.config["mounts"].append({"destination": "/work", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", f"uid={uid}", f"gid={uid}"]})
+    words = [str(seed), "1500"]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        Path(memory).chmod(0o755)
+        expected = _host(Path(memory) / "host", [str(program), *words], uid)
+    assert _sentry(bundle, f"exec /prog {' '.join(words)}", uid) == expected
+
+
+def test_paths_that_lead_from_mount_to_mount(tmp_path: Path) -> None:
+    """Links and `..` across the borders of remembered mounts, names that mount points hide, and a loop of links over two mounts."""
+    bundle = Bundle(tmp_path / "bundle", "casemate")
+    for at in ("/one", "/one/two"):
+        bundle.config["mounts"].append({"destination": at, "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]})
+    script = """
+    echo root > /work/file; echo one > /one/file; echo two > /one/two/file
+    ln -s /one/two/../file /work/to_one; ln -s ../../work/file /one/two/to_root; ln -s /one/loop /work/loop; ln -s ../work/loop /one/loop
+    cat /work/to_one /one/two/to_root /one/two/../two/../../work/to_one /one/two/../../one/two/file
+    cd /one/two && cat ../file ../../work/file; cat /work/loop 2>&1 | sed 's/.*: //'
+    for turn in 1 2; do ls /one/two/absent /one/absent 2>/dev/null || echo absent; touch /one/two/absent; rm /one/two/absent; done
+    mv /one/file /one/moved && cat /one/moved; cat /one/file 2>/dev/null || echo gone; ln -s two /one/link; cat /one/link/file; stat -c %F /one/link/ /one/link
+    """
+    lines = _sentry(bundle, script).splitlines()
+    loop = "Symbolic link loop" if "Symbolic link loop" in lines else "Too many levels of symbolic links"
+    expected = ["one", "root", "one", "two", "one", "root", loop, "absent", "absent", "one", "gone", "two", "directory", "symbolic link"]
+    assert lines == expected
 
 
 def test_a_change_from_outside_is_seen_soon(tmp_path: Path) -> None:

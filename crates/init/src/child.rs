@@ -55,6 +55,8 @@ pub(crate) struct State {
     pub(crate) program: Option<String>,
     /// The terminal's slave, once `pty` opened it.
     pub(crate) terminal: Option<OwnedFd>,
+    /// Roots of the file systems in memory that `mount` made: nobody else has a mount of them.
+    pub(crate) own_mounts: Vec<OwnedFd>,
     /// What a sentry's programs are forked from, once `zygote` started it.
     pub(crate) zygote: Option<Zygote>,
 }
@@ -80,6 +82,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         root_tree: prepared.root_tree,
         program: None,
         terminal: None,
+        own_mounts: Vec::new(),
         zygote: None,
     };
     for (index, op) in plan.ops.into_iter().enumerate() {

@@ -121,6 +121,8 @@ pub struct Given {
     pub members: usize,
     /// A line for each call, to this file or else standard error.
     pub strace: Option<(Settings, Option<OwnedFd>)>,
+    /// Roots of file systems in memory that were made for the container.
+    pub own_mounts: Vec<OwnedFd>,
 }
 
 /// Where the agent finds its socket.
@@ -207,6 +209,7 @@ pub fn run(
         host_proc,
         who: SELF.to_owned(),
         root,
+        own_mounts: given.own_mounts,
         cgroup: given.cgroup,
         hostname: names.nodename().to_bytes().to_vec(),
         domainname: names.domainname().to_bytes().to_vec(),
@@ -314,6 +317,8 @@ pub struct Parts {
     pub host_proc: OwnedFd,
     pub who: String,
     pub root: Arc<OwnedFd>,
+    /// As `Given`'s.
+    pub own_mounts: Vec<OwnedFd>,
     pub cgroup: Cgroup,
     pub hostname: Vec<u8>,
     pub domainname: Vec<u8>,
@@ -368,7 +373,7 @@ impl Parts {
             host_proc: self.host_proc,
             who: self.who,
             terminals,
-            files: crate::vfs::cache::Cache::new(&root),
+            files: crate::vfs::cache::Cache::new(&root, self.own_mounts),
             executed: crate::kernel::programs::Programs::default(),
             root,
             root_device: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),

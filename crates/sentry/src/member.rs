@@ -172,6 +172,8 @@ impl Member {
                 })?,
                 who: joining.process.to_string(),
                 root: Arc::new(given.take(Part::Root)?),
+                // They are not handed over: its files in memory are asked for each time.
+                own_mounts: Vec::new(),
                 cgroup: given.cgroup(),
                 hostname: joining.hostname.into_bytes(),
                 domainname: joining.domainname.into_bytes(),

@@ -27,7 +27,7 @@ pub(super) fn mount(mount: &Mount, state: &mut State) -> Result<()> {
         None
     };
     let root = state.root()?;
-    perform(mount, prepared, root).map_err(|error| {
+    let made = perform(mount, prepared, root).map_err(|error| {
         let kind = mount.fstype.as_deref().unwrap_or("bind");
         let source = mount.source.as_deref().unwrap_or("");
         Error::with_errno(
@@ -37,7 +37,11 @@ pub(super) fn mount(mount: &Mount, state: &mut State) -> Result<()> {
             ),
             error.errno,
         )
-    })
+    })?;
+    if mount.fstype.as_deref() == Some("tmpfs") {
+        state.own_mounts.extend(made);
+    }
+    Ok(())
 }
 
 /// The bind mounts of a plan, made in stage 1: the host's root may open sources that the root of a new user namespace may not, and only
@@ -76,13 +80,15 @@ pub(crate) struct Tree {
     is_directory: bool,
 }
 
-fn perform(mount: &Mount, prepared: Option<Tree>, root: &Root) -> Result<()> {
+/// Makes it; a new file system's root comes back.
+fn perform(mount: &Mount, prepared: Option<Tree>, root: &Root) -> Result<Option<OwnedFd>> {
     check_proc_destination(mount, root)?;
     if mount.flags & MS_REMOUNT != 0 {
         let target = root
             .locate(&mount.destination)
             .context(|| "destination".into())?;
-        return set_attributes(&target, mount, false);
+        set_attributes(&target, mount, false)?;
+        return Ok(None);
     }
     let Tree {
         fd: tree,
@@ -100,7 +106,8 @@ fn perform(mount: &Mount, prepared: Option<Tree>, root: &Root) -> Result<()> {
         finish_new(mount, root, &tree)?;
     }
     host::attach(tree.as_fd(), target.as_fd()).context(|| "attach".into())?;
-    set_propagation(mount, &tree)
+    set_propagation(mount, &tree)?;
+    Ok((mount.flags & MS_BIND == 0).then_some(tree))
 }
 
 /// What only a new file system has, or has by other means than a bind mount.

@@ -1,5 +1,6 @@
 //! `zygote`, `sentry`: this process becomes the sentry, whose root is the container's.
 
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use casemate_host::{child, process};
@@ -43,6 +44,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     kept.extend(program.random);
     kept.extend(program.cgroup.descriptors());
     kept.extend(program.strace.as_ref().and_then(|strace| strace.log));
+    kept.extend(state.own_mounts.iter().map(AsRawFd::as_raw_fd));
     process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
     let mut given = Given::default();
@@ -61,6 +63,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
     }
     given.members = program.members.into();
     given.cgroup = cgroup(program.cgroup)?;
+    given.own_mounts = std::mem::take(&mut state.own_mounts);
     let mut program = program;
     let hooks = std::mem::take(&mut program.hooks);
     given.hooks = hooks.into_iter().map(hook).collect();

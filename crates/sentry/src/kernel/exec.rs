@@ -146,7 +146,7 @@ fn find_program(
 ) -> Result<(Arc<programs::Program>, Attributes)> {
     let kernel = walker.kernel;
     let attributes = match found {
-        Found::Spot(spot) => kernel.files.lock().attributes(spot)?,
+        Found::Spot(spot) => kernel.files.attributes(spot)?,
         Found::Place(place) => place.attributes(kernel)?,
     };
     if attributes.kind() != libc::S_IFREG {
@@ -166,7 +166,7 @@ fn find_program(
         return Ok((program, attributes));
     }
     let place = match found {
-        Found::Spot(spot) => kernel.files.lock().place(spot)?,
+        Found::Spot(spot) => kernel.files.place(spot)?,
         Found::Place(place) => place.clone(),
     };
     let program = Arc::new(read_program(kernel, &place)?);

@@ -65,7 +65,7 @@ pub fn execveat(
 
 fn is_symlink(cx: &Cx<'_>, found: &Found<'_>) -> Result<bool> {
     let attributes = match found {
-        Found::Spot(spot) => cx.kernel.files.lock().permissions(spot)?,
+        Found::Spot(spot) => cx.kernel.files.permissions(spot)?,
         Found::Place(place) => place.attributes(cx.kernel)?,
     };
     Ok(attributes.is_symlink())

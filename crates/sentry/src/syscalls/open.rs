@@ -214,7 +214,7 @@ fn open_or_create(
     match cx.find(directory, path, follow) {
         Ok(_) if flags.has(libc::O_EXCL) => return Err(Errno::EEXIST),
         Ok(Found::Spot(spot)) => {
-            if cx.kernel.files.lock().permissions(&spot)?.is_directory() {
+            if cx.kernel.files.permissions(&spot)?.is_directory() {
                 return Err(Errno::EISDIR);
             }
             return open_spot(cx, &spot, flags);
@@ -365,7 +365,7 @@ pub fn passed(flags: Flags) -> OFlags {
 
 /// Opens what a walk through the remembered tree arrived at.
 fn open_spot(cx: &mut Cx<'_>, spot: &Spot<'_>, flags: Flags) -> SysResult {
-    let attributes = cx.kernel.files.lock().permissions(spot)?;
+    let attributes = cx.kernel.files.permissions(spot)?;
     let is_directory = attributes.is_directory();
     if flags.has(libc::O_DIRECTORY) && !is_directory {
         return Err(Errno::ENOTDIR);
@@ -382,7 +382,7 @@ fn open_spot(cx: &mut Cx<'_>, spot: &Spot<'_>, flags: Flags) -> SysResult {
             return finish(cx, Arc::new(HostFile::opened(opened)), flags);
         }
     }
-    let place = cx.kernel.files.lock().place(spot)?;
+    let place = cx.kernel.files.place(spot)?;
     open_place(cx, place, flags)
 }
 

@@ -150,7 +150,7 @@ pub fn readlinkat(
     } else {
         match cx.find(directory, &path, false)? {
             Found::Spot(spot) => {
-                let target = cx.kernel.files.lock().read_link(&spot)?;
+                let target = cx.kernel.files.read_link(&spot)?;
                 let len = target.len().min(size);
                 cx.memory().write(buf, &target[..len])?;
                 return value(len);

@@ -47,7 +47,7 @@ impl Walker<'_> {
             return Err(Errno::ENOENT);
         }
         match self.arrive(start, path, follow)? {
-            Some(Arrival::Spot(spot)) => self.kernel.files.lock().place(&spot),
+            Some(Arrival::Spot(spot)) => self.kernel.files.place(&spot),
             Some(Arrival::Leaves(place, rest)) => self.resolve_elsewhere(place, &rest, follow),
             None => self.resolve_elsewhere(start.clone(), path, follow),
         }
@@ -59,7 +59,7 @@ impl Walker<'_> {
             return Err(Errno::ENOENT);
         }
         match self.arrive(start, path, follow)? {
-            Some(Arrival::Spot(spot)) => self.kernel.files.lock().attributes(&spot),
+            Some(Arrival::Spot(spot)) => self.kernel.files.attributes(&spot),
             Some(Arrival::Leaves(place, rest)) => self.attributes_elsewhere(place, &rest, follow),
             None => self.attributes_elsewhere(start.clone(), path, follow),
         }
@@ -72,7 +72,7 @@ impl Walker<'_> {
         path: &'p [u8],
         follow: bool,
     ) -> Result<Option<Arrival<'p>>> {
-        self.kernel.files.lock().walk(&Walk {
+        self.kernel.files.walk(&Walk {
             root: &self.context.root,
             start,
             path,
@@ -163,11 +163,10 @@ impl Walker<'_> {
     pub fn look(&self, directory: &Place, name: &[u8]) -> Result<Attributes> {
         let is_plain = !matches!(name, b"" | b"." | b"..") && name.len() <= NAME_MAX;
         if is_plain {
-            let mut files = self.kernel.files.lock();
+            let files = &self.kernel.files;
             match files.look(directory, name)? {
                 Some(Arrival::Spot(spot)) => return files.attributes(&spot),
                 Some(Arrival::Leaves(place, _)) => {
-                    drop(files);
                     return place.attributes(self.kernel);
                 }
                 None => {}
@@ -184,7 +183,7 @@ impl Walker<'_> {
 
     /// A walk's end as `arrive` has it, for who would rather not open it.
     pub fn place_of(&self, spot: &Spot<'_>) -> Result<Place> {
-        self.kernel.files.lock().place(spot)
+        self.kernel.files.place(spot)
     }
 
     /// The directory of `path`'s last component, and that component. `.`, `..` and `/` have no such name: `EINVAL` or what `error` says is the caller's.

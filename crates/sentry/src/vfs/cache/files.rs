@@ -17,7 +17,7 @@ use crate::vfs::attributes::Attributes;
 pub struct Watch {
     cache: Arc<Cache>,
     id: Id,
-    /// It lies on the root's mount: what is remembered of it is true for this descriptor too.
+    /// It lies on a remembered mount: what is remembered of it is true for this descriptor too.
     is_ours: bool,
     writes: bool,
     /// The cache's epoch when a read was last told of; `u32::MAX`: its reads move no access time (O_NOATIME).
@@ -37,8 +37,8 @@ impl Watch {
     #[must_use]
     pub fn new(cache: &Arc<Cache>, attributes: &Attributes, flags: OFlags) -> Self {
         let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
-        let mut table = cache.lock();
         let id = attributes.id();
+        let mut table = cache.of_file(id);
         if writes && table.is_on {
             *table.writers.entry(id).or_default() += 1;
             table.forget(id);
@@ -75,7 +75,7 @@ impl Watch {
         if !self.is_ours || self.writes {
             return None;
         }
-        let mut table = self.cache.lock();
+        let mut table = self.cache.of_file(self.id);
         let slot = table.of_id(self.id)?;
         table.exact(slot)
     }
@@ -83,7 +83,7 @@ impl Watch {
     /// What the host just said of it.
     pub fn learn(&self, attributes: &Attributes) {
         if self.is_ours && attributes.id() == self.id {
-            let mut table = self.cache.lock();
+            let mut table = self.cache.of_file(self.id);
             // A file without a name need not be remembered.
             if table.of_id(self.id).is_some() {
                 table.note(attributes);
@@ -93,7 +93,7 @@ impl Watch {
 
     /// A process can write to it from now on without a call, for longer than this file is open.
     pub fn was_mapped_for_writing(&self) {
-        self.cache.lock().mapped(self.id);
+        self.cache.of_file(self.id).mapped(self.id);
     }
 
     /// Bytes or names were read.
@@ -104,7 +104,7 @@ impl Watch {
             return;
         }
         self.told.store(epoch, Ordering::Relaxed);
-        self.cache.lock().was_read(self.id);
+        self.cache.of_file(self.id).was_read(self.id);
     }
 }
 
@@ -113,7 +113,7 @@ impl Drop for Watch {
         if !self.writes {
             return;
         }
-        let mut table = self.cache.lock();
+        let mut table = self.cache.of_file(self.id);
         if let Some(count) = table.writers.get_mut(&self.id) {
             *count -= 1;
             if *count == 0 {
@@ -147,7 +147,7 @@ impl Cache {
     ///
     /// A descriptor that only reads is shared by all who open the file so: positions are the sentry's own.
     pub fn open(self: &Arc<Self>, spot: &Spot<'_>, flags: OFlags) -> Result<Option<Opened>> {
-        let mut table = self.lock();
+        let mut table = self.at(spot.table);
         let kind = table.inode(spot.slot).attributes.kind();
         match kind {
             libc::S_IFDIR => self.open_directory(&mut table, spot, flags),

@@ -96,6 +96,8 @@ struct Known {
 
 #[derive(Debug, Default)]
 pub struct Table {
+    /// Its place among the cache's.
+    pub(super) index: usize,
     pub(super) is_on: bool,
     pub(super) shares_readers: bool,
     remembers_times: bool,
@@ -128,7 +130,14 @@ impl Table {
         Self::default()
     }
 
-    pub(super) fn of_root(root: &Arc<OwnedFd>) -> Self {
+    /// Of a file system made for the container, by its root; and its device.
+    pub(super) fn of_own(root: OwnedFd, index: usize) -> Option<(Self, u64)> {
+        let device = Self::statx(&root, b"").ok()?.dev;
+        let table = Self::of_root(&Arc::new(root), index);
+        table.is_on.then_some((table, device))
+    }
+
+    pub(super) fn of_root(root: &Arc<OwnedFd>, index: usize) -> Self {
         let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
         let Ok(raw) = rustix::fs::statx(&**root, "", flags, WANTED) else {
             return Self::disabled();
@@ -143,6 +152,7 @@ impl Table {
             rustix::fs::fstatvfs(&**root).is_ok_and(|found| found.f_flag.intersects(calm));
         let limit = crate::host::most_descriptors();
         let mut table = Self {
+            index,
             is_on: true,
             shares_readers: true,
             remembers_times: true,
@@ -202,7 +212,7 @@ impl Table {
         )?))
     }
 
-    /// Takes in what the host just said of a file of the root's mount; returns its slot.
+    /// Takes in what the host just said of a file of its mount; returns its slot.
     pub(super) fn note(&mut self, attributes: &Attributes) -> u32 {
         let (now, used) = (Self::now(), self.tick());
         let id = attributes.id();
@@ -478,6 +488,12 @@ impl Table {
         }
         self.become_directory(slot, fd.clone(), None);
         Ok(Some(slot))
+    }
+
+    /// Which mount a descriptor's directory lies on, where that was asked before.
+    pub(super) fn known_mount(&self, fd: &Arc<OwnedFd>) -> Option<u64> {
+        let known = self.known.get(&Arc::as_ptr(fd).addr())?;
+        (Weak::as_ptr(&known.fd) == Arc::as_ptr(fd)).then_some(known.mount)
     }
 
     fn known_directory(&self, fd: &Arc<OwnedFd>) -> Option<u32> {

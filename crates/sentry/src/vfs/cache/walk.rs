@@ -46,6 +46,8 @@ pub enum Arrival<'a> {
 /// A file of the remembered tree, by the name that led to it (a directory may have been reached without one).
 #[derive(Debug)]
 pub struct Spot<'a> {
+    /// Whose it is.
+    pub(super) table: usize,
     pub(super) slot: u32,
     pub(super) parent: Option<(u32, Name<'a>)>,
 }
@@ -127,8 +129,12 @@ enum Step {
 }
 
 impl Table {
-    /// Where a path leads. `None`: nothing is remembered here, the host has to be asked for all of it.
-    pub fn walk<'a>(&mut self, walk: &Walk<'_, 'a>) -> Result<Option<Arrival<'a>>> {
+    /// Where a path leads; `further`: what is left of one that another table was walked for. `None`: nothing is remembered here.
+    pub(super) fn walk<'a>(
+        &mut self,
+        walk: &Walk<'_, 'a>,
+        further: Option<Arc<[u8]>>,
+    ) -> Result<Option<Arrival<'a>>> {
         if !self.is_on {
             return Ok(None);
         }
@@ -136,11 +142,11 @@ impl Table {
         let Some(mut here) = self.begin(if is_absolute { walk.root } else { walk.start })? else {
             return Ok(None);
         };
+        let mut wants_directory = further.as_deref().unwrap_or(walk.path).ends_with(b"/");
         let mut rest = Rest {
             path: walk.path,
-            links: Vec::new(),
+            links: further.into_iter().map(|text| (text, 0)).collect(),
         };
-        let mut wants_directory = walk.path.ends_with(b"/");
         let mut followed = 0;
         while let Some(name) = rest.next() {
             here = self.may_search(here, walk)?;
@@ -198,6 +204,7 @@ impl Table {
                     return Err(Errno::ENOTDIR);
                 }
                 return Ok(Some(Arrival::Spot(Spot {
+                    table: self.index,
                     slot,
                     parent: Some((here, name)),
                 })));
@@ -213,13 +220,18 @@ impl Table {
             }
         }
         Ok(Some(Arrival::Spot(Spot {
+            table: self.index,
             slot: here,
             parent: None,
         })))
     }
 
     /// One name in a directory, without following it. `None` as for `walk`.
-    pub fn look<'a>(&mut self, directory: &Place, name: &'a [u8]) -> Result<Option<Arrival<'a>>> {
+    pub(super) fn look<'a>(
+        &mut self,
+        directory: &Place,
+        name: &'a [u8],
+    ) -> Result<Option<Arrival<'a>>> {
         if !self.is_on {
             return Ok(None);
         }
@@ -230,6 +242,7 @@ impl Table {
             Step::Absent => return Err(Errno::ENOENT),
             Step::Mount(place) => Arrival::Leaves(place, Vec::new()),
             Step::Inode(slot) => Arrival::Spot(Spot {
+                table: self.index,
                 slot,
                 parent: Some((here, Name::Given(name))),
             }),
@@ -407,7 +420,7 @@ impl Table {
     }
 
     /// A file's attributes, all of them as they are now.
-    pub fn attributes(&mut self, spot: &Spot<'_>) -> Result<Attributes> {
+    pub(super) fn attributes(&mut self, spot: &Spot<'_>) -> Result<Attributes> {
         if let Some(attributes) = self.exact(spot.slot) {
             return Ok(attributes);
         }
@@ -421,7 +434,7 @@ impl Table {
     }
 
     /// Kind, owner and mode, for those who need no more; the rest may be old.
-    pub fn permissions(&mut self, spot: &Spot<'_>) -> Result<Attributes> {
+    pub(super) fn permissions(&mut self, spot: &Spot<'_>) -> Result<Attributes> {
         let now = Self::now();
         let inode = self.inode(spot.slot);
         if inode.knows != Knowledge::Kind && Self::is_fresh(inode.checked, now) {
@@ -431,7 +444,7 @@ impl Table {
     }
 
     /// A link's text; `EINVAL` it is none.
-    pub fn read_link(&mut self, spot: &Spot<'_>) -> Result<Arc<[u8]>> {
+    pub(super) fn read_link(&mut self, spot: &Spot<'_>) -> Result<Arc<[u8]>> {
         match &spot.parent {
             Some((parent, name)) if self.inode(spot.slot).attributes.is_symlink() => {
                 self.link(*parent, name.bytes(), spot.slot)
@@ -441,7 +454,7 @@ impl Table {
     }
 
     /// A place to hold on to.
-    pub fn place(&mut self, spot: &Spot<'_>) -> Result<Place> {
+    pub(super) fn place(&mut self, spot: &Spot<'_>) -> Result<Place> {
         let Some((parent, name)) = &spot.parent else {
             return self.descriptor(spot.slot).map(Place::Host);
         };
