@@ -206,7 +206,7 @@ impl Session<'_> {
             if self.serve_all() {
                 last_request = Instant::now();
                 last_look = last_request;
-                if self.declined > 16 && self.declined > self.served / 4 {
+                if self.declined > 16 && self.declined > self.served {
                     return End::Useless;
                 }
                 continue;
