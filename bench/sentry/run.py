@@ -96,7 +96,7 @@ def main() -> int:
     parser.add_argument("--only", choices=("quiet", "busy"), help="one of the two conditions")
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=PEERS, help="only these; the host is always among them")
     parser.add_argument("--rows", nargs="+", default=[], metavar="WORD", help="only rows whose names contain one of the words")
-    parser.add_argument("--cgroup", metavar="PATH", help="put the containers below this cgroup, which this runs in too (and may have more shares than what else runs)")
+    parser.add_argument("--cgroup", metavar="PATH", help="put the containers below this cgroup: where this runs, and which may have more shares than all else")
     given = parser.parse_args()
     peers = {name: base for name, base in runtimes().items() if name == "host" or name in given.peers}
     document: dict[str, dict[str, Figures]] = {}
