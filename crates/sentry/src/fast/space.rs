@@ -116,6 +116,12 @@ impl Space {
         !self.sites.is_empty()
     }
 
+    /// Whether a patched call begins there.
+    #[must_use]
+    pub fn is_site(&self, address: u64) -> bool {
+        self.sites.values().any(|site| *site == address)
+    }
+
     /// The trampoline that an address is in: its own system call, and the site.
     #[must_use]
     pub fn trampoline_at(&self, address: u64) -> Option<(u64, u64)> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
+use casemate_platform::fast::SYSCALL;
 use casemate_platform::loader::{
     COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN,
 };
@@ -21,6 +22,7 @@ use crate::fast::patch::Step;
 use crate::memory::{Address, Memory};
 
 /// Offsets in `struct ucontext` of x86-64. arch/x86/include/uapi/asm/sigcontext.h.
+const RSI: u64 = 112;
 pub(super) const RAX: u64 = 144;
 pub(super) const RIP: u64 = 168;
 const MASK: u64 = 296;
@@ -121,6 +123,7 @@ impl Kernel {
                 },
                 _ => {
                     self.restart(call, Some(action))?;
+                    self.end_native_wait(call, action)?;
                     return self.enter_handler(call, &info, action);
                 }
             }
@@ -212,6 +215,36 @@ impl Kernel {
         let ip = memory.read_u64(context.offset(RIP))?;
         memory.write_u64(context.offset(RIP), ip.wrapping_sub(SYSCALL_INSTRUCTION))?;
         memory.write_u64(context.offset(RAX), u64::from(nr.cast_unsigned()))
+    }
+
+    /// A futex(2) that waited natively is about to be made again, since kicks have SA_RESTART: not where the handler has none. sem_wait(3) counts on that.
+    /// Of a wait that had only been about to begin this is no worse: EINTR may be spurious.
+    fn end_native_wait(&self, call: &Call, action: Action) -> Result<()> {
+        /// Bits of the operation that are none: FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME.
+        const FLAGS: u32 = 0x180;
+        const WAITS: [u32; 2] = [0, 9];
+        if action.flags & SA_RESTART != 0 {
+            return Ok(());
+        }
+        let memory = Memory { tid: call.tid };
+        let context = Address(call.args[2]);
+        if i64::from(memory.read_u32(context.offset(RAX))?) != libc::SYS_futex
+            || !WAITS.contains(&(memory.read_u32(context.offset(RSI))? & !FLAGS))
+        {
+            return Ok(());
+        }
+        let ip = memory.read_u64(context.offset(RIP))?;
+        let mut bytes = [0; SYSCALL_INSTRUCTION as usize];
+        let is_call = self.task(call.tid)?.space.lock().is_site(ip)
+            || memory.read(Address(ip), &mut bytes).is_ok() && bytes == SYSCALL;
+        if !is_call {
+            return Ok(());
+        }
+        memory.write_u64(context.offset(RIP), ip.wrapping_add(SYSCALL_INSTRUCTION))?;
+        memory.write_u64(
+            context.offset(RAX),
+            (-i64::from(libc::EINTR)).cast_unsigned(),
+        )
     }
 
     /// Kicks the thread once more if there is something that it may take now.
