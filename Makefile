@@ -82,6 +82,7 @@ conformance: peers
 bench: peers
 	$(BIN)/python bench/run.py
 	$(BIN)/python tests/microvm/measure.py
+	$(BIN)/python tests/microvm/measure_snapshot.py
 
 bench-sentry: setup
 	$(BIN)/python bench/sentry/run.py

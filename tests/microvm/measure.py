@@ -89,7 +89,7 @@ FIRECRACKER = {
     "exec to first guest byte, ms": 12.0,
     "PSS without guest memory, MiB": 3.05,
 }
-OPERATIONS = 4000
+OPERATIONS = 2000
 
 
 def run(folder: str, guest: Path, arguments: str, config: dict[str, object], prefix: tuple[str, ...] = ()) -> float:
@@ -102,28 +102,31 @@ def run(folder: str, guest: Path, arguments: str, config: dict[str, object], pre
     return time.perf_counter() - before
 
 
-def cost_us(folder: str, guest: Path, test: str, config: dict[str, object], prefix: tuple[str, ...] = ()) -> float:
+def cost_us(folder: str, guest: Path, test: str, config: dict[str, object], prefix: tuple[str, ...] = (), operations: int = OPERATIONS) -> float:
     """Microseconds of one operation: what more of them take longer."""
     few = min(run(folder, guest, f"test={test} count=1", config, prefix) for _ in range(3))
-    many = min(run(folder, guest, f"test={test} count={OPERATIONS}", config, prefix) for _ in range(3))
-    return (many - few) / OPERATIONS * 1e6
+    many = min(run(folder, guest, f"test={test} count={operations}", config, prefix) for _ in range(3))
+    return (many - few) / operations * 1e6
 
 
 def operations(folder: str, guest: Path) -> None:
+    print(f"{'exit to the monitor and back':39} {cost_us(folder, guest, 'exits', {}):6.1f} us")
     disk = Path(folder, "disk")
     disk.write_bytes(bytes(1 << 20))
     for io_engine in ("Sync", "Async"):
         drive = {"drive_id": "d", "path_on_host": str(disk), "is_root_device": False, "is_read_only": False, "io_engine": io_engine}
-        cost = cost_us(folder, guest, "block-speed", {"drives": [drive]})
-        print(f"4 KiB read from the page cache, {io_engine:5} {cost:6.1f} us {4096 / cost:6.0f} MB/s")
+        for kib, kind, word in ((4, 0, "read"), (4, 1, "written"), (256, 0, "read"), (256, 1, "written")):
+            cost = cost_us(folder, guest, f"block-speed size={kib << 10} kind={kind}", {"drives": [drive]}, operations=1000 if kib == 4 else 400)
+            print(f"{f'{kib} KiB {word}, page cache, {io_engine}':39} {cost:6.1f} us {(kib << 10) / cost:6.0f} MB/s")
     name = f"cmm-{os.getpid()}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         subprocess.run(["ip", "-n", name, "tuntap", "add", "tap0", "mode", "tap"], check=True)
         subprocess.run(["ip", "-n", name, "link", "set", "tap0", "up"], check=True)
         card = {"iface_id": "n", "host_dev_name": "tap0"}
-        cost = cost_us(folder, guest, "net-speed", {"network-interfaces": [card]}, ("ip", "netns", "exec", name))
-        print(f"frame of 1514 bytes to a tap            {cost:6.1f} us {1514 / cost:6.0f} MB/s")
+        for size in (1514, 32_000):
+            cost = cost_us(folder, guest, f"net-speed size={size}", {"network-interfaces": [card]}, ("ip", "netns", "exec", name), operations=1000)
+            print(f"{f'frame of {size} bytes to a tap':39} {cost:6.1f} us {size / cost:6.0f} MB/s")
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
 

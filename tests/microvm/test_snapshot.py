@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from microvm.monitor import Monitor
+from microvm.monitor import Monitor, engine
 from microvm.test_vmm import connect, drive, memory_kib
 
 PAGE = 4096
@@ -372,6 +372,25 @@ def test_broken_state_files_are_refused(start: Start, guest: Path, tmp_path: Pat
     # And the monitor is as before.
     copy.ok("PUT", "/snapshot/load", load(path))
     assert ask(copy, "c") == "256"
+
+
+def test_a_state_file_s_version_is_told(start: Start, guest: Path, tmp_path: Path) -> None:
+    original = start()
+    begin(original, guest, mib=1)
+    pause(original)
+    original.ok("PUT", "/snapshot/create", create(tmp_path / "snapshot"))
+    own = [str(engine()), "vmm", "--snapshot-version"]
+    assert subprocess.run(own, capture_output=True, check=True, timeout=20).stdout == b"v1.0.0\n"
+    state = tmp_path / "snapshot.state"
+    other = bytearray(state.read_bytes())
+    other[8:12] = (7).to_bytes(4, "little")
+    (tmp_path / "other").write_bytes(other)
+    (tmp_path / "none").write_bytes(b"#!/bin/sh\necho\n")
+    told = [subprocess.run([*own[:2], "--describe-snapshot", str(path)], capture_output=True, check=False, timeout=20) for path in (state, tmp_path / "other")]
+    assert [each.stdout for each in told] == [b"v1.0.0\n", b"v7.0.0\n"]
+    refused = subprocess.run([*own[:2], "--describe-snapshot", str(tmp_path / "none")], capture_output=True, check=False, timeout=20)
+    assert refused.returncode == 2
+    assert b"starts with other bytes" in refused.stderr
 
 
 def test_memory_files_that_do_not_fit_are_refused(start: Start, guest: Path, tmp_path: Path) -> None:

@@ -6,9 +6,10 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use crate::api::model::valid_id;
 use crate::controller::{API_VERSION, StartTimes};
 use crate::seccomp::{self, Filters};
+use crate::snapshot::file;
 
 const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--no-api] [--id ID] [--metadata FILE] \
-[--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp | --seccomp-filter FILE] [--print-seccomp-filter] \
+[--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp | --seccomp-filter FILE] [--print-seccomp-filter] [--snapshot-version] [--describe-snapshot FILE] \
 [--http-api-max-payload-size BYTES] [--mmds-size-limit BYTES] [--start-time-us US] [--start-time-cpu-us US] [--parent-cpu-time-us US]";
 
 /// Firecracker's `HTTP_MAX_PAYLOAD_SIZE`.
@@ -90,6 +91,13 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--show-log-origin" => options.shows_origin = true,
             "--no-seccomp" => wanted = Wanted::None,
             "--seccomp-filter" => wanted = Wanted::Users(value()?.into()),
+            "--snapshot-version" => return Ok(Command::Print(file::own_version())),
+            "--describe-snapshot" => {
+                let path = value()?;
+                return file::version(path.as_ref())
+                    .map(Command::Print)
+                    .map_err(|error| format!("--describe-snapshot {path}: {error}"));
+            }
             "--print-seccomp-filter" => return Ok(Command::Print(seccomp::print())),
             "--enable-pci" => return Err("--enable-pci: this monitor has no PCI bus".to_owned()),
             "--boot-timer" => options.has_boot_timer = true,

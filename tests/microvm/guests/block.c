@@ -88,10 +88,13 @@ void test_block_hostile(void) {
     say("read after all that", request(0, 0, data, 512));
 }
 
-void test_block_speed(u64 count) {
+/* `count` reads (or writes, kind 1) of `size` bytes from the first MiB, into memory behind this program. */
+void test_block_speed(u64 count, u64 size, u64 kind) {
+    volatile u8 *buffer = (volatile u8 *)(16ull << 20);
     if (!start(0)) return;
+    if (!size) size = 4096;
     u64 before = now();
-    for (u64 i = 0; i < count; i++) request(0, 8 * (i % 128), data, 4096);
+    for (u64 i = 0; i < count; i++) request(kind, i * size % (1 << 20) / 512, buffer, size);
     print("cycles ");
     print_number((now() - before) / count);
     print("\n");

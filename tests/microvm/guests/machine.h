@@ -25,7 +25,7 @@ u64 number_option(const char *command_line, const char *name);
 
 void test_block(void);
 void test_block_hostile(void);
-void test_block_speed(u64 count);
+void test_block_speed(u64 count, u64 size, u64 kind);
 void test_entropy(void);
 void test_vsock_echo(void);
 void test_vsock_connect(void);
@@ -37,7 +37,7 @@ void test_hinting(void);
 void test_console(void);
 void test_net_echo(void);
 void test_net_bridge(void);
-void test_net_speed(u64 count);
+void test_net_speed(u64 count, u64 size);
 /* A machine to be copied; with `reports` it tells what it is when it sees that it was. */
 void test_state(u64 mib, int reports);
 #endif

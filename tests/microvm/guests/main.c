@@ -75,6 +75,11 @@ static void flood(void) {
     for (int i = 0; i < 9000; i++) print("0123456789abcdef0123456789abcde\n");
 }
 
+/* Port 0x80 has no device: what is left is the way out and back. */
+static void leave(u64 count) {
+    while (count--) out8(0x80, 0);
+}
+
 static void count_for_ever(void) {
     for (u64 i = 0;; i++) {
         print_number(i);
@@ -123,7 +128,7 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=initrd")) print_bytes(initrd, initrd_size);
     else if (find(command_line, "test=acpi")) walk_acpi(rsdp);
     else if (find(command_line, "test=block-hostile")) test_block_hostile();
-    else if (find(command_line, "test=block-speed")) test_block_speed(number_option(command_line, "count="));
+    else if (find(command_line, "test=block-speed")) test_block_speed(number_option(command_line, "count="), number_option(command_line, "size="), number_option(command_line, "kind="));
     else if (find(command_line, "test=block")) test_block();
     else if (find(command_line, "test=entropy")) test_entropy();
     else if (find(command_line, "test=vsock-echo")) test_vsock_echo();
@@ -131,7 +136,8 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=balloon")) test_balloon();
     else if (find(command_line, "test=net-echo")) test_net_echo();
     else if (find(command_line, "test=net-bridge")) test_net_bridge();
-    else if (find(command_line, "test=net-speed")) test_net_speed(number_option(command_line, "count="));
+    else if (find(command_line, "test=net-speed")) test_net_speed(number_option(command_line, "count="), number_option(command_line, "size="));
+    else if (find(command_line, "test=exits")) leave(number_option(command_line, "count="));
     else if (find(command_line, "test=pmem")) test_pmem();
     else if (find(command_line, "test=hotplug")) test_hotplug();
     else if (find(command_line, "test=reporting")) test_reporting();

@@ -92,6 +92,29 @@ fn content_length(head: &[u8]) -> Result<u64, FileError> {
     Ok(length)
 }
 
+/// The version that this monitor writes and reads.
+pub(crate) fn own_version() -> String {
+    shown(VERSION)
+}
+
+/// The version of a state file, which may be one that this monitor does not read. Nothing else of it is checked.
+pub(crate) fn version(path: &Path) -> Result<String, FileError> {
+    let mut head = [0; MAGIC.len() + 4];
+    open(path)?.read_exact(&mut head)?;
+    let (magic, version) = head.split_at(MAGIC.len());
+    if magic != MAGIC {
+        return Err(FileError::Magic);
+    }
+    Ok(shown(u32::from_le_bytes(
+        version.try_into().unwrap_or_default(),
+    )))
+}
+
+/// In the form of Firecracker's, whose tools read it.
+fn shown(version: u32) -> String {
+    format!("v{version}.0.0")
+}
+
 pub(crate) fn read(path: &Path) -> Result<Saved, FileError> {
     let file = open(path)?;
     let mut bytes = Vec::new();
