@@ -21,7 +21,10 @@ sys.path[0] = str(ROOT)
 from bench import table  # noqa: E402
 from bench.peers import NAMES, UNIFIED, Workshop  # noqa: E402
 
-CASES = ("run_true", "create_start_delete", "create_start_delete_force", "verbs", "exec_true", "sdk", "do_true", "parallel", "resident", "cpu")
+CASES = (
+    "run_true", "create_start_delete", "create_start_delete_force", "verbs", "exec_true", "sdk", "do_true", "do_guest",
+    "parallel", "resident", "cpu",
+)  # fmt: skip
 _INSIDE = "CASEMATE_BENCH_INSIDE"
 
 

@@ -170,11 +170,21 @@ fn find_device(name: &str) -> String {
 pub(crate) fn mount_share(share: Share) -> Result<()> {
     make_directory(SHARE)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    match share {
+    let mount = || match share {
         Share::Hostfs => mount("none", SHARE, "hostfs", flags, Some(c"/share")),
         Share::Virtiofs => mount("share", SHARE, "virtiofs", flags, None),
+    };
+    // The device of a machine that was restored is plugged in about now. Ten seconds are many, and nothing else is to be done meanwhile.
+    let mut tries = 1000;
+    loop {
+        match mount() {
+            Err(rustix::io::Errno::INVAL) if share == Share::Virtiofs && tries > 0 => {
+                tries -= 1;
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            result => return result.about("mount the host's directories"),
+        }
     }
-    .about("mount the host's directories")
 }
 
 /// The host's time, and entropy that is this guest's own: a restored copy has the same state as its sisters.
@@ -185,7 +195,7 @@ pub(crate) fn configure(time_ns: u64, entropy: &[u8]) -> Result<()> {
         tv_nsec: i64::try_from(time_ns % second).unwrap_or(0),
     };
     clock_settime(ClockId::Realtime, time).about("set the clock")?;
-    fs::write("/dev/urandom", entropy).about("/dev/urandom")
+    casemate_host::entropy::reseed(entropy).about("/dev/urandom")
 }
 
 /// Says on the console why the machine ends.

@@ -6,6 +6,7 @@
 pub mod child;
 pub mod clone;
 pub mod device;
+pub mod entropy;
 pub mod ids;
 pub mod mount;
 pub mod process;

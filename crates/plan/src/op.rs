@@ -530,6 +530,8 @@ pub struct Machine {
     pub agent: Option<i32>,
     #[serde(default)]
     pub report: Option<i32>,
+    #[serde(default)]
+    pub restored: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

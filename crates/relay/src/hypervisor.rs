@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use casemate_host::process::set_close_on_exec;
 use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
 use crate::Config;
 
@@ -18,7 +19,9 @@ const KEPT: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Hypervisor {
     pid: u32,
+    helpers: Vec<u32>,
     console: Option<Console>,
+    monitor: Option<OwnedFd>,
 }
 
 /// The guest's console and the hypervisor's own words: read and forgotten, but for the last of them.
@@ -39,21 +42,36 @@ impl Hypervisor {
         } = config;
         let (reader, writer) = io::pipe()?;
         fcntl_setfl(&reader, OFlags::NONBLOCK)?;
+        let mut started = Vec::new();
         for helper in helpers {
-            spawn(helper, env, &writer)?;
+            started.push(spawn(helper, env, &writer)?.id());
         }
         for path in &config.wait_for {
             wait_for(path)?;
         }
-        let number = link.as_raw_fd().to_string();
-        let words: Vec<String> = command
-            .iter()
-            .map(|word| word.replace("{link}", &number))
-            .collect();
-        set_close_on_exec(link.as_raw_fd(), false)?;
+        let (monitor, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let mut opened = Vec::new();
+        let mut words = Vec::new();
+        for word in command {
+            let word = word
+                .replace("{link}", &link.as_raw_fd().to_string())
+                .replace("{monitor}", &theirs.as_raw_fd().to_string());
+            words.push(with_opened(word, &mut opened)?);
+        }
+        opened.push(theirs);
+        for fd in opened.iter().chain([link]) {
+            set_close_on_exec(fd.as_raw_fd(), false)?;
+        }
         let child = spawn(&words, env, &writer)?;
         Ok(Self {
             pid: child.id(),
+            helpers: started,
+            monitor: config.restored.is_some().then_some(monitor),
             console: Some(Console {
                 pipe: reader,
                 tail: Vec::new(),
@@ -61,8 +79,23 @@ impl Hypervisor {
         })
     }
 
+    /// Tells the hypervisor's monitor; what that answers is nobody's business: the guest misses what was not done.
+    pub(crate) fn tell(&self, lines: &[String]) -> io::Result<()> {
+        if let Some(monitor) = &self.monitor {
+            for line in lines {
+                rustix::net::send(monitor, format!("{line}\n").as_bytes(), SendFlags::NOSIGNAL)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn is(&self, pid: i32) -> bool {
         u32::try_from(pid).is_ok_and(|pid| pid == self.pid)
+    }
+
+    /// Without its helpers a machine is not whole: a guest would wait for its files for ever.
+    pub(crate) fn is_helper(&self, pid: i32) -> bool {
+        u32::try_from(pid).is_ok_and(|pid| self.helpers.contains(&pid))
     }
 
     pub(crate) fn console(&self) -> Option<BorrowedFd<'_>> {
@@ -101,6 +134,20 @@ impl Hypervisor {
         let lines: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
         lines[lines.len().saturating_sub(8)..].join("\n")
     }
+}
+
+/// Replaces `{open:PATH}` by the number of a descriptor of that file.
+fn with_opened(word: String, opened: &mut Vec<OwnedFd>) -> io::Result<String> {
+    let Some((before, rest)) = word.split_once("{open:") else {
+        return Ok(word);
+    };
+    let (path, after) = rest
+        .split_once('}')
+        .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let file = OwnedFd::from(std::fs::File::open(path)?);
+    let replaced = format!("{before}{}{after}", file.as_raw_fd());
+    opened.push(file);
+    Ok(replaced)
 }
 
 /// A helper is ready in milliseconds. One that died is told by what it has said.

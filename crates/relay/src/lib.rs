@@ -26,8 +26,11 @@ pub struct Config {
     pub helpers: Vec<Vec<String>>,
     /// Files that the helpers make when they are ready.
     pub wait_for: Vec<String>,
-    /// The hypervisor; a word `{link}` in an argument becomes the number of the stream's descriptor.
+    /// The hypervisor; in an argument `{link}` becomes the number of the stream's descriptor, `{monitor}` that of the hypervisor's own, and `{open:PATH}` that of
+    /// the file, opened for reading.
     pub command: Vec<String>,
+    /// The guest was booted before and is restored: its agent has said Hello to somebody else. What the hypervisor's monitor is told once it runs.
+    pub restored: Option<Vec<String>>,
     pub env: Vec<String>,
     pub share: Option<Share>,
     pub container: String,

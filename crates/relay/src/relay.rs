@@ -31,6 +31,14 @@ const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 250_000_000,
 };
+/// A guest that has been silent so long is asked for a sign of life.
+const HEARTBEAT: Timespec = Timespec {
+    tv_sec: 20,
+    tv_nsec: 0,
+};
+/// A guest that was asked and has said nothing for so long is dead: its kernel hangs, which no process of the host's shows. Counted in waits, not by a clock: a
+/// machine that is paused pauses its relay, too.
+const SILENCE_MS: u64 = 60_000;
 const MAX_CLIENTS: usize = 256;
 
 /// Why there is no machine, or no program in it.
@@ -90,6 +98,10 @@ pub fn run(config: Config, given: Given) -> i32 {
     match Relay::start(config, given.listen, given.agent) {
         Ok(mut relay) => {
             relay.report = given.report;
+            if relay.config.restored.is_some() {
+                // Its answer says that the guest runs. If it cannot be sent, the first turn says so.
+                let _ = relay.link.send(&ToGuest::Nudge {});
+            }
             if let Some(first) = relay.containers.get_mut(&FIRST) {
                 first.starter = Some(starter);
             }
@@ -128,6 +140,8 @@ pub(crate) struct Relay {
     pub(crate) channels: BTreeMap<u32, Channel>,
     pub(crate) agent: Option<OwnedFd>,
     report: Option<OwnedFd>,
+    /// How long the guest has been silent.
+    silent_ms: u64,
     /// Numbers of processes and of clients, and tickets: none is used twice.
     next: u32,
     is_over: Option<i32>,
@@ -228,6 +242,7 @@ impl Relay {
             channels: BTreeMap::new(),
             agent,
             report: None,
+            silent_ms: 0,
             next: FIRST + 1,
             is_over: None,
         })
@@ -274,8 +289,20 @@ impl Relay {
     fn turn(&mut self) -> Result<(), Failure> {
         let sources = self.wait()?;
         // Seen once in some hundred boots: User Mode Linux' edge-triggered line misses an edge. The next byte is one.
-        if sources.is_empty() && self.link.is_waiting() && !self.link.nudge()? {
-            self.link.send(&ToGuest::Nudge {})?;
+        if sources.is_empty() {
+            let waited = self.patience();
+            self.silent_ms +=
+                u64::try_from(waited.tv_sec * 1000 + waited.tv_nsec / 1_000_000).unwrap_or(0);
+            let is_booting = self.phase() == Phase::Boots && self.config.restored.is_none();
+            if !is_booting && !(self.link.is_waiting() && self.link.nudge()?) {
+                self.link.send(&ToGuest::Nudge {})?;
+            }
+        }
+        if self.silent_ms > SILENCE_MS && self.phase() >= Phase::Waits {
+            let words = self.hypervisor.last_words();
+            return Err(Failure::plain(format!(
+                "the guest does not answer: {words}"
+            )));
         }
         for source in sources {
             match source {
@@ -354,8 +381,7 @@ impl Relay {
                 PollFlags::IN,
             ));
         }
-        let timeout = (self.phase() < Phase::Waits || self.link.is_waiting()).then_some(PATIENCE);
-        match poll(&mut polled, timeout.as_ref()) {
+        match poll(&mut polled, Some(&self.patience())) {
             Ok(0) => return Ok(Vec::new()),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -366,8 +392,18 @@ impl Relay {
         Ok(sources)
     }
 
+    /// How long to wait for something to happen.
+    fn patience(&self) -> Timespec {
+        if self.phase() < Phase::Waits || self.link.is_waiting() {
+            PATIENCE
+        } else {
+            HEARTBEAT
+        }
+    }
+
     /// What the guest says.
     fn hear(&mut self) -> Result<(), Failure> {
+        self.silent_ms = 0;
         match self.link.receive() {
             Ok(()) => {}
             Err(LinkError::Closed) => return Err(self.machine_ended()),
@@ -394,7 +430,16 @@ impl Relay {
                 }
                 self.configure()?;
             }
-            ToHost::Received { bytes } => self.link.acknowledged(bytes),
+            ToHost::Received { bytes } => {
+                self.link.acknowledged(bytes);
+                if self.phase() == Phase::Boots
+                    && let Some(lines) = &self.config.restored
+                {
+                    // It runs: from now on the monitor takes orders.
+                    self.hypervisor.tell(lines)?;
+                    self.configure()?;
+                }
+            }
             ToHost::Ready { process } => self.is_created(process),
             ToHost::Started { process, pid } => self.started(process, pid),
             ToHost::Failed {
@@ -754,6 +799,12 @@ impl Relay {
             match signal {
                 libc::SIGCHLD => {
                     while let Ok(Some(ended)) = child::reap() {
+                        if self.hypervisor.is_helper(ended.pid) {
+                            let words = self.hypervisor.last_words();
+                            return Err(Failure::plain(format!(
+                                "the server of the machine's files ended: {words}"
+                            )));
+                        }
                         if self.hypervisor.is(ended.pid) {
                             // What it has said until then is still in the link.
                             while self.link.receive().is_ok() && self.is_over.is_none() {

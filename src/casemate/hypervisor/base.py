@@ -11,9 +11,10 @@ class Machine:
     """How to start one. Paths in `helpers` and `command` are those of the jail: /usr is the host's, /guest/NAME what `files` gives, /share the containers'.
 
     files: name to path on the host.   share: how the guest mounts /share ("hostfs" or "virtiofs").   devices: of the host, as (path, major, minor).
+    restored: it was booted before, and is what its monitor is told once it runs.
     """
 
-    __slots__ = ("boot_timeout_s", "command", "devices", "environment", "files", "helpers", "link_window", "share", "wait_for")
+    __slots__ = ("boot_timeout_s", "command", "devices", "environment", "files", "helpers", "link_window", "restored", "share", "wait_for")
 
     def __init__(self, command: list[str], *, share: str, files: dict[str, str]) -> None:
         self.command = command
@@ -24,6 +25,7 @@ class Machine:
         self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
         self.devices: list[tuple[str, int, int]] = []
         self.boot_timeout_s = 60
+        self.restored: list[str] | None = None
         self.link_window = 0  # bytes that may be under way to the guest at a time; 0: as many as its stream takes
 
 
@@ -36,6 +38,10 @@ class Hypervisor:
     def probe(self) -> Verdict:
         """Whether this host can run it. Cheap: called at each create."""
         raise NotImplementedError
+
+    def remark(self) -> str:
+        """For `casemate doctor`, of one that can run."""
+        return ""
 
     def kernel_to_install(self) -> str:
         """The argument of `casemate kernel install` that is all this host lacks for it; "" if nothing is lacking, or more is."""

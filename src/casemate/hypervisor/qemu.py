@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+from casemate.errors import HostError
 from casemate.guest.initramfs import AGENT, initramfs
+from casemate.hypervisor import template
 from casemate.hypervisor.base import Hypervisor, Machine
 from casemate.isolation.base import Verdict
 
@@ -35,6 +37,10 @@ class Qemu(Hypervisor):
             return Verdict(False, "there is no kernel for it", "run `casemate kernel install cloud`")
         return Verdict(True)
 
+    def remark(self) -> str:
+        why_not = template.why_not()
+        return f"machines boot anew at each start: {why_not}" if why_not else "machines are restored from a template"
+
     def kernel_to_install(self) -> str:
         from casemate.guest import kernels
 
@@ -46,21 +52,58 @@ class Qemu(Hypervisor):
 
         kernel = kernels.find(_KERNEL)
         assert kernel  # probe() has seen it
-        append = f"console=ttyS0 quiet casemate.end=restart panic=-1 reboot=t rdinit=/{AGENT} casemate.link=vport random.trust_cpu=on mitigations=off"
-        command = [
-            PROGRAM, "-M", _MACHINE, "-accel", "tcg", "-cpu", "max", "-m", f"{memory_mib}M", "-smp", "1",
-            "-object", f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on",
-            "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-            "-kernel", "/guest/kernel", "-initrd", "/guest/initramfs", "-append", append,
-            "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
-            "-chardev", "socket,id=link,fd={link}", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=link,nr=1",
-            "-chardev", f"socket,id=files,path={_FILES_SOCKET}", "-device", "vhost-user-fs-pci,chardev=files,tag=share",
-        ]  # fmt: skip
         files = {"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)}
+        state = _state(memory_mib, files)
+        if state:
+            # Files are plugged in once it runs: what serves them has a state of its own, which no file of QEMU's holds.
+            files = {**files, "state": state}
+            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_monitor("{monitor}"), "-incoming", "fd:{open:/guest/state}", *_FILES]
+        else:
+            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_FILES, "-device", "vhost-user-fs-pci,chardev=files,tag=share"]
         machine = Machine(command, share="virtiofs", files=files)
+        machine.restored = [_CAPABILITIES, _PLUG_IN] if state else None
         machine.helpers = [_serve_files()]
         machine.wait_for = [_FILES_SOCKET]
         return machine
+
+
+_IN_JAIL = {"kernel": "/guest/kernel", "initramfs": "/guest/initramfs"}
+_FILES = ["-chardev", f"socket,id=files,path={_FILES_SOCKET}"]
+_CAPABILITIES = '{"execute": "qmp_capabilities"}'
+_PLUG_IN = '{"execute": "device_add", "arguments": {"driver": "vhost-user-fs-pci", "chardev": "files", "tag": "share", "bus": "files"}}'
+
+
+def _command(memory_mib: int, files: dict[str, str], link: str) -> list[str]:
+    """All but what carries files."""
+    append = f"console=ttyS0 quiet casemate.end=restart panic=-1 reboot=t rdinit=/{AGENT} casemate.link=vport random.trust_cpu=on mitigations=off"
+    return [
+        PROGRAM, "-M", _MACHINE, "-accel", "tcg", "-cpu", "max", "-m", f"{memory_mib}M", "-smp", "1",
+        "-object", f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on",
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-kernel", files["kernel"], "-initrd", files["initramfs"], "-append", append,
+        "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
+        "-chardev", f"socket,id=link,fd={link}", "-device", "virtio-serial-pci", "-device", "virtserialport,chardev=link,nr=1",
+        "-device", "pcie-root-port,id=files,chassis=1",
+    ]  # fmt: skip
+
+
+def _monitor(fd: str) -> list[str]:
+    return ["-chardev", f"socket,id=monitor,fd={fd}", "-mon", "chardev=monitor,mode=control"]
+
+
+def _state(memory_mib: int, files: dict[str, str]) -> str:
+    """The template's state; "" where there is none, and none can be made: then the machine boots."""
+    if not template.is_wanted():
+        return ""
+
+    def command(link: int, monitor: int) -> list[str]:
+        return [*_command(memory_mib, files, str(link)), *_monitor(str(monitor))]
+
+    try:
+        return template.find_or_make("qemu", [PROGRAM, *files.values()], _command(memory_mib, _IN_JAIL, ""), command)
+    except (HostError, OSError) as error:
+        template.note_failure(str(error))
+        return ""
 
 
 def _file_server() -> tuple[str, bool]:

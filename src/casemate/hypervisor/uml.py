@@ -25,6 +25,9 @@ class Uml(Hypervisor):
             return Verdict(False, f"there is no {PROGRAM}", "run `casemate kernel install uml` (Debian's package user-mode-linux)")
         return Verdict(True)
 
+    def remark(self) -> str:
+        return "machines boot at each start: nothing can save the state of a kernel that is a process"
+
     def kernel_to_install(self) -> str:
         return "" if os.access(PROGRAM, os.X_OK) else "uml"
 

@@ -198,6 +198,7 @@ def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd:
         "boot_timeout_s": machine.boot_timeout_s,
         "link_window": machine.link_window,
         "agent": agent_fd if agent_fd >= 0 else None,
+        "restored": machine.restored,
         "report": report_fd if report_fd >= 0 else None,
     }
     capabilities = {key: list(_CAPABILITIES) for key in ("bounding", "effective", "permitted")}

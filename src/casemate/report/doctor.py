@@ -49,8 +49,10 @@ def _hypervisor_rows() -> list[Row]:
         chosen, why = "", ""  # the rows say what each lacks
     rows = []
     for name in hypervisors.NAMES:
-        verdict = hypervisors.get(name).probe()
-        rows.append(Row(f"hypervisor {name}", OK if verdict.ok else MISSING, why if name == chosen else verdict.reason, verdict.remedy))
+        hypervisor = hypervisors.get(name)
+        verdict = hypervisor.probe()
+        said = [why if name == chosen else verdict.reason, hypervisor.remark() if verdict.ok else ""]
+        rows.append(Row(f"hypervisor {name}", OK if verdict.ok else MISSING, "; ".join(filter(None, said)), verdict.remedy))
     return rows
 
 

@@ -51,6 +51,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
         helpers: machine.helpers,
         wait_for: machine.wait_for,
         command: machine.command,
+        restored: machine.restored,
         env: machine.env,
         share,
         container: machine.container,

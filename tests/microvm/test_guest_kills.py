@@ -1,0 +1,101 @@
+"""SIGKILL at random instants of a guest's life, of whichever process of ours: nothing is left on the host, and nobody waits for ever.
+
+The processes of a container's cgroup are the relay, the hypervisor, its file server and, with User Mode Linux, the guest's own: agent and programs.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from bundle import Bundle, leftovers
+from casemate.host import process
+
+ROUNDS = {"uml": 8, "qemu": 3}
+LIFE_S = {"uml": 2.0, "qemu": 5.0}  # about as long as create, start and the program's first steps take
+PATIENCE_S = 15
+
+
+def in_cgroup(container: str) -> list[int]:
+    """The processes of a container on the host, in whatever hierarchy they are."""
+    found: set[int] = set()
+    for tasks in Path("/sys/fs/cgroup").glob(f"*/casemate-test/{container}/cgroup.procs"):
+        try:
+            found |= {int(pid) for pid in tasks.read_text().split()}
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def is_gone(pid: int) -> bool:
+    return process.state(pid) in ("Z", "X", "")
+
+
+@pytest.mark.parametrize("hypervisor", ROUNDS)
+def test_at_a_random_instant(hypervisor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASEMATE_HYPERVISOR", hypervisor)
+    seed = int(os.environ.get("CASEMATE_SEED") or 20261128)
+    chance = random.Random(seed)
+    for number in range(ROUNDS[hypervisor]):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        what = kill_once(directory, chance, LIFE_S[hypervisor])
+        assert what == "", f"CASEMATE_SEED={seed}, round {number}: {what}"
+
+
+def kill_once(directory: Path, chance: random.Random, life_s: float) -> str:
+    """One container, one kill; says what is wrong."""
+    bundle = Bundle(directory, "casemate")
+    bundle.config["annotations"] = {"dev.casemate.isolation": "microvm"}
+    bundle.config["process"]["args"] = ["sh", "-c", "i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; sleep 0.01; done"]
+    bundle.write()
+    words = [bundle.runtime, "--root", str(bundle.state), "run", "--bundle", str(directory), bundle.id]
+    with (directory / "output").open("wb") as output:
+        runner = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    instant = time.monotonic() + chance.uniform(0, life_s)
+    seen: set[int] = set()
+    while time.monotonic() < instant and runner.poll() is None:
+        seen |= set(in_cgroup(bundle.id))
+        time.sleep(0.01)
+    ours = [runner.pid, *in_cgroup(bundle.id)[:3]]  # the relay, and the hypervisor, with its file server
+    victim = chance.choice([*ours, *in_cgroup(bundle.id)])
+    is_ours = victim in ours
+    name = "casemate" if victim == runner.pid else command(victim)
+    try:
+        os.kill(victim, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    waits = ""
+    try:
+        runner.wait(PATIENCE_S if is_ours else 5)
+    except subprocess.TimeoutExpired:
+        # A kernel that lost one of its own processes hangs, and is declared dead a minute later (crates/relay/src/relay.rs, SILENCE_MS).
+        waits = f"after {name} was killed, `run` still waits" if is_ours else ""
+        bundle.close()
+        runner.wait(10)
+    seen |= set(in_cgroup(bundle.id))
+    bundle.close()
+    return waits or left(bundle, seen, name)
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()[:60].replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return "what had ended"
+
+
+def left(bundle: Bundle, seen: set[int], name: str) -> str:
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in seen if not is_gone(pid)]:
+        if time.monotonic() > deadline:
+            return f"after {name} was killed, processes {alive} are left"
+        time.sleep(0.01)
+    found = leftovers(bundle.id, bundle.directory)
+    return f"after {name} was killed: {found}" if found else ""

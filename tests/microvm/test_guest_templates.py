@@ -1,0 +1,77 @@
+"""Machines that were booted once and are restored per start, under QEMU. User Mode Linux cannot: its kernel is a process, which nothing saves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bundle import CASEMATE
+from casemate.guest import store
+from casemate.hypervisor import template
+from casemate.hypervisor.qemu import Qemu
+
+LOOK = "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '; date +%s; cat /hello"
+
+
+@pytest.fixture
+def guest_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A store of the test's own, with the installed kernels. Not below pytest's directory, which a hypervisor's ids may not enter."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        path = Path(made)
+        path.chmod(0o755)
+        (path / "kernels").symlink_to(f"{store.directory()}/kernels")
+        monkeypatch.setenv("CASEMATE_GUEST", made)
+        yield path
+
+
+def look(tmp_path: Path) -> list[str]:
+    """What a guest says of itself: a random number, its time, and a file that is bound."""
+    (tmp_path / "hello").write_text("from the host\n")
+    words = [CASEMATE, "--root", str(tmp_path / "state"), "do", "--isolation=microvm", "--hypervisor=qemu", "--bind", f"{tmp_path}/hello:/hello:ro"]
+    done = subprocess.run([*words, "--", "sh", "-c", LOOK], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def templates(guest: Path) -> list[str]:
+    return sorted(name for name in os.listdir(guest / "templates") if not name.startswith("."))
+
+
+def test_copies_have_nothing_in_common_that_must_differ(guest_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two starts from one template: other random numbers, the host's time, the container's own files. What a machine is made of makes another template."""
+    one, two = look(tmp_path), look(tmp_path)
+    made = templates(guest_store)
+    assert len(made) == 1
+    assert one[0] != two[0], "two copies draw the same random numbers"
+    assert abs(int(two[1]) - time.time()) < 20
+    assert one[2] == two[2] == "from the host"
+    assert Qemu().machine(512).restored
+    assert templates(guest_store) == made
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    assert Qemu().machine(512).restored is None
+    monkeypatch.delenv("CASEMATE_TEMPLATE")
+    # A kernel that was installed anew is another. Only the newest few templates stay.
+    for name in ("first", "second", "third"):
+        (guest_store / "templates" / f"qemu-{name}").touch()
+    monkeypatch.setattr(template, "_make", lambda _, path: Path(path).touch())
+    installed = (guest_store / "kernels").resolve()
+    (guest_store / "kernels").unlink()
+    shutil.copytree(installed, guest_store / "kernels")
+    assert Qemu().machine(512).restored
+    left = templates(guest_store)
+    assert len(left) == 4
+    assert not {made[0]} & set(left)
+
+
+def test_without_a_template_the_machine_boots_and_doctor_says_why(guest_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template, "_BOOT_S", 0.01)
+    assert Qemu().machine(512).restored is None
+    assert "machines boot anew at each start: no template of a machine could be made: the agent's first word did not come" in Qemu().remark()
+    assert templates(guest_store) == []
