@@ -58,6 +58,7 @@ def test_copies_have_nothing_in_common_that_must_differ(guest_store: Path, tmp_p
     assert Qemu().machine(512).restored is None
     monkeypatch.delenv("CASEMATE_TEMPLATE")
     # A kernel that was installed anew is another. Only the newest few templates stay.
+    os.utime(guest_store / "templates" / made[0], (1, 1))
     for name in ("first", "second", "third"):
         (guest_store / "templates" / f"qemu-{name}").touch()
     monkeypatch.setattr(template, "_make", lambda _, path: Path(path).touch())

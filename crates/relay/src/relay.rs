@@ -294,7 +294,8 @@ impl Relay {
             self.silent_ms +=
                 u64::try_from(waited.tv_sec * 1000 + waited.tv_nsec / 1_000_000).unwrap_or(0);
             let is_booting = self.phase() == Phase::Boots && self.config.restored.is_none();
-            if !is_booting && !(self.link.is_waiting() && self.link.nudge()?) {
+            let has_moved = is_booting || (self.link.is_waiting() && self.link.nudge()?);
+            if !has_moved {
                 self.link.send(&ToGuest::Nudge {})?;
             }
         }

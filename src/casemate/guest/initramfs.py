@@ -9,6 +9,7 @@ from casemate.guest.cpio import Archive
 from casemate.isolation.engine_process import engine_path
 
 AGENT = "casemate-agent"
+_KEPT = 4
 _DIRECTORIES = ("dev", "modules", "proc", "run", "share", "sys", "tmp")
 
 
@@ -31,7 +32,7 @@ def initramfs(label: str, modules: list[str]) -> str:
         if os.path.exists(temporary):
             os.unlink(temporary)
         raise
-    _forget_older(directory, label, path)
+    _forget_older(directory, label)
     return path
 
 
@@ -48,10 +49,11 @@ def _write(archive: Archive, engine: str, modules: list[str]) -> None:
     archive.finish()
 
 
-def _forget_older(directory: str, label: str, path: str) -> None:
-    for name in os.listdir(directory):
-        if name.startswith(f"{label}-") and name.endswith(".cpio") and f"{directory}/{name}" != path:
-            try:
-                os.unlink(f"{directory}/{name}")
-            except FileNotFoundError:
-                pass  # another start did the same
+def _forget_older(directory: str, label: str) -> None:
+    """All but the newest few: another installation's agent, or one that was just replaced, may be about to be booted."""
+    paths = [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(f"{label}-") and name.endswith(".cpio")]
+    try:
+        for path in sorted(paths, key=lambda path: os.stat(path).st_mtime_ns, reverse=True)[_KEPT:]:
+            os.unlink(path)
+    except FileNotFoundError:
+        pass  # another start does the same
