@@ -77,6 +77,24 @@ def test_exit_code_of_run(pod: Pod) -> None:
     assert pod.verb("run", "--bundle", str(pod.directory / "one"), f"{pod.id}-one", check=False).returncode == 7
 
 
+def test_a_container_s_calls_and_threads_are_its_own(pod: Pod) -> None:
+    log, two = pod.directory / "log", pod.start("two", "sleep", "1000")
+    pod.create("one", "sh", "-c", "echo mine > /shared/one; exec sleep 1000")
+    one = f"{pod.id}-one"
+    pod.verb("delete", "--force", one)
+    pod.verb("--strace", "--strace-log", str(log), "run", "--detach", "--bundle", str(pod.directory / "one"), one)
+    assert pod.shared("one") == "mine\n"
+    pod.exec(two, "echo other > /shared/two")
+    text = log.read_text()
+    assert 'write(1, "mine\\n", 5) = 5' in text
+    assert "other" not in text
+    for container, name in ((one, "one"), (two, "two")):
+        files = json.loads(pod.verb("debug", "--json", container).stdout)["mappings"]
+        assert {file["pid"] for file in files} == {1}, name
+        calls = json.loads(pod.verb("events", "--syscalls", "--json", container).stdout)["calls"]
+        assert sum(row["calls"] for row in calls) > 0
+
+
 def test_signals_reach_the_container_s_program(pod: Pod) -> None:
     script = "trap 'echo term > /shared/one; exit 5' TERM; echo ready > /shared/ready; while :; do sleep 0.05; done"
     one, two = pod.start("one", "sh", "-c", script), pod.start("two", "sleep", "1000")

@@ -37,12 +37,9 @@ pub(super) fn sentry_join(control: i32, program: op::Sentry, state: &mut State) 
     let mut program = program;
     let hooks = std::mem::take(&mut program.hooks);
     let asked = program.strace.take();
-    given.extend(
-        asked
-            .as_ref()
-            .and_then(|asked| asked.log)
-            .map(|log| (Part::Strace, log)),
-    );
+    // The sentry's own standard error is the first container's.
+    let log = asked.as_ref().map(|asked| asked.log.unwrap_or(2));
+    given.extend(log.map(|log| (Part::Strace, log)));
     let names = rustix::system::uname();
     let joining = Joining {
         program: Box::new(config(program)?),
