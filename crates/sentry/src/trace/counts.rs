@@ -1,4 +1,5 @@
-//! How often each call was made and failed: counted always, at a nanosecond each. Time costs two looks at the clock, and is measured once somebody has asked.
+//! How often each call was made and failed: counted always, which together with `activity` costs some 10 ns a call.
+//! Time costs two looks at the clock, 100 ns more, and is measured once somebody has asked.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
