@@ -1,4 +1,5 @@
-//! Where lines go. A line that nobody takes is lost, and counted: a sandbox does not wait for whoever reads its trace.
+//! Where lines go. A pipe that is full holds the sandbox up, as strace(1) would; where a write does not wait (O_NONBLOCK, a reader that is gone), lines are lost
+//! and counted.
 
 use std::os::fd::OwnedFd;
 
