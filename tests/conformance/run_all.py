@@ -7,6 +7,7 @@ monitor by Firecracker's clients. Arguments select parts: runtime-tools podman c
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -22,7 +23,7 @@ from .engines.command import Failed
 from .engines.containerd import Containerd
 from .engines.docker import Docker
 from .engines.podman import Podman
-from .microvm import judges
+from .microvm import judges, linux
 from .runtime_tools import __main__ as runtime_tools
 from .runtimes import DEVIATIONS, ENGINES_WITH_GUESTS, GUESTS, ORACLE, OURS, guests
 
@@ -124,7 +125,7 @@ def reason(engine: Engine, case: Case, runtime: str) -> str:
 
 def on_monitor() -> Iterator[Row]:
     """The judges of the monitor's API: nothing of runc's, so what they ask that is no matter of the API is what is skipped."""
-    for name, why, excuse in judges.judge():
+    for name, why, excuse in itertools.chain(judges.judge(), linux.linux()):
         yield Row("microvm", name, {ORACLE: excuse if why else "", **dict.fromkeys(OURS, why)})
 
 

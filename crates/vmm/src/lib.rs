@@ -28,6 +28,20 @@ use std::process::ExitCode;
 
 pub use devices::virtio;
 
+/// For the fuzzer: what is read of a client's or a file's bytes before anything else is known of them. The first byte says which reader.
+#[cfg(feature = "fuzzing")]
+pub fn read_hostile(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else {
+        return;
+    };
+    match kind % 4 {
+        0 => drop(api::http::parse(bytes, 4096)),
+        1 => drop(snapshot::file::decode(bytes)),
+        2 => drop(seccomp::compiled(bytes)),
+        _ => drop(serde_json::from_slice::<config::VmConfig>(bytes)),
+    }
+}
+
 /// Guest memory without dirty tracking.
 pub type Memory = vm_memory::GuestMemoryMmap<()>;
 

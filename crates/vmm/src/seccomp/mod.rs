@@ -46,12 +46,7 @@ impl Filters {
     pub(crate) fn read(path: &Path) -> Result<Filters, String> {
         let fault = |reason: String| format!("--seccomp-filter {}: {reason}", path.display());
         let text = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
-        let profiles = file::parse(&text).map_err(fault)?;
-        let compiled = |profile| compile(profile).map_err(|error| fault(error.to_string()));
-        Ok(Filters {
-            looping: Some(Program::Users(Arc::new(compiled(&profiles.looping)?))),
-            vcpu: Some(Program::Users(Arc::new(compiled(&profiles.vcpu)?))),
-        })
+        compiled(&text).map_err(fault)
     }
 
     /// Closes the calling thread, and all that it starts from now on.
@@ -63,6 +58,19 @@ impl Filters {
     pub(crate) fn close_vcpu(&self) -> Result<(), String> {
         install(self.vcpu.as_ref())
     }
+}
+
+/// A user's filters from their JSON.
+pub(crate) fn compiled(text: &[u8]) -> Result<Filters, String> {
+    let profiles = file::parse(text)?;
+    let compiled = |profile| {
+        let filter = compile(profile).map_err(|error| error.to_string())?;
+        Ok::<_, String>(Program::Users(Arc::new(filter)))
+    };
+    Ok(Filters {
+        looping: Some(compiled(&profiles.looping)?),
+        vcpu: Some(compiled(&profiles.vcpu)?),
+    })
 }
 
 fn install(program: Option<&Program>) -> Result<(), String> {
