@@ -88,12 +88,13 @@ bench-sentry: setup
 	$(BIN)/python bench/sentry/run.py
 	$(BIN)/python bench/sentry/workloads.py
 
-# A long run of random drivers against every device, then libFuzzer with coverage for FUZZ_S seconds. What it finds stays in fuzz/found.
+# A long run of random drivers against every device, one of random calls against sentries (each run's seed is printed: --seed N makes the same calls), then libFuzzer with coverage for FUZZ_S seconds. What it finds stays in fuzz/found.
 FUZZ_S ?= 300
 COVERAGE := -Cpasses=sancov-module -Ccodegen-units=1 $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
 
 fuzz: setup
 	CASEMATE_HOSTILE_STEPS=50000000 cargo test --locked --release -p casemate-vmm --test hostile_run
+	$(BIN)/python tests/fuzz/run_fuzz.py --seconds $(FUZZ_S)
 	cd fuzz && RUSTFLAGS="--cfg fuzzing $(COVERAGE)" cargo build --release
 	mkdir -p fuzz/found
 	cd fuzz && target/*/release/queues -max_total_time=$(FUZZ_S) -timeout=10 -max_len=4096 -artifact_prefix=found/ found corpus/queues

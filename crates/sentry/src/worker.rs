@@ -166,21 +166,27 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
 }
 
 pub(crate) fn report_panic(call: &Call) {
+    crate::host::complain(&panic_report(call));
+}
+
+fn panic_report(call: &Call) -> String {
     let arguments: Vec<String> = call
         .args
         .iter()
         .map(|value| format!("{value:#x}"))
         .collect();
-    crate::host::complain(&format!(
+    format!(
         "panic in {}({}) of thread {}: its process is ended",
         table::name(call.nr),
         arguments.join(", "),
         call.tid
-    ));
+    )
 }
 
 pub(crate) fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) -> SysResult {
     match call.nr {
+        #[cfg(test)]
+        tests::PANICS => panic!("injected"),
         magic::LOADER => {
             if resumed.is_none() {
                 kernel.move_image_to_leader(call.tid);
@@ -291,4 +297,115 @@ pub fn run_expired(kernel: &mut Kernel) {
     kernel.run_due(now);
     kernel.set_alarm();
     run_ready(kernel);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::fs::{Mode, OFlags};
+
+    use super::*;
+    use crate::boot::Parts;
+    use crate::kernel::credentials::Credentials;
+    use crate::kernel::machine::{Cgroup, SELF};
+    use crate::kernel::task::{Limits, Process, Shared, Task};
+    use crate::vfs::context::FsContext;
+    use crate::vfs::fd_table::FdTable;
+
+    /// A call that only tests have: `dispatch` panics in it.
+    pub(super) const PANICS: i32 = 0x2FFF;
+
+    fn open(path: &str) -> std::os::fd::OwnedFd {
+        rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect(path)
+    }
+
+    /// A kernel whose programs' calls nobody waits for.
+    fn kernel() -> Kernel {
+        let (jobs, _) = std::sync::mpsc::sync_channel(1);
+        Parts {
+            jobs,
+            listener: Arc::new(Listener::received(open("/dev/null"))),
+            zygote: 0,
+            loader: Arc::new(open("/dev/null")),
+            host_proc: open("/proc"),
+            who: SELF.to_owned(),
+            root: Arc::new(open("/")),
+            cgroup: Cgroup::default(),
+            hostname: Vec::new(),
+            domainname: Vec::new(),
+            set_id_files: false,
+            trace: crate::trace::Trace::default(),
+            is_held: false,
+            watcher: crate::watcher::Handle::new().expect("epoll"),
+            pod: Arc::default(),
+            host_ids: (0, 0),
+            overrides: false,
+        }
+        .assemble()
+        .expect("a root")
+    }
+
+    /// A process of the host's as the sandbox's process of that number.
+    fn add(kernel: &mut Kernel, pid: i32, host: &std::process::Child) {
+        let host_pid = i32::try_from(host.id()).expect("a pid");
+        let fs = FsContext {
+            root: kernel.root.clone(),
+            cwd: kernel.root.clone(),
+            umask: 0,
+        };
+        let credentials = Arc::new(Credentials::new(0, 0, Vec::new()));
+        let files = Shared::new(FdTable::default());
+        let task = Task::new((host_pid, pid, pid), credentials, files, Shared::new(fs));
+        kernel.tids.insert(pid, host_pid);
+        kernel.tasks.insert(host_pid, task);
+        let limits = Limits([(u64::MAX, u64::MAX); 16]);
+        kernel.add_process(Process::new(pid, host_pid, limits, 0));
+    }
+
+    #[test]
+    fn a_panic_in_a_call_ends_its_process_and_no_other() {
+        let start = || Command::new("sleep").arg("1000").spawn().expect("sleep");
+        let (mut first, mut second, mut third) = (start(), start(), start());
+        let mut kernel = kernel();
+        for (pid, host) in [(1, &first), (2, &second), (3, &third)] {
+            add(&mut kernel, pid, host);
+        }
+        let call = |host: &std::process::Child, nr: i32| Call {
+            id: 1,
+            tid: i32::try_from(host.id()).expect("a pid"),
+            nr,
+            ip: 0,
+            args: [7, 0xABC, 0, 0, 0, 1],
+        };
+        run(&mut kernel, call(&second, PANICS), None);
+        use std::os::unix::process::ExitStatusExt;
+        let ended = second.wait().expect("a child");
+        assert_eq!(ended.signal(), Some(libc::SIGKILL));
+        // Others are there, and served.
+        assert!(first.try_wait().expect("a child").is_none());
+        assert!(third.try_wait().expect("a child").is_none());
+        let asked = dispatch(&mut kernel, call(&third, libc::SYS_getppid as i32), None);
+        assert!(matches!(asked, Ok(Outcome::Value(_))), "{asked:?}");
+        for host in [&mut first, &mut third] {
+            host.kill()
+                .and_then(|()| host.wait().map(drop))
+                .expect("a child");
+        }
+    }
+
+    #[test]
+    fn a_panic_is_reported_with_the_call_s_arguments() {
+        let report = panic_report(&Call {
+            id: 1,
+            tid: 77,
+            nr: libc::SYS_read as i32,
+            ip: 0,
+            args: [7, 0xABC, 16, 0, 0, 0],
+        });
+        assert_eq!(
+            report,
+            "panic in read(0x7, 0xabc, 0x10, 0x0, 0x0, 0x0) of thread 77: its process is ended"
+        );
+    }
 }

@@ -77,6 +77,13 @@ int main(void) {
     SAY(syscall(SYS_ioprio_set, 1, 0, 2 << 13 | 9));
     SAY(syscall(SYS_ioprio_set, 1, 0, 5 << 13));
     SAY(syscall(SYS_ioprio_get, 4, 0));
+    /* Found by the fuzzer (seed 100). */
+    SAY(syscall(SYS_ioprio_get, 0x80000000, 0, 20));
+    SAY(syscall(SYS_ioprio_set, 0x80000000, 0, 0));
+    SAY(syscall(SYS_getpriority, 0x80000000, 0));
+    int memory = memfd_create("memory", 0);
+    SAY(fallocate(memory, 4, 0, 4096)); /* FALLOC_FL_NO_HIDE_STALE; seed 1 */
+    close(memory);
 
     struct rlimit limit = {10, 5};
     SAY(setrlimit(RLIMIT_NOFILE, &limit));

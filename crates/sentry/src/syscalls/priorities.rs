@@ -57,7 +57,7 @@ fn find(cx: &Cx<'_>, whom: Whom, who: i32) -> Result<Vec<i32>> {
 }
 
 fn whom(which: i32, first: i32) -> Result<Whom> {
-    match which - first {
+    match which.wrapping_sub(first) {
         0 => Ok(Whom::Thread),
         1 => Ok(Whom::Group),
         2 => Ok(Whom::User),
