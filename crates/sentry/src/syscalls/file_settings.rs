@@ -16,6 +16,7 @@ const F_GETOWN_EX: i32 = 16;
 const F_SETLEASE: i32 = 1024;
 const F_GETLEASE: i32 = 1025;
 const F_NOTIFY: i32 = 1026;
+const DN_MULTISHOT: i32 = i32::MIN;
 const F_DUPFD_QUERY: i32 = 1027;
 const F_GET_RW_HINT: i32 = 1035;
 const F_SET_RW_HINT: i32 = 1036;
@@ -81,7 +82,8 @@ pub fn fcntl(
             libc::F_RDLCK | libc::F_WRLCK | libc::F_UNLCK => Err(Errno::EAGAIN),
             _ => Err(Errno::EINVAL),
         },
-        // As a kernel without CONFIG_DNOTIFY.
+        // No events: there is nothing to take back. Otherwise as a kernel without CONFIG_DNOTIFY.
+        F_NOTIFY if number & !DN_MULTISHOT == 0 => DONE,
         F_NOTIFY => Err(Errno::EINVAL),
         F_DUPFD_QUERY => {
             let other = cx.description(number)?;
