@@ -230,3 +230,16 @@ def test_other_isolations_say_that_they_cannot(tmp_path: Path) -> None:
             assert "does not see system calls" in done.stderr
     finally:
         bundle.close()
+
+
+def test_random_calls_are_shown_whole(tmp_path: Path) -> None:
+    """Whatever numbers, flags and pointers a program makes up, each line is JSON of printable ASCII, and the sandbox lives."""
+    source = Path(__file__).parents[1] / "syscalls/random_calls.c"
+    subprocess.run(["gcc", "-static", "-O1", "-w", "-o", tmp_path / "calls", source], check=True)
+    tmp_path.chmod(0o755)
+    options = ["--strace-format", "json", "--strace-size", "4096", "--bind", f"{tmp_path}:/t:ro"]
+    text = trace(tmp_path / "log", *options, command=["sh", "-c", "/t/calls 7 12; exit $?"])
+    lines = text.splitlines()
+    assert len(lines) > 300
+    assert all(line.isprintable() for line in lines)
+    assert len({json.loads(line).get("call") for line in lines}) > 100
