@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import time
@@ -71,8 +72,9 @@ def run(bundle: Bundle, seed: int, seconds: int, most: int) -> Report:
     if not report.faults:
         look(bundle, sentry, report)
         report.last_kib, report.last_descriptors = resident_kib(sentry), len(list(Path(f"/proc/{sentry}/fd").iterdir()))
-        words = output.split()
-        report.processes = int(words[0]) if len(words) == 2 and words[0].isdigit() else 0
+        # Before it may stand what a process found a way to write there.
+        last = re.search(r"(\d+) processes\n$", output)
+        report.processes = int(last[1]) if last else 0
         if not report.processes:
             report.faults.append(f"the fuzzer was ended: {fuzzing.returncode} {output.strip(chr(0))[-200:]!r}")
     logged = log.read_text(errors="replace")
