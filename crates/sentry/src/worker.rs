@@ -331,6 +331,7 @@ mod tests {
             host_proc: open("/proc"),
             who: SELF.to_owned(),
             root: Arc::new(open("/")),
+            own_mounts: Vec::new(),
             cgroup: Cgroup::default(),
             hostname: Vec::new(),
             domainname: Vec::new(),
