@@ -67,8 +67,3 @@ def test_it_is_a_sealed_copy_where_it_may_not_mount() -> None:
         with open(exe, "rb") as copy, open(engine_path(), "rb") as own:
             assert fcntl.fcntl(copy, _F_GET_SEALS) & _ALL_SEALS == _ALL_SEALS
             assert copy.read() == own.read()
-
-
-def test_nothing_is_left_of_the_mount() -> None:
-    with waiting_engine():
-        assert not [name for name in os.listdir("/run") if name.startswith("casemate-empty-")]

@@ -7,7 +7,6 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
 use casemate_host::mount::{FsContext, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
 use casemate_host::process;
@@ -18,8 +17,8 @@ use crate::error::{Context, Result};
 use crate::stage1;
 
 const OWN: &str = "/proc/self/exe";
-/// Where an empty directory may be made for a moment: memory on any common system.
-const FOR_A_MOMENT: &str = "/run";
+/// Of layers that cannot be written there must be two. Nobody looks for a name of this one, and nothing is left of it as of a directory made for the purpose.
+const SECOND_LAYER: &str = "/sys/fs";
 const SEAL_TRIES: u32 = 100;
 
 /// Executes `init PLAN_FD CONTROL_FD` anew, from a file that nobody can write. Returns only on failure, which it has reported; the exit status.
@@ -59,36 +58,13 @@ fn through_overlay() -> io::Result<OwnedFd> {
     };
     // By descriptor: a path may have colons.
     let layer = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    // Of layers that cannot be written there must be two.
-    let empty = Empty::make()?;
-    let lower = format!("/proc/self/fd/{}:{}", layer.as_raw_fd(), empty.0.display());
+    let lower = format!("/proc/self/fd/{}:{SECOND_LAYER}", layer.as_raw_fd());
     let overlay = FsContext::open(c"overlay")?;
     overlay.set_string(c"source", c"casemate")?;
     overlay.set_string(c"lowerdir", &CString::new(lower)?)?;
     let mount = overlay.mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     Ok(rustix::fs::openat(&mount, name, flags, Mode::empty())?)
-}
-
-/// A directory that is there while an overlay is made of it.
-struct Empty(PathBuf);
-
-impl Empty {
-    fn make() -> io::Result<Self> {
-        let name = format!("casemate-empty-{}", std::process::id());
-        let path = Path::new(FOR_A_MOMENT).join(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(Self(path)),
-        }
-    }
-}
-
-impl Drop for Empty {
-    fn drop(&mut self) {
-        // The overlay has the directory itself by now, not its name.
-        let _ = fs::remove_dir(&self.0);
-    }
 }
 
 fn sealed_copy() -> io::Result<OwnedFd> {
