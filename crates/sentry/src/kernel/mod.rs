@@ -27,7 +27,7 @@ pub mod wait;
 pub mod wake;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -193,8 +193,8 @@ impl Kernel {
     }
 
     /// Opens a place that is held by O_PATH again, with other flags; no name is looked up.
-    pub fn reopen(&self, fd: &OwnedFd, flags: rustix::fs::OFlags) -> Result<OwnedFd> {
-        let link = format!("self/fd/{}", fd.as_raw_fd());
+    pub fn reopen(&self, fd: impl AsFd, flags: rustix::fs::OFlags) -> Result<OwnedFd> {
+        let link = format!("self/fd/{}", fd.as_fd().as_raw_fd());
         Ok(crate::host::openat(
             &self.host_proc,
             link,

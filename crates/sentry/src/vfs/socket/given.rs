@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
 use rustix::event::PollFlags;
-use rustix::fs::MemfdFlags;
+use rustix::fs::{MemfdFlags, OFlags};
 use rustix::io::Errno as HostErrno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -120,6 +120,13 @@ fn export(cx: &mut Cx<'_>, description: &Description) -> Result<OwnedFd> {
     // Whoever gets it writes without a call that could be seen, as a mapping does.
     if let Some(file) = file.as_any().downcast_ref::<HostFile>() {
         file.was_mapped(description.is_writable());
+        // What is opened for reading alone is shared by all who opened it (`vfs::cache`), and with it the host's position, which reads outside move.
+        if !description.is_writable()
+            && let Some(host) = description.file.host()
+            && let Ok(own) = cx.kernel.reopen(host, OFlags::RDONLY)
+        {
+            return Ok(own);
+        }
     }
     let host = file.host().or_else(|| HostEvents::of(description).ok());
     let host = host.ok_or(Errno::EOPNOTSUPP)?;
