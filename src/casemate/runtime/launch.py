@@ -11,7 +11,7 @@ import _signal
 import os
 import select
 
-from casemate.errors import CasemateError, UsageError
+from casemate.errors import CasemateError, ContainerStateError, UsageError
 from casemate.host import process
 from casemate.isolation.base import ExitStatus
 from casemate.runtime import store, usage
@@ -23,6 +23,9 @@ from casemate.runtime.start import start
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_END_S = 5.0
 
 
 class Running:
@@ -132,10 +135,16 @@ def launch(
     if configure:
         configure(request)
     container = create(request)
+    running = None
     try:
         running = Running(container, master[0])
         start(container)
     except BaseException as error:
+        if running:
+            if isinstance(error, ContainerStateError):
+                # It is ending: what a guest's kernel has to say of memory is known once it has.
+                running.wait(_END_S)
+            os.close(running.pidfd)
         limit = _exceeded_memory_limit(container, spec) if isinstance(error, CasemateError | ProcessLookupError) else 0
         destroy(container)
         container.close()
