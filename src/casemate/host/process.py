@@ -95,8 +95,9 @@ def wait_child(pid: int) -> None:
 def handles_signal(pid: int, signal: int) -> bool:
     """Whether a process catches, ignores or blocks a signal (it is then kept, or read from a signalfd); True also if it is gone."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
-            fields = dict(line.rstrip("\n").split(":\t", 1) for line in file if line.startswith("Sig"))
+        # Bytes: a handler of a signal runs this, in the midst of an import perhaps, where a decoder cannot be looked up.
+        with open(f"/proc/{pid}/status", "rb") as file:
+            fields = dict(line.rstrip(b"\n").split(b":\t", 1) for line in file if line.startswith(b"Sig"))
     except OSError:
         return True
-    return bool((int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16) | int(fields["SigBlk"], 16)) >> (signal - 1) & 1)
+    return bool((int(fields[b"SigCgt"], 16) | int(fields[b"SigIgn"], 16) | int(fields[b"SigBlk"], 16)) >> (signal - 1) & 1)
