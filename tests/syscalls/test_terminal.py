@@ -216,7 +216,8 @@ def test_vi_edits_and_saves_a_file(shell: Sandbox) -> None:
     shell.expect(b"P> ")
     shell.type(b"cat f; echo do''ne\r")
     assert b"ne\r\ntwo and more\r\ndone" in shell.expect(b"\r\ndone")
-    # The terminal is as before: lines are edited by it, and what is typed is shown.
+    # The terminal is as before: lines are edited by it, and what is typed is shown, after the prompt if one waits for that.
+    shell.expect(b"P> ")
     shell.type(b"stty -a | grep -o ' icanon'; exit\r")
     shell.expect(b"\r\n icanon")
     assert shell.end() == 0
