@@ -7,7 +7,6 @@ runsc it cannot be told apart.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import os
 import resource
@@ -28,12 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[0] = str(ROOT)
 
 from bench.measure import timed  # noqa: E402
+from bench.processes import adopting_orphans, descendants, pss_kib  # noqa: E402
 from bench.sentry.run import runtimes  # noqa: E402
 from tests.bundle import make_rootfs  # noqa: E402
 
 from casemate import run as sdk_run  # noqa: E402
 
-_SET_CHILD_SUBREAPER = 36
 _STARTS = 15
 _LIMIT_S = 120
 _TOGETHER = 50
@@ -62,39 +61,20 @@ def _field(text: str, name: str) -> int:
     return next(int(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name}:"))
 
 
-def _descendants(pid: int) -> Iterator[int]:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split():
-                yield int(child)
-                yield from _descendants(int(child))
-
-
 def use_of_descendants() -> Use:
     pss = cpu = sleeps = 0
-    for pid in _descendants(os.getpid()):
+    for pid in descendants(os.getpid()):
+        pss += pss_kib(pid)
         with suppress(FileNotFoundError, ProcessLookupError, StopIteration):
-            pss += _field(Path(f"/proc/{pid}/smaps_rollup").read_text(), "Pss")
             for task in Path(f"/proc/{pid}/task").iterdir():
                 cpu += int((task / "schedstat").read_text().split()[0])
                 sleeps += _field((task / "status").read_text(), "voluntary_ctxt_switches")
     return Use(pss, cpu, sleeps)
 
 
-@contextmanager
-def _adopting() -> Iterator[None]:
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-    if prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-    try:
-        yield
-    finally:
-        prctl(_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
 def _reap() -> None:
     """Everybody whom we adopted; those that live still are ended."""
-    for pid in list(_descendants(os.getpid())):
+    for pid in list(descendants(os.getpid())):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     with suppress(ChildProcessError):
@@ -208,7 +188,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="how long to watch an idle one")
     given = parser.parse_args()
     peers = {name: base for name, base in runtimes().items() if base}
-    with _adopting(), tempfile.TemporaryDirectory(prefix="casemate-bench-", ignore_cleanup_errors=True) as made:
+    with adopting_orphans(), tempfile.TemporaryDirectory(prefix="casemate-bench-", ignore_cleanup_errors=True) as made:
         bundle = make_bundle(Path(made), "sleep", "1000")
         parts = {
             "starts": lambda: starts(peers, _STARTS),
