@@ -56,7 +56,7 @@ def _seal(fd: int) -> None:
     fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
 
 
-def engine_is_out_of_reach(plan: dict[str, object]) -> bool:
+def engine_is_out_of_reach(engine: str, plan: dict[str, object]) -> bool:
     """Whether no id of the container to come can write the engine's file: then it runs from there as it is.
 
     Otherwise it executes itself anew from a place that nobody can write (CVE-2019-5736), which costs another execve.
@@ -66,7 +66,7 @@ def engine_is_out_of_reach(plan: dict[str, object]) -> bool:
     maps = plan.get("id_maps")
     if not isinstance(maps, dict):
         return False
-    status = os.stat(engine_path())
+    status = os.stat(engine)
     for key, owner in (("uid", status.st_uid), ("gid", status.st_gid)):
         if any(first <= owner < first + size for _, first, size in maps[key]):
             return False
@@ -91,16 +91,17 @@ def launch_engine(launch: Launch) -> int:
 
 
 def _spawn(plan: int, control: int, launch: Launch) -> int:
+    engine = engine_path()
+    protect = [] if engine_is_out_of_reach(engine, launch.plan) else ["--protect"]
+    arguments = ["casemate-engine", "init", *protect, str(plan), str(control)]
     actions: list[tuple[int, ...]] = []
     stdio = [_above_stdio(fd) if fd != target else fd for target, fd in enumerate(launch.stdio)]
     for target, fd in enumerate(stdio):
         actions.append((os.POSIX_SPAWN_DUP2, fd, target))
     # dup2 onto itself clears close-on-exec in the child only: no other thread's child can inherit these descriptors.
     actions += [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in (plan, control, *launch.descriptors)]
-    protect = [] if engine_is_out_of_reach(launch.plan) else ["--protect"]
-    arguments = ["casemate-engine", "init", *protect, str(plan), str(control)]
     try:
-        return os.posix_spawn(engine_path(), arguments, {}, file_actions=actions)
+        return os.posix_spawn(engine, arguments, {}, file_actions=actions)
     finally:
         for fd, given in zip(stdio, launch.stdio, strict=True):
             if fd != given:
