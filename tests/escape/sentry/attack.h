@@ -22,9 +22,9 @@
 #include <time.h>
 #include <ucontext.h>
 #include <unistd.h>
+#include "../../hostile.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-#define STUB 0x500000000000UL /* crates/platform/src/loader.rs: code, data, table */
 #define CHANNEL (STUB - 0x100000) /* crates/platform/src/channel.rs: 16 slots of 0x2000 bytes */
 #define CHANNEL_LEN 0x20000UL
 enum { PAGE = 4096, LAST_CALL = 470 };
@@ -53,11 +53,6 @@ static void *map(size_t len, int protection, int flags) {
     return at;
 }
 
-/* Made on a host, these calls would hurt it: there is no stub there, and the program dies of this. */
-static void need_a_sentry(void) {
-    (void)*(volatile char *)STUB;
-}
-
 static void set_up(void) {
     sigset_t child;
     sigemptyset(&child), sigaddset(&child, SIGCHLD), sigprocmask(SIG_BLOCK, &child, 0);
@@ -70,32 +65,6 @@ static void set_up(void) {
     memset(edge - PAGE, 'e', PAGE);
     munmap(edge, PAGE);
     read_only = map(PAGE, PROT_READ, MAP_PRIVATE);
-}
-
-static long now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
-/* Its descendants and the orphans of those, which come to it. A process that is being killed can still fork: until none is left. */
-static void end_all(void) {
-    char path[64], text[4096];
-    for (int tries = 0; tries < 1000; tries++) {
-        snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-        int fd = open(path, O_RDONLY);
-        ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
-        close(fd);
-        text[len < 0 ? 0 : len] = 0;
-        for (char *word = strtok(text, " \n"); word; word = strtok(0, " \n"))
-            if (atoi(word) > 1)
-                kill(atoi(word), SIGKILL);
-        while (waitpid(-1, 0, WNOHANG | __WALL) > 0)
-            ;
-        if (waitpid(-1, 0, WNOHANG | __WALL) < 0 && errno == ECHILD)
-            return;
-        usleep(1000);
-    }
 }
 
 /* Runs `work` in a child without streams; kills it when `shared->at` has not moved for `patience_ms`. wait(2)'s status. */
