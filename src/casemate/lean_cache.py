@@ -1,8 +1,9 @@
 """All modules of the verbs in one file, as the launcher reads it.
 
-Fifty imports cost a verb 9 ms: for each, directories are searched and a file is read. The cache is one open file; a module's code is read and unmarshalled
-when it is imported, unless its source no longer has the size and time that the code was made from: exactly what Python asks of its own .pyc files. It lies in
-`__pycache__` beside the package and is made by the first command that may write there.
+Seventy imports cost a verb 15 ms: for each, directories are searched, a file is read, and importlib's own work is as much again as the module's. The cache is
+one open file. A module's code is read and unmarshalled when it is imported, after that of what it imports itself, which is loaded here without importlib. It is
+used unless its source no longer has the size and time that it was made from: exactly what Python asks of its own .pyc files. The file lies in `__pycache__`
+beside the package and is made by the first command that may write there.
 
 The file: `LEAN`; 8 bytes with the length of the index, little-endian; the index, marshalled: (this module's code, {name: Entry}); then the modules' code.
 A command that found it missing, broken or stale makes it anew when it is done.
@@ -13,13 +14,17 @@ from __future__ import annotations
 import sys
 from marshal import dumps, loads
 from posix import pread, stat
+from sys import modules
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ast
+    from importlib.machinery import ModuleSpec
     from posix import stat_result
     from types import CodeType, ModuleType
 
-    Entry = tuple[str, bool, int, int, int, int]  # path, is a package, mtime in ns, size; offset and length of the marshalled code
+    # path, is a package, mtime in ns, size; offset and length of the marshalled code; which of our modules its first lines import
+    Entry = tuple[str, bool, int, int, int, int, tuple[str, ...]]
 
 # Not the verbs': left to the ordinary import.
 _LEFT_OUT = ("casemate.sdk", "casemate.report", "casemate.serve")
@@ -44,11 +49,46 @@ class Finder:
         if entry is None or not _is_true(entry):
             self.is_stale |= name.startswith("casemate.") and not name.startswith(_LEFT_OUT)
             return None
-        spec = _ModuleSpec(name, self, origin=entry[0], is_package=entry[1])
-        if entry[1]:
+        if not entry[1]:  # a package's first lines may be there for its modules
+            self._load_all(entry[6], {name})
+        return self._spec(name, entry)
+
+    def _spec(self, name: str, entry: Entry) -> ModuleSpec:
+        spec: ModuleSpec = _ModuleSpec(name, self, origin=entry[0], is_package=entry[1])
+        if spec.submodule_search_locations is not None:
             spec.submodule_search_locations.append(entry[0].rpartition("/")[0])
         spec.has_location = True
         return spec
+
+    def _load_all(self, names: tuple[str, ...], begun: set[str]) -> None:
+        """Loads modules and what they need in the order in which their own lines would: an import of what is there already costs a microsecond."""
+        for name in names:
+            if name in modules or name in begun:
+                continue
+            begun.add(name)
+            entry = self._entries[name]
+            parent, _, own = name.rpartition(".")
+            if parent not in modules or not _is_true(entry):
+                continue  # left to importlib
+            if not entry[1]:
+                self._load_all(entry[6], begun)
+                if name in modules:
+                    continue  # it stands in a circle of imports
+            module = _Module(name)
+            values = module.__dict__
+            values["__file__"] = entry[0]
+            values["__loader__"] = self
+            values["__package__"] = name if entry[1] else parent
+            values["__spec__"] = spec = self._spec(name, entry)
+            if entry[1]:
+                values["__path__"] = spec.submodule_search_locations
+            modules[name] = module
+            try:
+                self.exec_module(module)
+            except BaseException:
+                del modules[name]
+                raise
+            setattr(modules[parent], own, module)
 
     def create_module(self, spec: object) -> None:
         return None
@@ -59,7 +99,8 @@ class Finder:
         exec(code, module.__dict__)
 
 
-_ModuleSpec = sys.modules["_frozen_importlib"].ModuleSpec
+_Module = type(sys)
+_ModuleSpec = modules["_frozen_importlib"].ModuleSpec
 
 
 def _is_true(entry: Entry) -> bool:
@@ -72,7 +113,8 @@ def _is_true(entry: Entry) -> bool:
 
 def install(package: str, fd: int, base: int, entries: dict[str, Entry]) -> Finder:
     """Puts the finder first, and returns it."""
-    finder = Finder(package, fd, base, entries)
+    # This very code comes from the cache, too.
+    finder = Finder(package, fd, base, entries, is_stale=not _is_true(entries["casemate.lean_cache"]))
     sys.meta_path.insert(0, finder)  # type: ignore[arg-type]
     return finder
 
@@ -87,6 +129,7 @@ def build(package: str) -> None:
     import os
 
     entries: dict[str, Entry] = {}
+    imported: dict[str, list[str]] = {}
     body = bytearray()
     for base, directories, files in os.walk(package):
         directories[:] = [name for name in directories if name != "__pycache__"]
@@ -94,10 +137,12 @@ def build(package: str) -> None:
             path = os.path.join(base, file)
             name, is_package = _name_of(path[len(package) + 1 :])
             if file.endswith(".py") and not name.startswith(_LEFT_OUT):
-                status, code = _compiled(path)
-                entries[name] = (path, is_package, status.st_mtime_ns, status.st_size, len(body), len(code))
+                status, code, imported[name] = _compiled(path)
+                entries[name] = (path, is_package, status.st_mtime_ns, status.st_size, len(body), len(code), ())
                 body += code
-    own = entries.pop("casemate.lean_cache")
+    for name, entry in entries.items():
+        entries[name] = (*entry[:6], tuple(other for other in imported[name] if other in entries))
+    own = entries["casemate.lean_cache"]
     index = dumps((loads(body[own[4] : own[4] + own[5]]), entries))
     target = path_of(package)
     temporary = f"{target}.{os.getpid()}"
@@ -115,8 +160,11 @@ def _name_of(relative: str) -> tuple[str, bool]:
     return (".".join(parts[:-1]), True) if parts[-1] == "__init__" else (".".join(parts), False)
 
 
-def _compiled(path: str) -> tuple[stat_result, bytes]:
-    """Without `from __future__ import annotations`, which is a flag of the compiler here: as a statement it imports a file (0.3 ms)."""
+def _compiled(path: str) -> tuple[stat_result, bytes, list[str]]:
+    """The code, and what the module imports when it is loaded.
+
+    Without `from __future__ import annotations`, which is a flag of the compiler here: as a statement it imports a file (0.3 ms).
+    """
     import __future__
 
     import ast
@@ -126,4 +174,24 @@ def _compiled(path: str) -> tuple[stat_result, bytes]:
         tree = ast.parse(file.read(), path)
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
     flags = __future__.annotations.compiler_flag
-    return status, dumps(compile(tree, path, "exec", flags=flags, dont_inherit=True, optimize=2))
+    code = dumps(compile(tree, path, "exec", flags=flags, dont_inherit=True, optimize=2))
+    return status, code, _imported(tree)
+
+
+def _imported(tree: ast.Module) -> list[str]:
+    """Names that the module's own level imports, packages before their modules. What is only for type checkers stands in an `if`, so it is not found."""
+    import ast
+
+    found: list[str] = []
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # Each may be a module of that package, or something in that module.
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            found += [".".join(parts[: count + 1]) for count in range(len(parts))]
+    return list(dict.fromkeys(found))

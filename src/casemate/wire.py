@@ -29,23 +29,54 @@ def pack(value: object) -> bytes:
 
 
 def _pack(value: object, out: bytearray) -> None:
-    if isinstance(value, str):
-        data = value.encode("utf-8")
-        _pack_head(len(data), out, 0xA0, 31, 0xD9, 0xDA, 0xDB)
-        out += data
+    # A plan has some 1,200 values, mostly short texts and their keys: those are told by their exact type, and without a further call.
+    kind = type(value)
+    if kind is str:
+        _pack_text(value, out)  # type: ignore[arg-type]
+    elif kind is dict:
+        _pack_head(len(value), out, 0x80, 15, None, 0xDE, 0xDF)  # type: ignore[arg-type]
+        for key, item in value.items():  # type: ignore[attr-defined]
+            if type(key) is str:
+                _pack_text(key, out)
+            else:
+                _pack(key, out)
+            if type(item) is str:
+                _pack_text(item, out)
+            else:
+                _pack(item, out)
+    elif kind is list or kind is tuple:
+        _pack_head(len(value), out, 0x90, 15, None, 0xDC, 0xDD)  # type: ignore[arg-type]
+        for item in value:  # type: ignore[attr-defined]
+            if type(item) is str:
+                _pack_text(item, out)
+            else:
+                _pack(item, out)
     elif value is None or value is True or value is False:
         out.append(0xC0 if value is None else 0xC3 if value else 0xC2)
-    elif isinstance(value, int):
+    else:
+        _pack_rest(value, out)
+
+
+def _pack_text(value: str, out: bytearray) -> None:
+    data = value.encode()
+    length = len(data)
+    if length < 32:
+        out.append(0xA0 | length)
+    else:
+        _pack_head(length, out, None, -1, 0xD9, 0xDA, 0xDB)
+    out += data
+
+
+def _pack_rest(value: object, out: bytearray) -> None:
+    """Numbers, bytes, and what is derived from a type."""
+    if isinstance(value, int):
         _pack_int(value, out)
+    elif isinstance(value, str):
+        _pack_text(str(value), out)
     elif isinstance(value, dict):
-        _pack_head(len(value), out, 0x80, 15, None, 0xDE, 0xDF)
-        for key, item in value.items():
-            _pack(key, out)
-            _pack(item, out)
+        _pack(dict(value), out)
     elif isinstance(value, (list, tuple)):
-        _pack_head(len(value), out, 0x90, 15, None, 0xDC, 0xDD)
-        for item in value:
-            _pack(item, out)
+        _pack(list(value), out)
     elif isinstance(value, (bytes, bytearray)):
         _pack_head(len(value), out, None, -1, 0xC4, 0xC5, 0xC6)
         out += value

@@ -29,6 +29,25 @@ print(finder.is_stale, type(main.__spec__.loader).__name__, type(errors.__spec__
 """
 
 
+# As importlib makes modules: found in their package, and with its attributes.
+EACH_VERB = (
+    PROBE.replace("print(", "pass; (")
+    + """
+for verb in main.VERBS:
+    __import__("casemate.cli.commands." + verb)
+for name, module in list(sys.modules.items()):
+    parent, _, own = name.rpartition(".")
+    if parent.startswith("casemate"):
+        package = name if module.__file__.endswith("__init__.py") else parent
+        assert getattr(sys.modules[parent], own) is module is sys.modules[module.__spec__.name], name
+        assert (module.__package__, module.__spec__.parent, module.__spec__.origin) == (package, package, module.__file__), name
+        assert hasattr(module, "__path__") == (package == name), name
+        assert type(module.__loader__).__name__ == "Finder" or name.startswith("casemate.report"), name
+print(finder.is_stale, "casemate.runtime.create" in sys.modules)
+"""
+)
+
+
 def copy_of_package(tmp_path: Path) -> Path:
     package = tmp_path / "casemate"
     source = Path(casemate.__file__).resolve().parent
@@ -36,9 +55,9 @@ def copy_of_package(tmp_path: Path) -> Path:
     return package
 
 
-def probe(package: Path) -> list[str]:
+def probe(package: Path, code: str = PROBE) -> list[str]:
     """What a fresh interpreter says: whether the cache is stale, by which loaders `cli.main` and `errors` came, and `errors.__file__`."""
-    command = [sys.executable, "-I", "-S", "-c", PROBE, str(package.parent), lean_cache.path_of(str(package))]
+    command = [sys.executable, "-I", "-S", "-c", code, str(package.parent), lean_cache.path_of(str(package))]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
@@ -46,6 +65,12 @@ def test_a_true_cache_is_used(tmp_path: Path) -> None:
     package = copy_of_package(tmp_path)
     lean_cache.build(str(package))
     assert probe(package) == ["False", "Finder", "Finder", str(package / "errors.py")]
+
+
+def test_modules_are_as_importlib_makes_them(tmp_path: Path) -> None:
+    package = copy_of_package(tmp_path)
+    lean_cache.build(str(package))
+    assert probe(package, EACH_VERB) == ["False", "True"]
 
 
 def test_a_changed_source_is_read_itself(tmp_path: Path) -> None:

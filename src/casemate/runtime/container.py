@@ -24,6 +24,7 @@ class Container:
         self.entry = entry
         self.record = record
         self._manager: Manager | None = None
+        self._spec: dict[str, object] | None = None
 
     @classmethod
     def open(cls, root: str, container_id: str, *, lock: bool = False) -> Container:
@@ -81,8 +82,17 @@ class Container:
             raise ContainerStateError(self.id, verb, status, " or ".join(allowed))
         return status
 
+    def store_spec(self, spec: dict[str, object]) -> None:
+        self.entry.write(store.CONFIG_FILE, jsonlite.dumps(spec).encode())
+        self._spec = spec
+
     def spec(self) -> dict[str, object]:
         """The specification as it was at create: checked then, so trusted now."""
+        if self._spec is None:
+            self._spec = self._read_spec()
+        return self._spec
+
+    def _read_spec(self) -> dict[str, object]:
         try:
             value = jsonlite.loads(self.entry.read(store.CONFIG_FILE))
         except jsonlite.JsonError as error:

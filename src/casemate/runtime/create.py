@@ -170,7 +170,7 @@ class _Creation:
 
     def _build(self, sandbox: Container | None) -> None:
         request, record = self.request, self.container.record
-        self.entry.write(store.CONFIG_FILE, jsonlite.dumps(request.spec).encode())
+        self.container.store_spec(request.spec)
         manager = self._cgroup()
         listener = self._listen()
         agent = self._listen_for_agent()

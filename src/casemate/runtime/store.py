@@ -93,7 +93,7 @@ class Record:
         self.sandbox = ""  # the id of the pod's first container, whose sandbox this one shares (oci/pods.py)
 
     def to_json(self) -> str:
-        return jsonlite.dumps({slot: getattr(self, slot) for slot in self.__slots__}, indent=1)
+        return jsonlite.dumps({slot: getattr(self, slot) for slot in self.__slots__})
 
     @classmethod
     def from_json(cls, text: bytes, container_id: str) -> Record:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from casemate import jsonlite
 from casemate.cli.options import VALUE, Option, Parsed
 from casemate.cli.verb import open_container, read
 from casemate.errors import UsageError
 from casemate.oci.spec import check_resources, load_json
-from casemate.runtime import store
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
 from casemate.runtime.usage import limit
 
@@ -45,7 +43,7 @@ def main(arguments: list[str]) -> int:
         container.need("update", CREATED, RUNNING, PAUSED)
         spec = container.spec()
         limit(container, checked, _merge(spec, checked))
-        container.entry.write(store.CONFIG_FILE, jsonlite.dumps(spec).encode())
+        container.store_spec(spec)
     return 0
 
 
