@@ -49,6 +49,7 @@ const DATA: usize = 0x1000;
 pub struct Channel {
     memory: NonNull<u8>,
     fd: OwnedFd,
+    pub(crate) lines: [crate::line::Own; SLOTS],
 }
 
 // SAFETY: all access goes through atomics and copies of bytes; the mapping lives as long as the value.
@@ -99,7 +100,11 @@ impl Channel {
             }
             NonNull::new_unchecked(memory.cast())
         };
-        Ok(Self { memory, fd })
+        Ok(Self {
+            memory,
+            fd,
+            lines: Default::default(),
+        })
     }
 
     #[must_use]
@@ -122,12 +127,12 @@ impl Channel {
         }
     }
 
-    fn word(&self, slot: usize, offset: usize) -> &AtomicU32 {
+    pub(crate) fn word(&self, slot: usize, offset: usize) -> &AtomicU32 {
         // SAFETY: the place is mapped for as long as `self` lives, and aligned (offsets are multiples of 4); others only change it, too.
         unsafe { AtomicU32::from_ptr(self.at(slot, offset).cast()) }
     }
 
-    fn long(&self, slot: usize, offset: usize) -> &AtomicU64 {
+    pub(crate) fn long(&self, slot: usize, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word`; offsets are multiples of 8.
         unsafe { AtomicU64::from_ptr(self.at(slot, offset).cast()) }
     }
@@ -210,6 +215,13 @@ impl Channel {
         let len = into.len().min(PATH_LEN.saturating_sub(from));
         // SAFETY: `from + len` is within the path.
         unsafe { copy(self.at(slot, PATH + from), into.as_mut_ptr(), len) };
+    }
+
+    /// Copies from anywhere in the slot's first page.
+    pub(crate) fn read_at(&self, slot: usize, from: usize, into: &mut [u8]) {
+        let len = into.len().min(DATA.saturating_sub(from));
+        // SAFETY: `from + len` is within the slot.
+        unsafe { copy(self.at(slot, from), into.as_mut_ptr(), len) };
     }
 
     /// Copies from the slot's data.

@@ -34,6 +34,18 @@ unsafe extern "C" {
     static casemate_fast_ids: u8;
     static casemate_fast_known: u8;
     static casemate_fast_answered: u8;
+    static casemate_fast_line: u8;
+    static casemate_fast_line_saved: u8;
+    static casemate_fast_line_kept: u8;
+    static casemate_fast_line_filling: u8;
+    static casemate_fast_line_filled: u8;
+    static casemate_fast_line_written: u8;
+    static casemate_fast_line_read: u8;
+    static casemate_fast_line_reading: u8;
+    static casemate_fast_line_seen: u8;
+    static casemate_fast_line_over: u8;
+    static casemate_fast_line_back: u8;
+    static casemate_fast_line_slow: u8;
     static casemate_fast_end: u8;
 }
 
@@ -105,6 +117,18 @@ pub enum Stage {
     Copying,
     /// Done: rcx is the address `AFTER` the trampoline's system call, rax the result.
     Finished,
+    /// A line's call (`line`), not begun: the slot tells all, as of every later stage of one.
+    LineKept,
+    /// A message may be half in.
+    LineFilling,
+    /// It is in, if rax, the box's word before that, is granted.
+    LineFilled,
+    /// A read that waits, or copies.
+    LineReading,
+    /// It is over, if rax, the box's word, is the one that it saw.
+    LineSeen,
+    /// Over: the slot holds the result.
+    LineOver,
 }
 
 /// Where in the stub an instruction pointer stands; `None`: elsewhere.
@@ -127,9 +151,21 @@ pub fn stage(ip: u64) -> Option<Stage> {
         (&raw const casemate_fast_leave, Stage::Packed),
         (&raw const casemate_fast_known, Stage::Untouched),
         (&raw const casemate_fast_answered, Stage::Moved),
+        (&raw const casemate_fast_line, Stage::Finished),
+        (&raw const casemate_fast_line_saved, Stage::Packed),
+        (&raw const casemate_fast_line_kept, Stage::Saved),
+        (&raw const casemate_fast_line_filling, Stage::LineKept),
+        (&raw const casemate_fast_line_filled, Stage::LineFilling),
+        (&raw const casemate_fast_line_written, Stage::LineFilled),
+        (&raw const casemate_fast_line_read, Stage::LineOver),
+        (&raw const casemate_fast_line_reading, Stage::LineKept),
+        (&raw const casemate_fast_line_seen, Stage::LineReading),
+        (&raw const casemate_fast_line_over, Stage::LineSeen),
+        (&raw const casemate_fast_line_back, Stage::LineOver),
+        (&raw const casemate_fast_line_slow, Stage::Finished),
     ];
     let found = stages.into_iter().find(|(end, _)| before(*end));
-    Some(found.map_or(Stage::Finished, |(_, stage)| stage))
+    Some(found.map_or(Stage::LineKept, |(_, stage)| stage))
 }
 
 /// What the stub does with a call besides asking: values as `fast.s` compares them.
@@ -336,6 +372,22 @@ mod tests {
             stage(at(&raw const casemate_fast_answered)),
             Some(Stage::Finished)
         );
+        for (label, expected) in [
+            (&raw const casemate_fast_line, Stage::Packed),
+            (&raw const casemate_fast_line_saved, Stage::Saved),
+            (&raw const casemate_fast_line_kept, Stage::LineKept),
+            (&raw const casemate_fast_line_filling, Stage::LineFilling),
+            (&raw const casemate_fast_line_filled, Stage::LineFilled),
+            (&raw const casemate_fast_line_written, Stage::LineOver),
+            (&raw const casemate_fast_line_read, Stage::LineKept),
+            (&raw const casemate_fast_line_reading, Stage::LineReading),
+            (&raw const casemate_fast_line_seen, Stage::LineSeen),
+            (&raw const casemate_fast_line_over, Stage::LineOver),
+            (&raw const casemate_fast_line_back, Stage::Finished),
+            (&raw const casemate_fast_line_slow, Stage::LineKept),
+        ] {
+            assert_eq!(stage(at(label)), Some(expected));
+        }
         assert_eq!(stage(at(&raw const casemate_fast_end)), None);
         assert_eq!(stage(at(&raw const casemate_fast_entry) - 1), None);
     }

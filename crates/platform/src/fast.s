@@ -4,6 +4,8 @@
 
     .globl casemate_fast_entry, casemate_fast_shifted, casemate_fast_packed, casemate_fast_saved, casemate_fast_kept, casemate_fast_done, casemate_fast_finished
     .globl casemate_fast_declined, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered, casemate_fast_end
+    .globl casemate_fast_line, casemate_fast_line_saved, casemate_fast_line_kept, casemate_fast_line_filling, casemate_fast_line_filled, casemate_fast_line_written
+    .globl casemate_fast_line_read, casemate_fast_line_reading, casemate_fast_line_seen, casemate_fast_line_over, casemate_fast_line_back, casemate_fast_line_slow
     .balign 64
 casemate_fast_entry:
     cmp eax, 0x1ff
@@ -27,8 +29,11 @@ casemate_fast_packed:
     mov r11, [r11 + 0x2000]
     test r11, r11
     jz 8f
+    # read(2) or write(2): of a line?
+    cmp cx, 1
+    jbe casemate_fast_line
     # Free, and somebody listens.
-    mov rax, [r11]
+41: mov rax, [r11]
     btr rax, 32
     jc 4f
     # Nobody: where this runs, so that a server is put elsewhere (the selector is what the vdso's getcpu uses).
@@ -211,4 +216,172 @@ casemate_fast_known:
     mov rax, r11
 casemate_fast_answered:
     jmp rcx
+
+    # Lines (crates/platform/src/line.rs): 0x80 and 0x88 in a slot are read's and write's descriptors and words, 0x90 is the box to write to, 0x200 the own
+    # one. In a box: its word (1 granted, 2 reader, 4 asleep, 8 filling, 16 full), the message's length, the writer's processor, patience, sleeps, bytes.
+casemate_fast_line:
+    movzx eax, cx
+    cmp [r11 + 8*rax + 0x80], edi
+    jne 41b
+    mov eax, [r11 + 8*rax + 0x84]
+    test eax, eax
+    jz 41b
+    cmp dword ptr [r11], 0
+    jne 8b
+    test rdx, rdx
+    jz 8b
+    mov [r11 + 0x08], rcx
+casemate_fast_line_saved:
+    movzx ecx, cx
+    mov [r11 + 0x14], eax
+    mov [r11 + 0x40], rdi
+    mov [r11 + 0x48], rsi
+    mov [r11 + 0x50], rdx
+    mov [r11 + 0x58], r10
+    mov [r11 + 0x60], r8
+casemate_fast_line_kept:
+    # From here on the slot tells all of it, and is found by r8, which system calls leave.
+    mov r8, r11
+    test ecx, ecx
+    jz casemate_fast_line_read
+    cmp rdx, 0xdc0
+    ja casemate_fast_line_slow
+    mov [r8 + 0x30], rdx
+    mov r10, [r8 + 0x90]
+    mov ecx, eax
+42: mov eax, [r10]
+    mov edi, eax
+    and edi, -7
+    cmp edi, ecx
+    jne casemate_fast_line_slow
+    lea edi, [rax + 8]
+    lock cmpxchg [r10], edi
+casemate_fast_line_filling:
+    jne 42b
+    lea rdi, [r10 + 0x40]
+    mov ecx, edx
+    rep movsb
+    mov [r10 + 0x04], edx
+    mov eax, 0x7b
+    lsl eax, eax
+    mov [r10 + 0x08], eax
+    mov eax, 8
+    lock xadd [r10], eax
+casemate_fast_line_filled:
+    # Cut meanwhile: then it was not written.
+    test eax, 1
+    jz casemate_fast_line_slow
+casemate_fast_line_written:
+    test eax, 4
+    jz casemate_fast_line_over
+    mov rdi, r10
+    mov esi, 1
+    mov edx, 1
+    mov eax, 202
+    syscall
+    jmp casemate_fast_line_over
+
+casemate_fast_line_read:
+    lea r10, [r8 + 0x200]
+    mov ecx, eax
+43: mov eax, [r10]
+    mov edi, eax
+    and edi, -25
+    cmp edi, ecx
+    jne casemate_fast_line_slow
+    lea edi, [rax + 2]
+    lock cmpxchg [r10], edi
+casemate_fast_line_reading:
+    jne 43b
+44: test edi, 16
+    jnz 49f
+    # The writer runs on this very processor: only without this thread. Elsewhere it is worth a look, as long as that has been.
+    mov eax, 0x7b
+    lsl eax, eax
+    cmp eax, [r10 + 0x08]
+    je 46f
+    mov edx, [r10 + 0x0c]
+    test edx, edx
+    jz 46f
+45: pause
+    mov eax, [r10]
+    cmp eax, edi
+    jne 47f
+    dec edx
+    jnz 45b
+    shr dword ptr [r10 + 0x0c], 1
+46: cmp dword ptr [r10 + 0x0c], 0
+    jne 50f
+    dec dword ptr [r10 + 0x10]
+    jnz 50f
+    mov dword ptr [r10 + 0x10], 64
+    mov dword ptr [r10 + 0x0c], 4096
+50: mov eax, edi
+    or edi, 4
+    lock cmpxchg [r10], edi
+    jne 48f
+    mov edx, edi
+    mov rdi, r10
+    xor esi, esi
+    xor r10d, r10d
+    mov eax, 202
+    syscall
+    lea r10, [r8 + 0x200]
+    jmp 48f
+47: mov dword ptr [r10 + 0x0c], 4096
+48: mov edi, [r10]
+    mov eax, edi
+    and eax, -31
+    cmp eax, [r8 + 0x14]
+    je 44b
+    jmp casemate_fast_line_slow
+    # A message. More than is asked for: the sentry keeps the rest.
+49: mov edx, [r10 + 0x04]
+    cmp rdx, [r8 + 0x50]
+    ja casemate_fast_line_slow
+    mov [r8 + 0x30], rdx
+    mov [r8 + 0x18], edi
+    mov rdi, [r8 + 0x48]
+    lea rsi, [r10 + 0x40]
+    mov ecx, edx
+    cmp ecx, 24
+    jae 52f
+    test ecx, ecx
+    jz 53f
+51: mov al, [rsi]
+    mov [rdi], al
+    inc rsi
+    inc rdi
+    dec ecx
+    jnz 51b
+    jmp 53f
+52: rep movsb
+53: mov eax, [r8 + 0x18]
+    mov ecx, [r8 + 0x14]
+    lock cmpxchg [r10], ecx
+casemate_fast_line_seen:
+    # Cut meanwhile: it is still to be read.
+    jne casemate_fast_line_slow
+casemate_fast_line_over:
+    mov rax, [r8 + 0x30]
+    mov rdi, [r8 + 0x40]
+    mov rsi, [r8 + 0x48]
+    mov rdx, [r8 + 0x50]
+    mov r10, [r8 + 0x58]
+    mov rcx, [r8 + 0x08]
+    shr rcx, 16
+    add rcx, 2
+    mov r8, [r8 + 0x60]
+casemate_fast_line_back:
+    jmp rcx
+
+casemate_fast_line_slow:
+    mov rdi, [r8 + 0x40]
+    mov rsi, [r8 + 0x48]
+    mov rdx, [r8 + 0x50]
+    mov r10, [r8 + 0x58]
+    mov r11, r8
+    mov r8, [r11 + 0x60]
+    mov rcx, [r11 + 0x08]
+    jmp 8b
 casemate_fast_end:

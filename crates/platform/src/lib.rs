@@ -13,6 +13,7 @@ pub mod channel;
 pub mod fast;
 pub mod filter;
 pub mod jail;
+pub mod line;
 pub mod loader;
 pub mod memory;
 pub mod notify;

@@ -14,6 +14,23 @@ pub fn signal_thread(pid: i32, tid: i32, signal: i32) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) }).map(drop)
 }
 
+/// Wakes whoever waits for the word to change by futex(2), in whatever process that shares it.
+pub fn wake(word: &std::sync::atomic::AtomicU32) {
+    const FUTEX_WAKE: i32 = 1;
+    // SAFETY: FUTEX_WAKE reads nothing at the address, which is mapped while it is borrowed.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            FUTEX_WAKE,
+            i32::MAX,
+            0,
+            0,
+            0,
+        )
+    };
+}
+
 /// Sends a native signal to a process.
 ///
 /// # Errors

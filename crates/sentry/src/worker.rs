@@ -154,8 +154,13 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     });
     events::settle(kernel);
     trace::end(kernel, &call, &outcome, begun);
-    if is_new && matches!(outcome, Ok(Outcome::Value(_)) | Err(_)) {
-        kernel.make_faster(&call);
+    if let Ok(Outcome::Value(1..)) = outcome {
+        kernel.note_transfer(&call);
+    }
+    match outcome {
+        Ok(Outcome::Value(_)) | Err(_) if is_new => kernel.make_faster(&call),
+        Ok(Outcome::Value(_)) => kernel.make_read_faster(&call),
+        _ => {}
     }
     match outcome {
         Ok(Outcome::Value(value)) => kernel.answer(&call, Answer::Value(value)),

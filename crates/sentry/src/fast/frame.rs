@@ -1,19 +1,25 @@
 //! A signal found its thread in a trampoline or in the stub: its frame is made to say what a system call at the site would have left, so that handlers,
 //! unwinders and longjmp(3) know nothing of the fast path. A call there has either not begun, or is over: nothing stays in a slot.
 
-use casemate_platform::channel::{DONE, FREE, TAKEN};
+use casemate_platform::channel::{Channel, DONE, FREE, TAKEN};
 use casemate_platform::fast::{self, Stage};
+use casemate_platform::line;
 use casemate_platform::notify::Call;
 
 use super::slots::Slot;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
+use crate::kernel::signals::Set;
+use crate::kernel::task::Restart;
 use crate::memory::{Address, Memory, word};
 
 /// General registers in `struct ucontext`, from r8 on.
 const REGISTERS: u64 = 40;
+const R8: u64 = 40;
+const R10: u64 = 56;
 const RDI: u64 = 104;
 const RSI: u64 = 112;
+const RDX: u64 = 136;
 const RAX: u64 = 144;
 const RCX: u64 = 152;
 const RIP: u64 = 168;
@@ -22,6 +28,8 @@ const RIP: u64 = 168;
 enum Found {
     /// The call has not begun: number and the trampoline's own system call.
     Before(u64, u64),
+    /// It waits: the same.
+    Waiting(u64, u64),
     /// It is over: the result, and that address.
     After(i64, u64),
 }
@@ -84,9 +92,20 @@ impl Kernel {
         let Some(stage) = fast::stage(ip) else {
             return Ok(false);
         };
+        let pending = &self.process(task.pid)?.pending;
+        let has_signal = task.deliverable(pending) != Set::default();
         let found = found(&frame, stage, task.slot.as_ref(), is_fault)?;
+        // A read that waited is interrupted as any other, where it is by a signal: whether it is made again, that decides (`deliver`).
+        let (found, interrupted) = match found {
+            Found::Waiting(nr, slow) if has_signal && !is_fault => {
+                let result = -i64::from(libc::EINTR);
+                (Found::After(result, slow), Some(nr as i32))
+            }
+            Found::Waiting(nr, slow) => (Found::Before(nr, slow), None),
+            other => (other, None),
+        };
         let slow = match found {
-            Found::Before(_, slow) | Found::After(_, slow) => slow,
+            Found::Before(_, slow) | Found::Waiting(_, slow) | Found::After(_, slow) => slow,
         };
         let site = space.site_of(slow).ok_or(Errno::EFAULT)?;
         match found {
@@ -95,7 +114,7 @@ impl Kernel {
                 frame.set(RAX, nr)?;
                 frame.set(RIP, slow)?;
             }
-            Found::Before(nr, _) => {
+            Found::Before(nr, _) | Found::Waiting(nr, _) => {
                 frame.set(RAX, nr)?;
                 frame.set(RIP, site)?;
             }
@@ -103,6 +122,10 @@ impl Kernel {
                 frame.set(RAX, result.cast_unsigned())?;
                 frame.set(RIP, site + fast::AFTER)?;
             }
+        }
+        drop(space);
+        if let Some(nr) = interrupted {
+            self.task_mut(call.tid)?.interrupted = Some((nr, Restart::IfAsked));
         }
         Ok(is_fault)
     }
@@ -125,7 +148,46 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
             let slot = slot.ok_or(Errno::EFAULT)?;
             kept(frame, stage, slot, is_fault)?
         }
+        Stage::LineKept
+        | Stage::LineFilling
+        | Stage::LineFilled
+        | Stage::LineReading
+        | Stage::LineSeen
+        | Stage::LineOver => of_line(frame, stage, slot.ok_or(Errno::EFAULT)?)?,
     })
+}
+
+/// A line's call: what its stage leaves undecided, the box's word tells, or the one that the stub had from there.
+fn of_line(frame: &Frame, stage: Stage, slot: &Slot) -> Result<Found> {
+    let (channel, index) = (&slot.channel, slot.index);
+    let [rdi, rsi, rdx, r10, r8, _] = channel.offered(index).args;
+    for (register, value) in [(RDI, rdi), (RSI, rsi), (RDX, rdx), (R10, r10), (R8, r8)] {
+        frame.set(register, value)?;
+    }
+    let packed = channel.packed(index);
+    let (nr, slow) = (packed & 0xFFFF, packed >> 16);
+    let word = frame.get(RAX) as u32;
+    let is_over = match stage {
+        Stage::LineFilling => {
+            channel.take_back(index);
+            false
+        }
+        Stage::LineFilled => Channel::was_granted(word),
+        Stage::LineReading if channel.leave_read(index) == line::Found::Waiting => {
+            return Ok(Found::Waiting(nr, slow));
+        }
+        Stage::LineSeen => word == channel.line_seen(index),
+        Stage::LineOver => true,
+        _ => false,
+    };
+    if !is_over {
+        return Ok(Found::Before(nr, slow));
+    }
+    // Whoever sleeps there may not have been woken yet.
+    if let Some(target) = channel.box_of_writer(index) {
+        channel.wake_reader(target);
+    }
+    Ok(Found::After(channel.finished(index).0, slow))
 }
 
 /// The slot tells how far the call is; registers that the stub used come back from there.

@@ -6,6 +6,7 @@
 
 pub mod frame;
 pub mod ids;
+pub mod lines;
 pub mod patch;
 pub mod server;
 pub mod slots;
@@ -37,6 +38,8 @@ pub fn is_served(call: &Call) -> bool {
 pub struct Fast {
     pub patches: bool,
     pub channels: bool,
+    /// Threads that take turns may have lines.
+    pub has_lines: bool,
     series: u32,
     /// When the last such call was answered, and whether this one came soon after that.
     last: Option<Instant>,
@@ -50,6 +53,7 @@ impl Fast {
     pub fn new(is_traced: bool, processors: usize) -> Self {
         Self {
             patches: !is_traced,
+            has_lines: !is_traced && fast::tells_fs_base(),
             channels: !is_traced && processors >= 2 && fast::tells_fs_base(),
             series: 0,
             last: None,
@@ -84,6 +88,20 @@ impl Kernel {
             && let Some(slot) = &task.slot
         {
             slot.settle();
+        }
+        if call.nr != magic::DELIVER {
+            self.note_detached(call);
+        }
+    }
+
+    /// As `make_faster`, for a read that had to wait: its site at least.
+    pub fn make_read_faster(&mut self, call: &Call) {
+        let is_plain = self
+            .tasks
+            .get(&call.tid)
+            .is_some_and(|task| !task.is_from_trampoline);
+        if i64::from(call.nr) == libc::SYS_read && is_plain {
+            self.make_faster(call);
         }
     }
 

@@ -17,6 +17,7 @@ pub struct Slot {
     entry: u64,
     /// The server sent its last call to be made in the ordinary way.
     pub is_declined: bool,
+    pub lines: super::lines::Lines,
 }
 
 impl Slot {
@@ -56,6 +57,7 @@ impl Kernel {
             index,
             entry,
             is_declined: false,
+            lines: super::lines::Lines::default(),
         };
         self.fast.server.add(tid, &slot);
         self.task_mut(tid)?.slot = Some(slot);
@@ -75,8 +77,9 @@ impl Kernel {
     pub fn release_slot(&mut self, tid: i32) -> Option<Slot> {
         let task = self.tasks.get_mut(&tid)?;
         task.plan = None;
-        let slot = task.slot.take()?;
+        let mut slot = task.slot.take()?;
         task.space.lock().slots[slot.index] = None;
+        slot.lines.cut();
         slot.channel.set_listening(slot.index, false);
         self.fast.server.remove(tid);
         Some(slot)

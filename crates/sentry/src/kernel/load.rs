@@ -162,6 +162,8 @@ impl Kernel {
         task.space = super::task::Shared::new(crate::fast::Space::default());
         task.alternate_stack = (0, 0);
         task.is_refused_slot = false;
+        task.wants_slot = false;
+        task.detached = None;
         task.name = image.command_name();
         let old = std::mem::replace(&mut task.credentials, image.credentials.clone());
         let is_dumpable = task.credentials.is_dumpable_after(&old);

@@ -134,8 +134,11 @@ pub struct Task {
     pub plan: Option<Plan>,
     /// Its last call came from a patched site.
     pub is_from_trampoline: bool,
-    /// It cannot have a slot.
+    /// It cannot have a slot; it takes turns with a thread that has one, or will.
     pub is_refused_slot: bool,
+    pub wants_slot: bool,
+    /// Its read goes on at a file whose descriptor is closed.
+    pub detached: Option<Box<crate::fast::lines::Detached>>,
 }
 
 /// How a child's change of state is told by wait(2).
@@ -304,6 +307,8 @@ impl Task {
             plan: None,
             is_from_trampoline: false,
             is_refused_slot: false,
+            wants_slot: false,
+            detached: None,
         }
     }
 }

@@ -39,6 +39,14 @@ impl WaitQueue {
         watches.push(watch);
     }
 
+    /// Whether nobody waits here, nor watches.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let tickets = self.tickets.lock().unwrap_or_else(PoisonError::into_inner);
+        let watches = self.watches.lock().unwrap_or_else(PoisonError::into_inner);
+        tickets.is_empty() && watches.iter().all(|watch| watch.strong_count() == 0)
+    }
+
     /// Everything that waits here is to look again.
     pub fn wake(&self) {
         self.wake_for(u32::MAX);

@@ -32,12 +32,12 @@ pub fn close_range(cx: &mut Cx<'_>, first: u32, last: u32, flags: Flags) -> SysR
             if flags.has(CLOEXEC) {
                 table.set_close_on_exec(fd, true)?;
             } else {
-                closed.push(table.remove(fd)?);
+                closed.push((fd, table.remove(fd)?));
             }
         }
     }
-    for description in closed {
-        description.file.flushed(cx.kernel.owner_number(pid));
+    for (fd, description) in closed {
+        cx.kernel.descriptor_closed(pid, fd, &description);
     }
     DONE
 }

@@ -22,7 +22,7 @@ pub fn close(cx: &mut Cx<'_>, fd: i32) -> SysResult {
         let description = task.files.lock().remove(fd)?;
         (description, task.pid)
     };
-    description.file.flushed(cx.kernel.owner_number(pid));
+    cx.kernel.descriptor_closed(pid, fd, &description);
     DONE
 }
 
@@ -57,7 +57,7 @@ fn copy_to(cx: &mut Cx<'_>, from: i32, to: i32, close_on_exec: bool) -> SysResul
         .replace(to, description, close_on_exec, limit)?;
     let pid = task.pid;
     if let Some(old) = old {
-        old.file.flushed(cx.kernel.owner_number(pid));
+        cx.kernel.descriptor_closed(pid, to, &old);
     }
     value(to)
 }

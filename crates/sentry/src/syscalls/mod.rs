@@ -146,7 +146,11 @@ impl Cx<'_> {
     }
 
     pub fn description(&self, fd: i32) -> Result<Arc<Description>> {
-        self.task()?.files.lock().get(fd)
+        let task = self.task()?;
+        if let Some(description) = task.detached(&self.call, fd) {
+            return Ok(description);
+        }
+        task.files.lock().get(fd)
     }
 
     /// As `description`, but one that O_PATH opened will not do.

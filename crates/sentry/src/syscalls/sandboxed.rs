@@ -133,6 +133,9 @@ fn put(cx: &mut Cx<'_>, tid: i32, chain: &Arc<Chain>) -> SysResult {
         ..(*task.credentials).clone()
     };
     task.credentials = Arc::new(new);
+    // From now on each call of its is asked about.
+    cx.kernel.cut_lines(tid);
+    cx.kernel.ids_changed(tid);
     DONE
 }
 

@@ -198,6 +198,11 @@ pub trait File: Send + Sync + Debug {
         None
     }
 
+    /// The direction of it that could have a line (`fast::lines`), of those who write or of those who read.
+    fn lined(&self, _writes: bool) -> Option<Arc<dyn crate::fast::lines::Lined>> {
+        None
+    }
+
     /// A descriptor of the program for it was closed (close(2) of this one, not necessarily the last). `owner`: its process, as an owner of locks.
     fn flushed(&self, _owner: i32) {}
 }

@@ -9,6 +9,7 @@ use super::description::Description;
 use super::file::{File, POLLERR, POLLHUP, READABLE, WRITABLE};
 use super::place::Place;
 use crate::errno::{Errno, Result};
+use crate::fast::lines::{Line, Lined};
 use crate::kernel::wake::WaitQueue;
 use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
@@ -36,6 +37,7 @@ pub struct Pipe {
     /// One queue for both sides: who is woken looks again.
     queue: WaitQueue,
     attributes: Attributes,
+    line: Line,
 }
 
 impl Pipe {
@@ -52,15 +54,24 @@ impl Pipe {
             }),
             queue: WaitQueue::default(),
             attributes,
+            line: Line::default(),
         })
     }
 
+    /// For whoever looks at it, by whatever call: all of its bytes are here then.
     fn lock(&self) -> MutexGuard<'_, State> {
+        if self.line.is_open() {
+            self.cut();
+        }
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// For whoever waits, or watches.
     #[must_use]
     pub fn queue(&self) -> &WaitQueue {
+        if self.line.is_open() {
+            self.cut();
+        }
         &self.queue
     }
 
@@ -121,6 +132,24 @@ impl Pipe {
             state.reader_opens,
             state.writer_opens,
         )
+    }
+}
+
+impl Lined for Pipe {
+    fn line(&self) -> &Line {
+        &self.line
+    }
+
+    fn cut(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = self.line.cut();
+        state.bytes.extend(rest.message.unwrap_or_default());
+        rest.has_reader
+    }
+
+    fn is_quiet(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.bytes.is_empty() && state.readers > 0 && state.writers > 0 && self.queue.is_quiet()
     }
 }
 
@@ -244,7 +273,17 @@ impl File for PipeEnd {
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
-        Some(&self.pipe.queue)
+        Some(self.pipe.queue())
+    }
+
+    fn lined(&self, writes: bool) -> Option<Arc<dyn Lined>> {
+        let is_there = if writes { self.writes } else { self.reads };
+        is_there.then(|| self.pipe.clone() as Arc<dyn Lined>)
+    }
+
+    fn set_flags(&self, _flags: u32) -> Result<()> {
+        self.pipe.cut();
+        Ok(())
     }
 
     fn attributes(&self) -> Result<Attributes> {

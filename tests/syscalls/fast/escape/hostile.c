@@ -25,6 +25,17 @@ static void *calls(void *argument) {
     }
     return argument;
 }
+/* Two of these take turns, so that there are lines to attack (crates/platform/src/line.rs). */
+static int there[2], back[2];
+static void *turns(void *argument) {
+    int *from = argument ? there : back, *to = argument ? back : there;
+    char bytes[600];
+    for (;;) {
+        read(from[0], bytes, sizeof bytes);
+        write(to[1], bytes, 100);
+    }
+    return argument;
+}
 static void poke(char *at, unsigned size) {
     unsigned kind = next() % 4, offset = next() % (size - 8);
     if (kind == 0) at[offset] = (char)next();
@@ -36,6 +47,12 @@ static void poke(char *at, unsigned size) {
 static void ask(void) {
     volatile uint64_t *slot = (volatile uint64_t *)(CHANNEL + next() % 16 * 0x2000);
     for (int i = 1; i < 14; i++) slot[i] = next() % 3 ? (uint64_t)(int)next() : next() % 64;
+    if (next() % 2) {
+        /* Those of lines, and of the box. */
+        volatile unsigned *words = (volatile unsigned *)slot + (next() % 2 ? 0x80 / 4 : 0x200 / 4);
+        for (int i = 0; i < 5; i++) if (next() % 2) words[i] = next() % 2 ? words[i] ^ (1u << next() % 6) : next();
+        return;
+    }
     ((volatile unsigned *)slot)[4] = next() % 470;
     ((volatile unsigned *)slot)[0] = 1;
 }
@@ -49,6 +66,9 @@ int main(int argc, char **argv) {
     for (int i = 0; i < OFTEN * 4; i++) round_of_calls(file, 8, zero);
     pthread_t thread;
     for (int i = 0; i < 3; i++) pthread_create(&thread, 0, calls, 0);
+    if (pipe(there) || pipe(back)) return 1;
+    for (int i = 0; i < 2; i++) pthread_create(&thread, 0, turns, (void *)(uintptr_t)i);
+    write(there[1], "x", 1);
     /* Until there is something to attack; not where this process may never have it (a single processor). */
     unsigned char present;
     for (int i = 0; i < OFTEN * 20 && mincore((void *)CHANNEL, 4096, &present); i++) round_of_calls(file, 8, zero);

@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::options::Options;
 use super::rights::Rights;
 use super::unix_names::Name;
-use super::{Control, Outgoing, Received, Socket};
+use super::{Control, Direction, Outgoing, Received, Socket};
 use crate::errno::{Errno, Result};
+use crate::fast::lines::{Line, Lined};
 use crate::kernel::wake::{Ticket, WaitQueue};
 use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
@@ -86,6 +87,7 @@ pub struct UnixSocket {
     /// What its unread messages take, at their receivers.
     pub sent: AtomicUsize,
     attributes: Attributes,
+    line: Line,
 }
 
 /// No process: what SO_PEERCRED says before there is a peer.
@@ -111,11 +113,30 @@ impl UnixSocket {
             options: Options::default(),
             sent: AtomicUsize::new(0),
             attributes,
+            line: Line::default(),
         })
     }
 
+    /// For whoever looks at it, by whatever call: all that was sent to it is here then.
     pub fn lock(&self) -> MutexGuard<'_, State> {
+        if self.line.is_open() {
+            self.cut();
+        }
+        self.peek()
+    }
+
+    /// For who looks at nothing that a line to it could change.
+    pub(super) fn peek(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Both of a stream's directions are looked at by the sentry from now on.
+    fn cut_both(&self) {
+        self.cut();
+        let peer = self.peek().peer.clone();
+        if let Some(peer) = peer {
+            peer.cut();
+        }
     }
 
     #[must_use]
@@ -191,6 +212,42 @@ impl UnixSocket {
     }
 }
 
+impl Lined for UnixSocket {
+    fn line(&self) -> &Line {
+        &self.line
+    }
+
+    fn cut(&self) -> bool {
+        let rest = self.line.cut();
+        let sender = self.peek().peer.clone();
+        if let (Some(bytes), Some(sender)) = (rest.message, sender) {
+            let message = sender.plain_message(bytes);
+            self.peek().messages.push_back(message);
+        }
+        rest.has_reader
+    }
+
+    fn is_quiet(&self) -> bool {
+        let peer = {
+            let state = self.peek();
+            let is_plain = self.kind == Kind::Stream
+                && matches!(state.phase, Phase::Connected)
+                && state.messages.is_empty()
+                && state.error.is_none()
+                && !state.is_shut_for_receiving;
+            state.peer.clone().filter(|_| is_plain)
+        };
+        let tells_nobody = |socket: &Self| !socket.options.lock().passes_credentials;
+        self.queue.is_quiet()
+            && tells_nobody(self)
+            && self.options.limit(Direction::Receive).is_none()
+            && peer.is_some_and(|peer| {
+                let state = peer.peek();
+                tells_nobody(&peer) && !state.is_released && !state.is_shut_for_sending
+            })
+    }
+}
+
 /// A socket's description end: dropped with the last descriptor.
 #[derive(Debug)]
 pub struct UnixFile(pub Arc<UnixSocket>);
@@ -215,6 +272,10 @@ impl File for UnixFile {
     }
 
     fn queue(&self) -> Option<&WaitQueue> {
+        // For whoever waits, or watches.
+        if self.0.line.is_open() {
+            self.0.cut();
+        }
         Some(&self.0.queue)
     }
 
@@ -231,7 +292,10 @@ impl File for UnixFile {
     ) -> Result<i64> {
         let count = match request {
             FIONREAD => self.0.readable_bytes()?,
-            SIOCOUTQ => self.0.sent.load(Ordering::Relaxed),
+            SIOCOUTQ => {
+                self.0.cut_both();
+                self.0.sent.load(Ordering::Relaxed)
+            }
             _ => return super::host::interface_request(cx, request, argument),
         };
         cx.memory()
@@ -245,6 +309,20 @@ impl File for UnixFile {
 
     fn socket(&self) -> Option<&dyn Socket> {
         Some(self)
+    }
+
+    fn set_flags(&self, _flags: u32) -> Result<()> {
+        self.0.cut_both();
+        Ok(())
+    }
+
+    fn lined(&self, writes: bool) -> Option<Arc<dyn Lined>> {
+        let receiver = if writes {
+            self.0.peek().peer.clone()?
+        } else {
+            self.0.clone()
+        };
+        (self.0.kind == Kind::Stream).then_some(receiver as Arc<dyn Lined>)
     }
 }
 
@@ -325,6 +403,7 @@ impl Socket for UnixFile {
         if level != libc::SOL_SOCKET {
             return Err(Errno::EOPNOTSUPP);
         }
+        self.0.cut_both();
         self.0.options.set(name, value)?;
         self.0.queue.wake();
         Ok(())

@@ -41,7 +41,7 @@ impl UnixSocket {
 
     fn send_stream(self: &Arc<Self>, cx: &mut Cx<'_>, out: &mut Outgoing) -> Result<usize> {
         let peer = {
-            let state = self.lock();
+            let state = self.peek();
             if out.to.is_some() {
                 let is_connected = matches!(state.phase, Phase::Connected);
                 return Err(if is_connected {
@@ -179,12 +179,29 @@ impl UnixSocket {
         Ok(Message {
             bytes,
             read: 0,
-            from: self.lock().name.clone(),
+            from: self.peek().name.clone(),
             rights,
             credentials,
             sender: self.clone(),
             charge,
         })
+    }
+}
+
+impl UnixSocket {
+    /// What a line brought: bytes and nothing else.
+    pub(super) fn plain_message(self: &Arc<Self>, bytes: Vec<u8>) -> Message {
+        let charge = charge(bytes.len());
+        self.sent.fetch_add(charge, Ordering::Relaxed);
+        Message {
+            bytes,
+            read: 0,
+            from: self.peek().name.clone(),
+            rights: Rights::default(),
+            credentials: None,
+            sender: self.clone(),
+            charge,
+        }
     }
 }
 
