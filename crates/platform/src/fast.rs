@@ -188,7 +188,8 @@ pub enum Class {
     StatAt = 8,
 }
 
-/// Calls that the stub offers to the sentry without a notification. None of them can send its caller a signal, change its mask, or end it.
+/// Calls that the stub offers to the sentry without a notification. None of them changes its caller's mask or ends it; one that sends it a signal (SIGPIPE, SIGXFSZ)
+/// is finished by that signal's frame.
 const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_read, Class::Read),
     (libc::SYS_write, Class::Write),
@@ -211,6 +212,23 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_readlink, Class::Path),
     (libc::SYS_readlinkat, Class::PathAt),
     (libc::SYS_getdents64, Class::Plain),
+    (libc::SYS_unlink, Class::Path),
+    (libc::SYS_unlinkat, Class::PathAt),
+    (libc::SYS_rename, Class::Path),
+    (libc::SYS_renameat, Class::PathAt),
+    (libc::SYS_renameat2, Class::PathAt),
+    (libc::SYS_mkdir, Class::Path),
+    (libc::SYS_mkdirat, Class::PathAt),
+    (libc::SYS_rmdir, Class::Path),
+    (libc::SYS_ftruncate, Class::Plain),
+    (libc::SYS_fsync, Class::Plain),
+    (libc::SYS_fdatasync, Class::Plain),
+    (libc::SYS_fchmod, Class::Plain),
+    (libc::SYS_chmod, Class::Path),
+    (libc::SYS_fchmodat, Class::PathAt),
+    (libc::SYS_fchown, Class::Plain),
+    (libc::SYS_fchownat, Class::PathAt),
+    (libc::SYS_utimensat, Class::PathAt),
     (libc::SYS_getcwd, Class::Plain),
     (libc::SYS_fcntl, Class::Plain),
     (libc::SYS_dup, Class::Plain),

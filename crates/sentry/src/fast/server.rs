@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_micros(100);
 const LOST: Duration = Duration::from_micros(100);
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(64);
+/// Where nothing came: the 100 us that it took to see so are a hundredth of this.
+const LONGEST_QUIET_PAUSE: Duration = Duration::from_millis(8);
 /// Where most calls have to wait, they will for a while.
 const USELESS_PAUSE: Duration = Duration::from_millis(32);
 const LONGEST_USELESS_PAUSE: Duration = Duration::from_secs(1);
@@ -294,9 +296,10 @@ impl Session<'_> {
         let was_worth = self.served >= WORTH;
         server.pause = match end {
             End::Quiet if self.served >= DENSE => Duration::ZERO,
+            End::Quiet => (server.pause * 2).clamp(FIRST_PAUSE, LONGEST_QUIET_PAUSE),
             End::Crowded if was_worth => FIRST_PAUSE,
             End::Useless => (server.pause * 2).clamp(USELESS_PAUSE, LONGEST_USELESS_PAUSE),
-            End::Quiet | End::Crowded => (server.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
+            End::Crowded => (server.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE),
         };
         server.not_before = Instant::now().checked_add(server.pause);
         self.shared.is_wanted.store(false, Ordering::Release);
@@ -418,20 +421,29 @@ fn may_be_served(kernel: &mut Kernel, call: &Call) -> Result<bool> {
             let file = cx.description(call.args[0] as i32)?.file.clone();
             file.queue().is_none() && file.socket().is_none()
         }
-        libc::SYS_fcntl => matches!(
-            call.args[1] as i32,
-            libc::F_DUPFD
-                | libc::F_DUPFD_CLOEXEC
-                | libc::F_GETFD
-                | libc::F_SETFD
-                | libc::F_GETFL
-                | libc::F_SETFL
-        ),
+        libc::SYS_fcntl => {
+            matches!(
+                call.args[1] as i32,
+                libc::F_DUPFD
+                    | libc::F_DUPFD_CLOEXEC
+                    | libc::F_GETFD
+                    | libc::F_SETFD
+                    | libc::F_GETFL
+                    | libc::F_SETFL
+                    | libc::F_GETLK
+                    | libc::F_OFD_GETLK
+            ) || is_free_lock(cx.kernel, call)
+        }
         libc::SYS_poll => call.args[2] as i32 == 0,
         libc::SYS_epoll_wait => call.args[3] as i32 == 0,
         libc::SYS_epoll_pwait => call.args[3] as i32 == 0 && call.args[4] == 0,
         _ => true,
     })
+}
+
+/// A lock that is taken, or not, at once; and given back while nobody waits for one: who does would be woken from here.
+fn is_free_lock(kernel: &Kernel, call: &Call) -> bool {
+    matches!(call.args[1] as i32, libc::F_SETLK | libc::F_OFD_SETLK) && kernel.lock_waits.is_empty()
 }
 
 #[cfg(test)]

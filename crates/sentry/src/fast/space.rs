@@ -1,6 +1,6 @@
 //! What one address space has of the fast path: patched sites, trampolines, the channel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use casemate_platform::channel::{self, Channel};
@@ -12,14 +12,9 @@ use crate::kernel::task::Shared;
 const OFTEN: u32 = 16;
 /// Sites that are tried in all, in one address space: each costs some 20 us.
 const MOST_TRIED: u32 = 256;
-const COUNTED: usize = 64;
+/// Sites that are counted at once; more begin anew.
+const COUNTED: usize = 1024;
 const PAGE: u64 = 4096;
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    site: u64,
-    traps: u32,
-}
 
 /// Whether uid, gid, euid and egid are left where the stub finds them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -39,7 +34,8 @@ pub struct Space {
     /// Pages of trampolines, and those where something else lay when one was wanted.
     pub pages: BTreeSet<u64>,
     pub occupied: BTreeSet<u64>,
-    counts: [Count; COUNTED],
+    /// Traps of sites that are not patched. Every one has a count of its own: where a few share one, two sites that take turns would never be patched.
+    counts: HashMap<u64, u32>,
     tried: u32,
     /// The thread that makes room for a trampoline, or for the channel.
     pub busy: Option<i32>,
@@ -63,7 +59,7 @@ impl Default for Space {
             sites: BTreeMap::new(),
             pages: BTreeSet::new(),
             occupied: BTreeSet::new(),
-            counts: [Count::default(); COUNTED],
+            counts: HashMap::new(),
             tried: 0,
             busy: None,
             ids: Ids::default(),
@@ -156,13 +152,13 @@ impl Space {
         if self.host.is_some() {
             return false;
         }
-        let count = &mut self.counts[(site >> 1) as usize % COUNTED];
-        if count.site != site {
-            *count = Count { site, traps: 0 };
+        if self.counts.len() >= COUNTED && !self.counts.contains_key(&site) {
+            self.counts.clear();
         }
-        count.traps = count.traps.saturating_add(1);
+        let traps = self.counts.entry(site).or_default();
+        *traps = traps.saturating_add(1);
         // A site that could not be patched is tried again, rarely.
-        let is_often = count.traps >= OFTEN && count.traps.is_power_of_two();
+        let is_often = *traps >= OFTEN && traps.is_power_of_two();
         if !is_often || self.tried >= MOST_TRIED {
             return false;
         }
@@ -214,6 +210,17 @@ mod tests {
         let wanted: Vec<bool> = (0..100).map(|_| space.counts(0x1000)).collect();
         assert_eq!(wanted.iter().filter(|wanted| **wanted).count(), 3);
         assert!(wanted[OFTEN as usize - 1]);
+    }
+
+    #[test]
+    fn sites_that_take_turns_are_all_tried() {
+        let mut space = Space::default();
+        let sites: Vec<u64> = (0..100).map(|index| 0x1000 + 128 * index).collect();
+        let mut tried = std::collections::BTreeSet::new();
+        for _ in 0..OFTEN {
+            tried.extend(sites.iter().copied().filter(|site| space.counts(*site)));
+        }
+        assert_eq!(tried.len(), sites.len());
     }
 
     #[test]

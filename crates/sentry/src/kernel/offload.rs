@@ -84,6 +84,10 @@ impl Kernel {
         if is_quick(device) {
             return timed(&job).map(Outcome::Value);
         }
+        // It is made again as a notification, whose answer can come from another thread.
+        if crate::fast::is_served(&job.call) {
+            return Ok(Outcome::Blocked);
+        }
         match self.jobs.try_send(job) {
             Ok(()) => Ok(Outcome::Later),
             Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => {
