@@ -38,18 +38,16 @@ def test_a_memory_limit_that_no_program_starts_with_is_named(state_root: str) ->
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: anybody else is the sandbox's user themselves")
-def test_a_writable_bind_belongs_to_its_owner(tmp_path: Path, state_root: str, isolation: str) -> None:
+def test_a_writable_bind_belongs_to_its_owner(tmp_path: Path, state_root: str) -> None:
     os.chown(tmp_path, 4242, 4343)
     binds = [(str(tmp_path), "/src")]
     run("echo x > /src/one", binds=binds, state_root=state_root, check=True)
     with Sandbox.create(binds=binds, state_root=state_root) as sandbox:
         sandbox.commands.run("echo x > /src/two")
         sandbox.files.write("/src/three", "x")
-    made = ["one", "two", "three"]
-    if isolation != "microvm":  # User Mode Linux makes every file as the hypervisor's user (docs/guide/microvm.md)
-        with Sandbox.create(binds=binds, user="nobody", state_root=state_root) as sandbox:
-            sandbox.commands.run("echo x > /src/four")
-        made.append("four")
+    with Sandbox.create(binds=binds, user="nobody", state_root=state_root) as sandbox:
+        sandbox.commands.run("echo x > /src/four")
+    made = ["one", "two", "three", "four"]
     assert {path.name: (path.stat().st_uid, path.stat().st_gid) for path in tmp_path.iterdir()} == dict.fromkeys(made, (4242, 4343))
 
 

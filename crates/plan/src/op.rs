@@ -507,9 +507,12 @@ pub struct Machine {
     #[serde(default)]
     pub helpers: Vec<Vec<String>>,
     #[serde(default)]
-    pub wait_for: Vec<String>,
+    pub files: Option<FilesFront>,
     pub command: Vec<String>,
     pub env: Vec<String>,
+    pub user: (u32, u32),
+    #[serde(default)]
+    pub traces: bool,
     #[serde(default)]
     pub share: Option<String>,
     pub container: String,
@@ -532,6 +535,15 @@ pub struct Machine {
     pub report: Option<i32>,
     #[serde(default)]
     pub restored: Option<Vec<String>>,
+}
+
+/// Where a hypervisor finds its server of files, if not at that one's own socket.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesFront {
+    pub listen: String,
+    pub server: String,
+    pub name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

@@ -2,17 +2,16 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
-
-use std::time::{Duration, Instant};
 
 use casemate_host::process::set_close_on_exec;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
-use crate::Config;
+use crate::{Config, Front, jail, vhost};
 
-const READY: Duration = Duration::from_secs(10);
 /// Of what the guest's kernel says, as much is kept as explains its end.
 const KEPT: usize = 4096;
 
@@ -32,7 +31,7 @@ struct Console {
 }
 
 impl Hypervisor {
-    /// Starts the helpers and the hypervisor, which inherits `link` as the descriptor that `{link}` stands for.
+    /// Starts the helpers, gives up what only they need, and starts the hypervisor, which inherits `link` as the descriptor that `{link}` stands for.
     pub(crate) fn start(config: &Config, link: &OwnedFd) -> io::Result<Self> {
         let Config {
             helpers,
@@ -44,11 +43,9 @@ impl Hypervisor {
         fcntl_setfl(&reader, OFlags::NONBLOCK)?;
         let mut started = Vec::new();
         for helper in helpers {
-            started.push(spawn(helper, env, &writer)?.id());
+            started.push(start_helper(helper, env, &writer)?);
         }
-        for path in &config.wait_for {
-            wait_for(path)?;
-        }
+        let front = config.files.as_ref().map(Meeting::prepare).transpose()?;
         let (monitor, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::STREAM,
@@ -67,9 +64,18 @@ impl Hypervisor {
         for fd in opened.iter().chain([link]) {
             set_close_on_exec(fd.as_raw_fd(), false)?;
         }
-        let child = spawn(&words, env, &writer)?;
+        jail::enter(config)?;
+        let pid = spawn(&words, env, &writer)?.id();
+        jail::close()?;
+        if let Some(front) = front {
+            // When it ends, so does one of its peers, which the relay hears of.
+            std::thread::spawn(move || {
+                let (hypervisor, _) = front.listen.accept()?;
+                vhost::serve(&hypervisor, &front.server, &front.name)
+            });
+        }
         Ok(Self {
-            pid: child.id(),
+            pid,
             helpers: started,
             monitor: config.restored.is_some().then_some(monitor),
             console: Some(Console {
@@ -150,16 +156,45 @@ fn with_opened(word: String, opened: &mut Vec<OwnedFd>) -> io::Result<String> {
     Ok(replaced)
 }
 
-/// A helper is ready in milliseconds. One that died is told by what it has said.
-fn wait_for(path: &str) -> io::Result<()> {
-    let deadline = Instant::now() + READY;
-    while !std::fs::exists(path)? {
-        if Instant::now() > deadline {
-            return Err(io::Error::other(format!("{path} did not appear")));
-        }
-        std::thread::sleep(Duration::from_millis(2));
+/// Where the hypervisor will connect, and the server's end of what it then says.
+struct Meeting {
+    listen: UnixListener,
+    server: UnixStream,
+    name: String,
+}
+
+impl Meeting {
+    fn prepare(front: &Front) -> io::Result<Self> {
+        Ok(Self {
+            listen: listen(&front.listen)?,
+            server: UnixStream::connect(&front.server)?,
+            name: front.name.clone(),
+        })
     }
-    Ok(())
+}
+
+/// The hypervisor has another user than who listens; nobody else is in this jail.
+fn listen(path: &str) -> io::Result<UnixListener> {
+    let socket = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o666))?;
+    Ok(socket)
+}
+
+/// Its sockets listen before it runs: who connects need not wait for it.
+fn start_helper(words: &[String], env: &[String], output: &io::PipeWriter) -> io::Result<u32> {
+    let mut sockets = Vec::new();
+    let mut changed = Vec::new();
+    for word in words {
+        let Some((before, path)) = word.split_once("{listen:") else {
+            changed.push(word.clone());
+            continue;
+        };
+        let socket = listen(path.trim_end_matches('}'))?;
+        set_close_on_exec(socket.as_raw_fd(), false)?;
+        changed.push(format!("{before}{}", socket.as_raw_fd()));
+        sockets.push(socket);
+    }
+    Ok(spawn(&changed, env, output)?.id())
 }
 
 fn spawn(words: &[String], env: &[String], output: &io::PipeWriter) -> io::Result<Child> {

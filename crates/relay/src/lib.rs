@@ -9,9 +9,11 @@ pub mod client;
 mod connection;
 mod events;
 mod hypervisor;
+mod jail;
 mod messages;
 mod relay;
 mod streams;
+mod vhost;
 
 use std::os::fd::OwnedFd;
 
@@ -22,16 +24,21 @@ pub use relay::run;
 /// The machine and its first container.
 #[derive(Debug)]
 pub struct Config {
-    /// Programs that the hypervisor needs beside it.
+    /// Programs that the hypervisor needs beside it, which keep what this process has. In an argument `{listen:PATH}` becomes the number of a socket's descriptor
+    /// that listens there, for every user of the jail.
     pub helpers: Vec<Vec<String>>,
-    /// Files that the helpers make when they are ready.
-    pub wait_for: Vec<String>,
+    /// Where the relay stands before a helper that serves files.
+    pub files: Option<Front>,
     /// The hypervisor; in an argument `{link}` becomes the number of the stream's descriptor, `{monitor}` that of the hypervisor's own, and `{open:PATH}` that of
     /// the file, opened for reading.
     pub command: Vec<String>,
     /// The guest was booted before and is restored: its agent has said Hello to somebody else. What the hypervisor's monitor is told once it runs.
     pub restored: Option<Vec<String>>,
     pub env: Vec<String>,
+    /// User and group of the hypervisor and of the relay, once the helpers run.
+    pub user: (u32, u32),
+    /// The hypervisor traces processes of its own.
+    pub traces: bool,
     pub share: Option<Share>,
     pub container: String,
     /// The guest's plan, encoded.
@@ -43,6 +50,14 @@ pub struct Config {
     pub link_window: u32,
     /// How long the guest may take to come up.
     pub boot_timeout_s: u32,
+}
+
+/// The hypervisor connects to `listen`, is told that the device has this name, and for the rest speaks with who listens at `server`.
+#[derive(Debug)]
+pub struct Front {
+    pub listen: String,
+    pub server: String,
+    pub name: String,
 }
 
 /// What the relay was born with.

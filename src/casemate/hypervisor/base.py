@@ -10,18 +10,21 @@ if TYPE_CHECKING:
 class Machine:
     """How to start one. Paths in `helpers` and `command` are those of the jail: /usr is the host's, /guest/NAME what `files` gives, /share the containers'.
 
-    files: name to path on the host.   share: how the guest mounts /share ("hostfs" or "virtiofs").   devices: of the host, as (path, major, minor).
-    restored: it was booted before, and is what its monitor is told once it runs.
+    files: name to path on the host.   share: how the guest mounts /share ("virtiofs").   devices: of the host, as (path, major, minor).
+    helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
+    file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
+    traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
     """
 
-    __slots__ = ("boot_timeout_s", "command", "devices", "environment", "files", "helpers", "link_window", "restored", "share", "wait_for")
+    __slots__ = ("boot_timeout_s", "command", "devices", "environment", "file_server", "files", "helpers", "link_window", "restored", "share", "traces")
 
     def __init__(self, command: list[str], *, share: str, files: dict[str, str]) -> None:
         self.command = command
         self.share = share
         self.files = files
         self.helpers: list[list[str]] = []
-        self.wait_for: list[str] = []  # files that the helpers make when they are ready
+        self.file_server: tuple[str, str] | None = None
+        self.traces = False
         self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
         self.devices: list[tuple[str, int, int]] = []
         self.boot_timeout_s = 60

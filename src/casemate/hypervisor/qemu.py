@@ -6,14 +6,11 @@ import os
 
 from casemate.errors import HostError
 from casemate.guest.initramfs import AGENT, initramfs
-from casemate.hypervisor import template
+from casemate.hypervisor import template, virtiofsd
 from casemate.hypervisor.base import Hypervisor, Machine
 from casemate.isolation.base import Verdict
 
 PROGRAM = "/usr/bin/qemu-system-x86_64"
-# QEMU's own in C, up to version 7; then the one in Rust.
-_FILE_SERVERS = (("/usr/lib/qemu/virtiofsd", False), ("/usr/libexec/virtiofsd", True))
-_FILES_SOCKET = "/tmp/files.sock"
 _KERNEL = "cloud"
 # Not QEMU's `microvm`: without KVM's clock a guest of it has no timer whose rate it could learn (ACPI tables lead it past the PIT, and Debian's virtio_mmio
 # finds no device without ACPI). This one boots in the same 3 s of processor time.
@@ -31,7 +28,7 @@ class Qemu(Hypervisor):
 
         if not os.access(PROGRAM, os.X_OK):
             return Verdict(False, f"there is no {PROGRAM}", "install Debian's package qemu-system-x86")
-        if not _file_server()[0]:
+        if not virtiofsd.find()[0]:
             return Verdict(False, "there is no virtiofsd", "install Debian's package qemu-system-common, or virtiofsd")
         if kernels.find(_KERNEL) is None:
             return Verdict(False, "there is no kernel for it", "run `casemate kernel install cloud`")
@@ -44,7 +41,7 @@ class Qemu(Hypervisor):
     def kernel_to_install(self) -> str:
         from casemate.guest import kernels
 
-        has_programs = os.access(PROGRAM, os.X_OK) and bool(_file_server()[0])
+        has_programs = os.access(PROGRAM, os.X_OK) and bool(virtiofsd.find()[0])
         return _KERNEL if has_programs and kernels.find(_KERNEL) is None else ""
 
     def machine(self, memory_mib: int) -> Machine:
@@ -57,18 +54,19 @@ class Qemu(Hypervisor):
         if state:
             # Files are plugged in once it runs: what serves them has a state of its own, which no file of QEMU's holds.
             files = {**files, "state": state}
-            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_monitor("{monitor}"), "-incoming", "fd:{open:/guest/state}", *_FILES]
+            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX, *_monitor("{monitor}"), "-incoming", "fd:{open:/guest/state}", *_FILES]
         else:
-            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_FILES, "-device", "vhost-user-fs-pci,chardev=files,tag=share"]
+            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX, *_FILES, "-device", "vhost-user-fs-pci,chardev=files,tag=share"]
         machine = Machine(command, share="virtiofs", files=files)
         machine.restored = [_CAPABILITIES, _PLUG_IN] if state else None
-        machine.helpers = [_serve_files()]
-        machine.wait_for = [_FILES_SOCKET]
+        machine.helpers = [virtiofsd.command()]
         return machine
 
 
 _IN_JAIL = {"kernel": "/guest/kernel", "initramfs": "/guest/initramfs"}
-_FILES = ["-chardev", f"socket,id=files,path={_FILES_SOCKET}"]
+_FILES = ["-chardev", f"socket,id=files,path={virtiofsd.SOCKET}"]
+# QEMU's own filter, inside of the relay's: it executes nothing more.
+_SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 _CAPABILITIES = '{"execute": "qmp_capabilities"}'
 _PLUG_IN = '{"execute": "device_add", "arguments": {"driver": "vhost-user-fs-pci", "chardev": "files", "tag": "share", "bus": "files"}}'
 
@@ -104,18 +102,3 @@ def _state(memory_mib: int, files: dict[str, str]) -> str:
     except (HostError, OSError) as error:
         template.note_failure(str(error))
         return ""
-
-
-def _file_server() -> tuple[str, bool]:
-    for path, is_rust in _FILE_SERVERS:
-        if os.access(path, os.X_OK):
-            return path, is_rust
-    return "", False
-
-
-def _serve_files() -> list[str]:
-    path, is_rust = _file_server()
-    common = [path, f"--socket-path={_FILES_SOCKET}", "--rlimit-nofile=0"]
-    if is_rust:
-        return [*common, "--shared-dir=/share", "--sandbox=chroot", "--cache=auto", "--xattr"]
-    return [*common, "-f", "-o", "source=/share,sandbox=chroot,cache=auto,xattr,flock,posix_lock"]

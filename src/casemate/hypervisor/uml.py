@@ -5,17 +5,24 @@ from __future__ import annotations
 import os
 
 from casemate.guest.initramfs import AGENT, initramfs
+from casemate.hypervisor import virtiofsd
 from casemate.hypervisor.base import Hypervisor, Machine
 from casemate.isolation.base import Verdict
 
 PROGRAM = "/usr/bin/linux.uml"
+_MODULES = "/usr/lib/uml/modules"
+_NEEDED = ("fs/fuse/fuse", "fs/fuse/virtiofs")
+_VIRTIO_ID_FS = 26
+_FILES_SOCKET = "/tmp/front.sock"
 # Linux 6.1, arch/um/drivers/line.c: line_throttle() takes the line's descriptor out of epoll and line_unthrottle() does not put it back, so a line whose
 # reader is 3968 bytes behind (n_tty.c) hears nothing any more. It never is.
 _LINE_WINDOW = 2048
 
 
 class Uml(Hypervisor):
-    """The agent's stream is a serial line; the containers' files come by hostfs, which is part of that kernel."""
+    """The agent's stream is a serial line. The containers' files come by virtio-fs over vhost-user, not by the kernel's own hostfs: that kernel is the
+    hypervisor, and would need the rights of everybody whose files it serves.
+    """
 
     name = "uml"
     merit = "a kernel as a process, which needs no KVM and boots sooner than an emulated machine"
@@ -23,13 +30,17 @@ class Uml(Hypervisor):
     def probe(self) -> Verdict:
         if not os.access(PROGRAM, os.X_OK):
             return Verdict(False, f"there is no {PROGRAM}", "run `casemate kernel install uml` (Debian's package user-mode-linux)")
+        if not _modules():
+            return Verdict(False, f"there is no virtiofs module below {_MODULES}", "install Debian's package user-mode-linux anew")
+        if not virtiofsd.find()[0]:
+            return Verdict(False, "there is no virtiofsd", "install Debian's package qemu-system-common, or virtiofsd")
         return Verdict(True)
 
     def remark(self) -> str:
         return "machines boot at each start: nothing can save the state of a kernel that is a process"
 
     def kernel_to_install(self) -> str:
-        return "" if os.access(PROGRAM, os.X_OK) else "uml"
+        return "" if os.access(PROGRAM, os.X_OK) or not virtiofsd.find()[0] else "uml"
 
     def machine(self, memory_mib: int) -> Machine:
         command = [
@@ -40,11 +51,25 @@ class Uml(Hypervisor):
             "con=null",
             "con0=null,fd:1",
             "ssl0=fd:{link},fd:{link}",
+            f"virtio_uml.device={_FILES_SOCKET}:{_VIRTIO_ID_FS}",
             "umid=guest",
             "quiet",
             "panic=-1",
             "casemate.link=ttyS0",
         ]
-        machine = Machine(command, share="hostfs", files={"initramfs": initramfs("uml", [])})
+        machine = Machine(command, share="virtiofs", files={"initramfs": initramfs("uml", _modules())})
+        machine.helpers = [virtiofsd.command()]
+        machine.file_server = (_FILES_SOCKET, virtiofsd.SOCKET)
+        machine.traces = True
         machine.link_window = _LINE_WINDOW
         return machine
+
+
+def _modules() -> list[str]:
+    """What that kernel needs to mount the containers' files; empty if one is missing."""
+    try:
+        release = max(os.listdir(_MODULES))
+    except (FileNotFoundError, ValueError):
+        return []
+    paths = [f"{_MODULES}/{release}/kernel/{name}.ko" for name in _NEEDED]
+    return paths if all(os.path.exists(path) for path in paths) else []

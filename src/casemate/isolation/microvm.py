@@ -13,7 +13,8 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 from casemate import wire
 from casemate.errors import EngineError, HostError, UsageError
 from casemate.guest import store
-from casemate.hypervisor import registry
+from casemate.hypervisor import registry, virtiofsd
+from casemate.hypervisor.user import own_user
 from casemate.isolation.base import Launch, Verdict
 from casemate.isolation.engine_process import launch_engine
 from casemate.isolation.namespaces import Namespaces
@@ -39,18 +40,19 @@ _LONGEST_NAME = 200  # of a container in its guest: a directory's name there, wi
 _SANDBOX_MEMORY = "io.kubernetes.cri.sandbox-memory"  # containerd's: bytes that the pod's containers are to have together
 _HOST_NAMESPACES = ("mount", "pid", "network", "ipc", "uts")
 _MOUNT_ATTR = {"ro": 1, "nosuid": 2, "nodev": 4}
-# The file server of a hypervisor acts for every id of the container; nothing else needs a capability.
+# What the relay starts with. The file server of a hypervisor keeps the first eight: it acts for every id of the container, by name. The relay and the
+# hypervisor keep none (crates/relay/src/jail.rs).
 _CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_MKNOD",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
+    "CAP_CHOWN",  # chown(2) by the guest's root, to any of the container's ids
+    "CAP_DAC_OVERRIDE",  # the guest's kernel has checked the modes; its root reads what belongs to others
+    "CAP_FOWNER",  # chmod(2), utimes(2), sticky directories, by the guest's root
+    "CAP_FSETID",  # a set-group-id bit that stays when the guest's root changes a file of another group
+    "CAP_MKNOD",  # device files and whiteouts: nobody can open them, the jail's mounts are nodev
+    "CAP_SETFCAP",  # security.capability of files that the guest installs
+    "CAP_SETGID",  # files are made with the ids of who makes them; also the relay's own change of user
+    "CAP_SETUID",  # the same
+    "CAP_SETPCAP",  # to drop the bounding set, which all then do
+    "CAP_SYS_CHROOT",  # the file server's own chroot(2), into the share
 )
 _DEFAULT_MEMORY_MIB = 512
 _LEAST_MEMORY_MIB = 128
@@ -184,9 +186,11 @@ def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd:
     become: Op = {
         "op": "machine",
         "helpers": machine.helpers,
-        "wait_for": machine.wait_for,
+        "files": None if machine.file_server is None else dict(zip(("listen", "server", "name"), (*machine.file_server, virtiofsd.TAG), strict=True)),
         "command": machine.command,
         "env": machine.environment,
+        "user": own_user(plan.get("id_maps")),
+        "traces": machine.traces,
         "share": machine.share,
         "container": _CONTAINER,
         "plan": wire.pack(guest),

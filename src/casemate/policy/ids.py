@@ -10,7 +10,7 @@ from casemate.errors import UsageError
 RANGE = 65536
 # Above what useradd and systemd hand out (login.defs SUB_UID_MAX 600100000; systemd-nspawn up to 0x6FFFFFFF).
 _FIRST = 0x7000_0000
-_SLOTS = 4096
+_SLOTS = 3840  # up to 0x7EFFFFFF; what is above is the users' of machines (hypervisor/user.py)
 
 Maps = list[list[int]]  # [first id in the sandbox, first on the host, how many]
 

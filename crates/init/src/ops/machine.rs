@@ -8,7 +8,7 @@ use casemate_host::clone::setns;
 use casemate_host::{child, mount, process};
 use casemate_plan::op;
 use casemate_relay::client::{self, Joining};
-use casemate_relay::{Config, Given, run};
+use casemate_relay::{Config, Front, Given, run};
 use rustix::fs::Mode;
 
 use crate::channel::Event;
@@ -49,10 +49,16 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     };
     let config = Config {
         helpers: machine.helpers,
-        wait_for: machine.wait_for,
+        files: machine.files.map(|files| Front {
+            listen: files.listen,
+            server: files.server,
+            name: files.name,
+        }),
         command: machine.command,
         restored: machine.restored,
         env: machine.env,
+        user: machine.user,
+        traces: machine.traces,
         share,
         container: machine.container,
         plan: machine.plan,

@@ -35,15 +35,15 @@ pub(super) struct Bind {
     pub(super) is_writable: bool,
 }
 
-/// Above what systemd gives to containers, and below the last positive number.
-const FIRST_OWN_USER: u32 = 0x7000_0000;
+/// Above what systemd gives to containers and casemate lends to sandboxes (src/casemate/policy/ids.py), and below the last positive number.
+const FIRST_OWN_USER: u32 = 0x7f00_0000;
 
 /// A user for an id that was given none: 2^24 of them, so that two jails of a host hardly ever have the same, and a jail always has its own.
 fn own_user(id: &str) -> u32 {
     let hash = id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193) // FNV-1a
     });
-    FIRST_OWN_USER | (hash ^ hash >> 24) & 0x00ff_ffff
+    FIRST_OWN_USER + (hash ^ hash >> 24) % 0x00ff_ffff
 }
 
 pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
