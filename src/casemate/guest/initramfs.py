@@ -18,7 +18,9 @@ def initramfs(label: str, modules: list[str]) -> str:
     engine = engine_path()
     status = os.stat(engine)
     directory = f"{store.prepare()}/initramfs"
-    path = f"{directory}/{label}-{status.st_size:x}-{status.st_mtime_ns:x}-{len(modules)}.cpio"
+    # A kernel that was installed anew has as many modules as before, for another release.
+    installed = max((os.stat(module).st_mtime_ns for module in modules), default=0)
+    path = f"{directory}/{label}-{status.st_size:x}-{status.st_mtime_ns:x}-{installed:x}.cpio"
     if os.path.exists(path):
         return path
     os.makedirs(directory, 0o755, exist_ok=True)
