@@ -1,7 +1,7 @@
-"""Kernels of the store: what `casemate kernel` installs, lists and verifies, and what hypervisors boot.
+"""Kernels of the store: what `casemate kernel` installs or builds, lists and verifies, and what hypervisors boot.
 
-A kernel is a directory, `kernels/NAME`: the uncompressed `vmlinux`, the modules in the order they are loaded in, and `kernel.json` with the digest of each.
-It appears by rename, whole.
+A kernel is a directory, `kernels/NAME`: the uncompressed `vmlinux`, the modules in the order they are loaded in (none in one that we build, which has its
+`config` instead), and `kernel.json` with the digest of each. It appears by rename, whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _METADATA = "kernel.json"
 CLOUD_PACKAGE = "linux-image-cloud-amd64"
+# What guests boot, the first that is installed: ours is booted in half of the distribution's time (docs/decisions/2026-11-28-kernel-of-ours.md).
+OURS, CLOUD = "casemate", "cloud"
 # What a machine's devices need, each after what it depends on (modules.dep). Built in where there is no such file.
 _MODULES = (
     "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci_modern_dev",
@@ -33,12 +35,15 @@ _MODULES = (
 class Kernel:
     """One kernel of the store."""
 
-    __slots__ = ("modules", "name", "path", "release")
+    __slots__ = ("modules", "name", "path", "recipe", "release", "steps")
 
     def __init__(self, path: str, metadata: dict[str, object]) -> None:
         self.path = path
         self.name = os.path.basename(path)
         self.release = str(metadata.get("release"))
+        self.recipe = str(metadata.get("recipe", ""))  # what it was built from; empty: it was not built here
+        steps = metadata.get("steps")
+        self.steps = steps if isinstance(steps, int) else 0  # files that its build made
         names = metadata.get("modules")
         self.modules = [f"{path}/{name}" for name in names] if isinstance(names, list) else []
 
@@ -56,6 +61,11 @@ def find(name: str) -> Kernel | None:
     path = f"{_directory()}/{name}"
     metadata = _metadata(path)
     return None if metadata is None else Kernel(path, metadata)
+
+
+def preferred() -> Kernel | None:
+    """The kernel that guests boot; None if there is none for them."""
+    return find(OURS) or find(CLOUD)
 
 
 def names() -> list[str]:
@@ -109,7 +119,7 @@ def install_cloud(say: Callable[[str], None]) -> Kernel:
         say("unpacking")
         _run(["dpkg-deb", "-x", archive, "root"], scratch)
         release = package.removeprefix("linux-image-")
-        return install_image("cloud", f"{scratch}/root/boot/vmlinuz-{release}", f"{scratch}/root/lib/modules/{release}", release, say)
+        return install_image(CLOUD, f"{scratch}/root/boot/vmlinuz-{release}", f"{scratch}/root/lib/modules/{release}", release, say)
 
 
 def _dependency(package: str) -> str:
@@ -130,19 +140,30 @@ def _run(command: list[str], directory: str) -> str:
 
 def install_image(name: str, image: str, modules: str, release: str, say: Callable[[str], None]) -> Kernel:
     """Puts a kernel's image and those of its modules that guests need into the store, in place of what has that name. Raises HostError."""
+    metadata: dict[str, object] = {"release": release}
+
+    def fill(directory: str) -> list[str]:
+        say("extracting the uncompressed image: what boots it need not")
+        with open(image, "rb") as file, open(f"{directory}/vmlinux", "wb") as target:
+            target.write(uncompressed(file.read()))
+        copied = _copy_modules(modules, directory)
+        metadata["modules"] = copied
+        return ["vmlinux", *copied]
+
+    return put(name, metadata, fill)
+
+
+def put(name: str, metadata: dict[str, object], fill: Callable[[str], list[str]]) -> Kernel:
+    """Makes a kernel of what `fill` writes into a directory and names, in place of what has that name. Whole or not at all."""
     directory = _directory()
     os.makedirs(directory, 0o755, exist_ok=True)
     temporary = tempfile.mkdtemp(prefix=f".{name}-", dir=directory)
     try:
         os.chmod(temporary, 0o755)
-        say("extracting the uncompressed image: what boots it need not")
-        with open(image, "rb") as file, open(f"{temporary}/vmlinux", "wb") as target:
-            target.write(uncompressed(file.read()))
-        copied = _copy_modules(modules, temporary)
-        files = ["vmlinux", *copied]
-        metadata = {"release": release, "modules": copied, "sha256": {file: _sha256(f"{temporary}/{file}") for file in files}}
+        files = fill(temporary)
+        digests = {file: _sha256(f"{temporary}/{file}") for file in files}
         with open(f"{temporary}/{_METADATA}", "w", encoding="utf-8") as out:
-            out.write(jsonlite.dumps(metadata, indent=1))
+            out.write(jsonlite.dumps({**metadata, "sha256": digests}, indent=1))
         path = f"{directory}/{name}"
         old = f"{temporary}.old"
         if os.path.isdir(path):

@@ -11,7 +11,6 @@ from casemate.hypervisor.base import Hypervisor, Machine
 from casemate.isolation.base import Verdict
 
 PROGRAM = "/usr/bin/qemu-system-x86_64"
-_KERNEL = "cloud"
 # Not QEMU's `microvm`: without KVM's clock a guest of it has no timer whose rate it could learn (ACPI tables lead it past the PIT, and Debian's virtio_mmio
 # finds no device without ACPI). This one boots in the same 3 s of processor time.
 _MACHINE = "q35,memory-backend=memory"
@@ -30,8 +29,8 @@ class Qemu(Hypervisor):
             return Verdict(False, f"there is no {PROGRAM}", "install Debian's package qemu-system-x86")
         if not virtiofsd.find()[0]:
             return Verdict(False, "there is no virtiofsd", "install Debian's package qemu-system-common, or virtiofsd")
-        if kernels.find(_KERNEL) is None:
-            return Verdict(False, "there is no kernel for it", "run `casemate kernel install cloud`")
+        if kernels.preferred() is None:
+            return Verdict(False, "there is no kernel for it", f"run `casemate kernel install {kernels.CLOUD}`")
         return Verdict(True)
 
     def remark(self) -> str:
@@ -42,12 +41,12 @@ class Qemu(Hypervisor):
         from casemate.guest import kernels
 
         has_programs = os.access(PROGRAM, os.X_OK) and bool(virtiofsd.find()[0])
-        return _KERNEL if has_programs and kernels.find(_KERNEL) is None else ""
+        return kernels.CLOUD if has_programs and kernels.preferred() is None else ""
 
     def machine(self, memory_mib: int) -> Machine:
         from casemate.guest import kernels
 
-        kernel = kernels.find(_KERNEL)
+        kernel = kernels.preferred()
         assert kernel  # probe() has seen it
         files = {"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)}
         state = _state(memory_mib, files)

@@ -1,35 +1,52 @@
-"""`casemate kernel install|list|verify`: the Linux kernels that virtual machines boot."""
+"""`casemate kernel install|build|list|verify`: the Linux kernels that virtual machines boot."""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from casemate.cli.options import VALUE, Option
+from casemate.cli.options import FLAG, LIST, VALUE, Option, Parsed
 from casemate.cli.verb import read
-from casemate.errors import UsageError
+from casemate.errors import HostError, UsageError
 
-HELP = "Installs, lists and verifies the kernels that guests boot: `install cloud` (Debian's, for QEMU), `install uml` (User Mode Linux), or an image of yours."
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from casemate.guest.kernels import Kernel
+
+HELP = (
+    "Installs, builds, lists and verifies the kernels that guests boot: `install cloud` (Debian's, for QEMU), `install uml` (User Mode Linux), or an image of "
+    "yours; `build` (ours, from Debian's source: it boots in half the time)."
+)
 OPTIONS = [
     Option("image", VALUE, "install: this bzImage or vmlinux, in place of the distribution's", "FILE"),
     Option("modules", VALUE, "install: the directory of its modules (as /lib/modules/RELEASE)", "DIR"),
+    Option("yes y", FLAG, "build: install the packages that it lacks, as root"),
+    Option("config", LIST, "build: a further fragment of options (CONFIG_X=y), which changes ours; for a kernel with a NAME of yours", "FILE"),
+    Option("source", VALUE, "build: this archive of Linux, in place of Debian's", "FILE"),
+    Option("jobs j", VALUE, "build: as many compilers at once (default: as processors)", "N"),
+    Option("keep", FLAG, "build: leave source and objects in the store (2 GB), for a next build"),
 ]
 _UML_PACKAGE = "user-mode-linux"
 
 
 def main(arguments: list[str]) -> int:
-    parsed = read(arguments, OPTIONS, usage="kernel install|list|verify [NAME]", help=HELP, least=1, most=2)
+    parsed = read(arguments, OPTIONS, usage="kernel install|build|list|verify [NAME]", help=HELP, least=1, most=2)
     if parsed is None:
         return 0
     action, name = parsed.arguments[0], parsed.arguments[1] if len(parsed.arguments) > 1 else ""
     if action == "install":
         print(install(name or "cloud", parsed.value("image"), parsed.value("modules")))
         return 0
+    if action == "build":
+        print(_build(name, parsed))
+        return 0
     if action == "list" and not name:
         return _list()
     if action == "verify":
         return _verify(name)
-    raise UsageError("usage: casemate kernel install [cloud|uml|NAME --image FILE --modules DIR], kernel list, or kernel verify [NAME]")
+    raise UsageError(
+        "usage: casemate kernel install [cloud|uml|NAME --image FILE --modules DIR], kernel build [NAME --config FILE], kernel list, or kernel verify [NAME]"
+    )
 
 
 def _say(text: str) -> None:
@@ -48,22 +65,49 @@ def install(name: str, image: str = "", modules: str = "") -> str:
         kernel = kernels.install_cloud(_say)
     else:
         raise UsageError(f"kernel install {name}: name its image with --image, or install cloud or uml")
+    return _row(kernel)
+
+
+def _row(kernel: Kernel) -> str:
     return f"{kernel.name}\t{kernel.release}\t{kernel.path}"
 
 
-def _install_uml() -> str:
+def _build(name: str, parsed: Parsed) -> str:
+    from casemate.guest import build, kernels, source
+
+    fragments = [os.path.abspath(path) for path in parsed.list("config")]
+    name = name or kernels.OURS
+    if fragments and name == kernels.OURS:
+        raise UsageError("kernel build --config: give the kernel a name of its own, for guests boot the one that is called casemate")
+    if "/" in name or name.startswith(".") or name == kernels.CLOUD:
+        raise UsageError(f"kernel build: {name!r} cannot be a kernel's name here")
+    lacking = build.missing()
+    if lacking and parsed.flag("yes"):
+        _apt_install(lacking)
+    archive = parsed.value("source")
+    origin = source.from_archive(archive) if archive else source.debian()
+    kernel, is_new = build.build(name, fragments, origin, _say, jobs=parsed.integer("jobs"), keep=parsed.flag("keep"))
+    if not is_new:
+        _say(f"{name} was built from this already")
+    return _row(kernel)
+
+
+def _apt_install(packages: list[str]) -> None:
     import subprocess
 
-    from casemate.errors import HostError
+    if os.geteuid() != 0:
+        raise HostError(f"{', '.join(packages)} cannot be installed by this user", f"as root: apt-get install {' '.join(packages)}")
+    _say(f"installing {', '.join(packages)}")
+    done = subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], stdout=sys.stderr, check=False)
+    if done.returncode:
+        raise HostError(f"apt-get install {' '.join(packages)} failed", "run apt-get update")
+
+
+def _install_uml() -> str:
     from casemate.hypervisor.uml import PROGRAM
 
     if not os.access(PROGRAM, os.X_OK):
-        if os.geteuid() != 0:
-            raise HostError(f"there is no {PROGRAM}", f"as root: apt-get install {_UML_PACKAGE}")
-        _say(f"installing the package {_UML_PACKAGE}")
-        done = subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", _UML_PACKAGE], stdout=sys.stderr, check=False)
-        if done.returncode:
-            raise HostError(f"apt-get install {_UML_PACKAGE} failed", "run apt-get update")
+        _apt_install([_UML_PACKAGE])
     return f"uml\t{PROGRAM}"
 
 
@@ -73,7 +117,7 @@ def _list() -> int:
 
     for name in kernels.names():
         kernel = kernels.find(name)
-        print(f"{name}\t{kernel.release}\t{kernel.path}" if kernel else f"{name}\tdamaged")
+        print(_row(kernel) if kernel else f"{name}\tdamaged")
     if os.access(PROGRAM, os.X_OK):
         print(f"uml\t{PROGRAM}")
     return 0
