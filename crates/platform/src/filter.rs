@@ -126,9 +126,6 @@ pub const NATIVE: &[Native] = &[
     },
 ];
 
-/// Calls that do not exist, at no cost: libraries try them first each time. clone3(2) has its flags in memory, where they can change after a check.
-pub const REFUSED: &[i64] = &[libc::SYS_clone3];
-
 pub(crate) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 pub(crate) const EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 pub(crate) const AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
@@ -172,10 +169,6 @@ pub fn program() -> Vec<Instruction> {
         jump(AT_LEAST, X32, 0, 1),
         statement(RETURN, enosys),
     ];
-    for nr in REFUSED {
-        let nr = u32::try_from(*nr).unwrap_or(u32::MAX);
-        code.extend([jump(EQUAL, nr, 0, 1), statement(RETURN, enosys)]);
-    }
     for rule in NATIVE {
         let body = conditions(rule);
         let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);

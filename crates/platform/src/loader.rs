@@ -22,6 +22,10 @@ pub const END: u64 = BASE + 3 * PAGE;
 pub const TABLE: u64 = BASE + 2 * PAGE;
 /// Where the stub finds uid, gid, euid and egid, each plus one; 0 where it has to ask.
 pub const IDS: u64 = DATA + 0xF00;
+/// Whether the stub may make a clone(2) of a clone3(2): 1, or 0.
+pub const CLONES: u64 = DATA + 0xF20;
+/// How far below its stack either side of such a clone finds its registers: beyond the red zone.
+pub const BELOW: u64 = 192;
 /// How many commands the stub is to run.
 const COUNT: u64 = DATA + 0xFF0;
 /// Where in the code page the classes of calls lie (see `fast::classes`).
@@ -161,6 +165,7 @@ casemate_stub_clone:
     ud2
     "#,
     include_str!("fast.s"),
+    include_str!("clone3.s"),
     r#"
 casemate_loader_end:
     .popsection
@@ -172,6 +177,10 @@ unsafe extern "C" {
     static casemate_stub_signal: u8;
     static casemate_stub_restorer: u8;
     static casemate_stub_clone: u8;
+    static casemate_clone3_make: u8;
+    static casemate_clone3_made: u8;
+    #[cfg(test)]
+    static casemate_clone3_end: u8;
     static casemate_loader_end: u8;
 }
 
@@ -195,6 +204,19 @@ pub fn restorer() -> u64 {
 #[must_use]
 pub fn clone_again() -> u64 {
     BASE + offset(&raw const casemate_stub_clone)
+}
+
+/// As `clone_again`, but that either side restores its registers by itself: rdi, rsi, rdx, r10, r8 and two less than where it goes on lie at its stack
+/// pointer, `BELOW` under what that is to be.
+#[must_use]
+pub fn clone_plainly() -> u64 {
+    BASE + offset(&raw const casemate_clone3_make)
+}
+
+/// The instruction pointer of that clone, as the host's kernel reports it.
+#[must_use]
+pub fn cloned_plainly() -> u64 {
+    BASE + offset(&raw const casemate_clone3_made)
 }
 
 fn code() -> &'static [u8] {
@@ -320,4 +342,15 @@ pub fn for_stub(commands: &[Command]) -> [(u64, Vec<u8>); 2] {
 #[must_use]
 pub fn result_of(index: usize) -> u64 {
     DATA + 64 * index as u64 + 56
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_leaves_room_for_its_tables() {
+        assert!(offset(&raw const casemate_clone3_end) < CLASSES as u64);
+        assert!(clone_plainly() < cloned_plainly());
+    }
 }

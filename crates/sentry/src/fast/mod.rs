@@ -117,7 +117,7 @@ impl Kernel {
             return self.missed(call);
         }
         let site = call.ip.wrapping_sub(fast::AFTER);
-        let counts = task.space.lock().counts(site);
+        let counts = task.space.lock().counts(site, space::OFTEN);
         if counts {
             self.begin_patch(call, site);
         }

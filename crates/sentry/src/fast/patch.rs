@@ -8,10 +8,11 @@ use casemate_platform::loader::{self, Command};
 use casemate_platform::notify::Call;
 use rustix::fs::{Mode, OFlags};
 
-use super::space::Ids;
+use super::space::{Ids, Space};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::machine::read_below;
+use crate::kernel::task::Shared;
 use crate::memory::{Address, Memory};
 
 const PAGE: u64 = 4096;
@@ -60,13 +61,15 @@ impl Kernel {
         let mut bytes = [0; SITE_LEN];
         memory.read(Address(site), &mut bytes)?;
         let task = self.task(call.tid)?;
-        let is_alone = self.process(task.pid)?.threads.len() == 1 && task.embryo.is_none();
+        let is_alone = self.process(task.pid)?.threads.len() == 1
+            && task.embryo.is_none()
+            && !self.has_guest(&task.space);
         let space = task.space.lock();
         if space.busy.is_some_and(|tid| tid != call.tid) {
             return Err(Errno::EBUSY);
         }
         let way = fast::ways(site, bytes).into_iter().find(|way| {
-            let is_seen_whole = way.written.len() == 1 || is_alone && !space.had_guest;
+            let is_seen_whole = way.written.len() == 1 || is_alone;
             is_seen_whole
                 && space.may_hold(way.target)
                 && !space.collides(way.target)
@@ -80,6 +83,16 @@ impl Kernel {
             return self.patch(call.tid, site, way);
         }
         self.ask_stub(call, Goal::Patch { site, way, pages })
+    }
+
+    /// Whether a child that has not executed yet runs in this memory.
+    fn has_guest(&self, space: &Shared<Space>) -> bool {
+        fn is_within(guest: &Shared<Space>, space: &Shared<Space>) -> bool {
+            let host = guest.lock().host.clone();
+            host.is_some_and(|host| host.is(space) || is_within(&host, space))
+        }
+        let mut tasks = self.tasks.values();
+        tasks.any(|task| is_within(&task.space, space))
     }
 
     /// The thread runs in no slot yet, but could use one.

@@ -9,7 +9,7 @@ use casemate_platform::{fast, loader};
 use crate::kernel::task::Shared;
 
 /// Traps after which a site is patched.
-const OFTEN: u32 = 16;
+pub const OFTEN: u32 = 16;
 /// Sites that are tried in all, in one address space: each costs some 20 us.
 const MOST_TRIED: u32 = 256;
 /// Sites that are counted at once; more begin anew.
@@ -27,6 +27,16 @@ pub enum Ids {
     Never,
 }
 
+/// Whether the stub was told that it may make a clone(2) of a clone3(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Clones {
+    #[default]
+    NotTold,
+    Told,
+    /// A filter wants to see clone3.
+    Never,
+}
+
 #[derive(Debug)]
 pub struct Space {
     /// Patched sites, by their trampolines' own system calls.
@@ -40,6 +50,8 @@ pub struct Space {
     /// The thread that makes room for a trampoline, or for the channel.
     pub busy: Option<i32>,
     pub ids: Ids,
+    /// Whether its stub may make a clone(2) of a clone3(2).
+    pub clones: Clones,
     pub channel: Option<Arc<Channel>>,
     /// Native ids of the threads that have its slots.
     pub slots: [Option<i32>; channel::SLOTS],
@@ -63,6 +75,7 @@ impl Default for Space {
             tried: 0,
             busy: None,
             ids: Ids::default(),
+            clones: Clones::default(),
             channel: None,
             slots: [None; channel::SLOTS],
             host: None,
@@ -81,6 +94,7 @@ impl Space {
             sites: self.sites.clone(),
             pages: self.pages.clone(),
             ids: self.ids,
+            clones: self.clones,
             stack: self.stack,
             private: self.private.clone(),
             ..Self::default()
@@ -147,8 +161,8 @@ impl Space {
         self.sites.insert(target + fast::SLOW, site);
     }
 
-    /// One more trap at a site that is not patched; whether it is to be now.
-    pub fn counts(&mut self, site: u64) -> bool {
+    /// One more trap at a site that is not patched; whether it is to be now, `often` being enough.
+    pub fn counts(&mut self, site: u64, often: u32) -> bool {
         if self.host.is_some() {
             return false;
         }
@@ -158,7 +172,7 @@ impl Space {
         let traps = self.counts.entry(site).or_default();
         *traps = traps.saturating_add(1);
         // A site that could not be patched is tried again, rarely.
-        let is_often = *traps >= OFTEN && traps.is_power_of_two();
+        let is_often = *traps >= often && traps.is_power_of_two();
         if !is_often || self.tried >= MOST_TRIED {
             return false;
         }
@@ -207,7 +221,7 @@ mod tests {
     #[test]
     fn a_site_is_tried_after_some_traps_and_ever_more_rarely() {
         let mut space = Space::default();
-        let wanted: Vec<bool> = (0..100).map(|_| space.counts(0x1000)).collect();
+        let wanted: Vec<bool> = (0..100).map(|_| space.counts(0x1000, OFTEN)).collect();
         assert_eq!(wanted.iter().filter(|wanted| **wanted).count(), 3);
         assert!(wanted[OFTEN as usize - 1]);
     }

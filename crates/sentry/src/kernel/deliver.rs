@@ -68,23 +68,23 @@ impl Kernel {
             return Ok(Next::Answer(EXECUTE));
         }
         self.settle_frame(call, false)?;
+        let step = self.next_of_plan(call)?;
+        if step == Some(Step::Commands) {
+            return Ok(Next::Answer(COMMANDS));
+        }
         if self.put_registers(call)? {
             self.leave_mask(call)?;
             self.look_again(tid);
             return Ok(Next::Answer(RETURN));
         }
-        match self.next_of_plan(call)? {
-            Some(Step::Commands) => return Ok(Next::Answer(COMMANDS)),
-            Some(Step::Done) => {
-                // A signal that came meanwhile gets a frame of its own: on the stack that its handler wants.
-                if self.process_of(tid)?.is_stopped {
-                    self.kick(tid);
-                }
-                self.look_again(tid);
-                self.leave_mask(call)?;
-                return Ok(Next::Answer(RETURN));
+        if step.is_some() {
+            // A signal that came meanwhile gets a frame of its own: on the stack that its handler wants.
+            if self.process_of(tid)?.is_stopped {
+                self.kick(tid);
             }
-            None => {}
+            self.look_again(tid);
+            self.leave_mask(call)?;
+            return Ok(Next::Answer(RETURN));
         }
         loop {
             if self.process_of(tid)?.is_stopped {

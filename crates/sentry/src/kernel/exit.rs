@@ -1,7 +1,7 @@
 //! Ends of threads and processes. exit(2), wait(2), "NOTES" on zombies and orphans.
 
 use super::Kernel;
-use super::signals::{Info, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGCONT};
+use super::signals::{Info, LAST, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGCONT};
 use super::task::{Process, StopReport};
 use super::wake::WaitQueue;
 use crate::vfs::description::Description;
@@ -242,7 +242,7 @@ impl Kernel {
         let queue = parent_process.child_queue.clone();
         let unwanted = exit_signal == SIGCHLD
             && (action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0);
-        if exit_signal != 0 && !(unwanted && action.handler == SIG_IGN) {
+        if (1..=LAST).contains(&exit_signal) && !(unwanted && action.handler == SIG_IGN) {
             let (code, value) = if status & 0x7F == 0 {
                 (CLD_EXITED, status >> 8)
             } else if status & 0x80 != 0 {

@@ -1,6 +1,10 @@
-//! CLONE_PIDFD of clone(2). The host must not make it: its descriptor would be the host's. So the thread is brought to make a plain clone instead, at
-//! `casemate_stub_clone`, with registers that the sentry puts into a signal's frame; both sides then ask (`magic::CLONED`) for the registers that they had.
+//! Clones that the host must not make as they stand: CLONE_PIDFD of clone(2), whose descriptor would be the host's, a signal of the child's end other than
+//! SIGCHLD, which the host would send itself, and clone3(2), whose flags lie in memory.
+//! So the thread is brought to make a plain clone instead, at an instruction of the stub, with registers that the sentry puts into a signal's frame.
 //! All that a program can do to the frame meanwhile is to change its own registers: the plain clone is checked as any other.
+//!
+//! Where each side has a stack to itself, what they return to is left there (`crates/platform/src/clone3.s`). Else, and where the creator is to get a
+//! descriptor, both sides ask (`magic::CLONED`) for the registers that they had.
 
 use std::sync::Arc;
 
@@ -8,9 +12,12 @@ use casemate_platform::loader;
 use casemate_platform::notify::Call;
 
 use super::Kernel;
+use super::bind::{CLONE_PARENT, CLONE_THREAD, CLONE_VM};
 use super::deliver::{RAX, RIP};
 use crate::errno::{Errno, Result};
-use crate::memory::{Address, Memory};
+use crate::fast::space::{Clones, Space};
+use crate::memory::{Address, Memory, word};
+use crate::syscalls::clone::{CLONE_PIDFD, CSIGNAL};
 use crate::syscalls::{Outcome, SysResult};
 use crate::vfs::description::Description;
 use crate::vfs::pidfd::PidFd;
@@ -22,7 +29,11 @@ const RDI: u64 = 104;
 const RSI: u64 = 112;
 const RDX: u64 = 136;
 const RSP: u64 = 160;
-const CLONE_PIDFD: u64 = 0x1000;
+/// Of the general registers, from r8 to rip.
+const REGISTERS_LEN: usize = (RIP + 8 - R8) as usize;
+const SYSCALL_INSTRUCTION: u64 = 2;
+/// Traps after which a site of clone3 is patched. The first: it costs a frame in any case, and later there may be threads (`fast::patch`).
+const OFTEN: u32 = 1;
 
 /// Registers as a frame has them: offset and value.
 type Registers = Vec<(u64, u64)>;
@@ -30,21 +41,91 @@ type Registers = Vec<(u64, u64)>;
 /// A clone on its way: what the program asked for, and the registers to return to.
 #[derive(Debug, Clone)]
 pub struct Recloning {
+    /// As clone(2) takes them, without CLONE_PIDFD. The signal among them is the host's: SIGCHLD, which it ignores, or none for what is no process's child.
     pub flags: u64,
+    pub exit_signal: u64,
+    /// Where the child's stack begins; 0: its creator's.
     pub stack: u64,
+    pub parent_tid: u64,
     pub child_tid: u64,
     pub tls: u64,
-    /// Where the descriptor's number goes.
-    pub pidfd: u64,
+    /// Where the descriptor's number goes, if there is to be one.
+    pub pidfd: Option<u64>,
+    /// CLONE_CLEAR_SIGHAND.
+    pub clears_handlers: bool,
+    /// Empty until the thread has asked.
     pub saved: Registers,
+    /// The plain clone: where the host says that it is made, and its arguments.
+    pub plain: (u64, [u64; 5]),
+}
+
+/// What the child of a remade clone is to be.
+#[derive(Debug)]
+pub struct Remade {
+    /// What it returns to, if it has to ask.
+    pub returning: Option<Registers>,
+    pub exit_signal: u64,
+    pub clears_handlers: bool,
 }
 
 impl Kernel {
-    /// First step: the thread is to ask.
-    pub fn begin_recloning(&mut self, tid: i32, recloning: Recloning) -> SysResult {
-        self.task_mut(tid)?.recloning = Some(Box::new(recloning));
-        self.kick(tid);
+    /// First step: the thread is to ask. `may_patch`: the next time, its stub may do this.
+    pub fn begin_recloning(
+        &mut self,
+        call: &Call,
+        recloning: Recloning,
+        may_patch: bool,
+    ) -> SysResult {
+        if may_patch && self.fast.patches && self.stub_may_clone(call.tid) {
+            let site = call.ip.wrapping_sub(SYSCALL_INSTRUCTION);
+            let task = self.task(call.tid)?;
+            let counts = !task.is_from_trampoline && task.space.lock().counts(site, OFTEN);
+            if counts {
+                self.begin_patch(call, site);
+            }
+        }
+        self.task_mut(call.tid)?.recloning = Some(Box::new(recloning));
+        self.kick(call.tid);
         Ok(Outcome::Value(0))
+    }
+
+    /// Tells the stub that it may make clones of its own, unless a thread of the process has filters: they are to see what the program calls.
+    fn stub_may_clone(&self, tid: i32) -> bool {
+        let Ok(task) = self.task(tid) else {
+            return false;
+        };
+        let mut space = task.space.lock();
+        if space.clones != Clones::NotTold || space.host.is_some() {
+            return space.clones == Clones::Told;
+        }
+        let threads = self.process(task.pid).map(|process| &process.threads);
+        let is_free = threads.is_ok_and(|threads| {
+            let mut tasks = threads.iter().filter_map(|tid| self.tasks.get(tid));
+            tasks.all(|task| task.credentials.filters.is_none())
+        });
+        if is_free
+            && (Memory { tid })
+                .write_u32(Address(loader::CLONES), 1)
+                .is_ok()
+        {
+            space.clones = Clones::Told;
+        }
+        is_free
+    }
+
+    /// A filter is to see each clone3: in this memory, for good.
+    pub fn stub_may_not_clone(&mut self, tid: i32) {
+        fn forbid(space: &mut Space) {
+            space.clones = Clones::Never;
+            if let Some(host) = &space.host {
+                forbid(&mut host.lock());
+            }
+        }
+        if let Ok(task) = self.task(tid) {
+            forbid(&mut task.space.lock());
+            // A process that is ending has no memory left to be wrong.
+            let _ = Memory { tid }.write_u32(Address(loader::CLONES), 0);
+        }
     }
 
     /// Second: on the frame of that, the registers of the plain clone. False: there is nothing of the kind under way.
@@ -52,49 +133,65 @@ impl Kernel {
         let memory = Memory { tid: call.tid };
         let context = Address(call.args[2]);
         let task = self.task_mut(call.tid)?;
-        let put = |registers: &[(u64, u64)]| -> Result<()> {
-            registers
-                .iter()
-                .try_for_each(|(offset, value)| memory.write_u64(context.offset(*offset), *value))
-        };
         if let Some(registers) = task.returning.take() {
-            put(&registers)?;
+            put(memory, context, &registers)?;
             return Ok(true);
         }
         let Some(recloning) = task.recloning.as_mut().filter(|it| it.saved.is_empty()) else {
             return Ok(false);
         };
-        for offset in [RDI, RSI, RDX, R10, R8, RSP, RIP] {
-            let value = memory.read_u64(context.offset(offset))?;
-            recloning.saved.push((offset, value));
-        }
-        put(&[
+        let mut frame = [0; REGISTERS_LEN];
+        memory.read(context.offset(R8), &mut frame)?;
+        let saved = [RDI, RSI, RDX, R10, R8, RSP, RIP];
+        let saved = saved.map(|offset| (offset, word(&frame, (offset - R8) as usize)));
+        recloning.saved = saved.to_vec();
+        let stack = saved[5].1;
+        let plainly = recloning.leave_registers(memory, stack);
+        let (rip, reported, rsp, rsi) = if plainly {
+            let child = recloning.stack.saturating_sub(loader::BELOW);
+            let (rip, reported) = (loader::clone_plainly(), loader::cloned_plainly());
+            (rip, reported, stack.wrapping_sub(loader::BELOW), child)
+        } else {
+            let rip = loader::clone_again();
+            (rip, rip + SYSCALL_INSTRUCTION, stack, recloning.stack)
+        };
+        let args = [
+            recloning.flags,
+            rsi,
+            recloning.parent_tid,
+            recloning.child_tid,
+            recloning.tls,
+        ];
+        recloning.plain = (reported, args);
+        let [rdi, rsi, rdx, r10, r8] = args;
+        let registers = [
             (RAX, libc::SYS_clone.cast_unsigned()),
-            (RDI, recloning.flags & !CLONE_PIDFD),
-            (RSI, recloning.stack),
-            (RDX, 0),
-            (R10, recloning.child_tid),
-            (R8, recloning.tls),
-            (RIP, loader::clone_again()),
-        ])?;
+            (RDI, rdi),
+            (RSI, rsi),
+            (RDX, rdx),
+            (R10, r10),
+            (R8, r8),
+            (RSP, rsp),
+            (RIP, rip),
+        ];
+        put(memory, context, &registers)?;
         Ok(true)
     }
 
-    /// Third: what the child of this very clone returns to. `None`: it is one of the program's own.
-    pub fn child_returns_to(&self, call: &Call) -> Option<Registers> {
-        const SYSCALL_INSTRUCTION: u64 = 2;
+    /// Third: whether this call is the plain clone of one that was judged and checked already, and what its child is to be.
+    #[must_use]
+    pub fn remade(&self, call: &Call) -> Option<Remade> {
         let recloning = self.tasks.get(&call.tid)?.recloning.as_ref()?;
-        let is_ours = call.ip == loader::clone_again() + SYSCALL_INSTRUCTION;
-        if !is_ours || recloning.saved.is_empty() {
+        let (reported, args) = recloning.plain;
+        if recloning.saved.is_empty() || call.ip != reported || call.args[..5] != args {
             return None;
         }
-        let mut registers = recloning.saved.clone();
-        registers.push((RAX, 0));
-        if recloning.stack != 0 {
-            registers.retain(|(offset, _)| *offset != RSP);
-            registers.push((RSP, recloning.stack));
-        }
-        Some(registers)
+        let asks = reported == loader::clone_again() + SYSCALL_INSTRUCTION;
+        Some(Remade {
+            returning: asks.then(|| recloning.child_registers()),
+            exit_signal: recloning.exit_signal,
+            clears_handlers: recloning.clears_handlers,
+        })
     }
 
     /// Last, on either side: the thread asks once more, and returns to its program. The creator gets its descriptor.
@@ -107,10 +204,10 @@ impl Kernel {
                 return Err(Errno::ENOSYS);
             }
             registers.push((RAX, result));
-            if let Ok(child) = i32::try_from(result) {
+            if let (Ok(child), Some(at)) = (i32::try_from(result), recloning.pidfd) {
                 self.bind_child_of(tid);
                 // Where it goes was writable when the call began.
-                let _ = self.give_pidfd(tid, child, recloning.pidfd);
+                let _ = self.give_pidfd(tid, child, at);
             }
             self.task_mut(tid)?.returning = Some(registers);
         } else if self.task(tid)?.returning.is_none() {
@@ -133,4 +230,65 @@ impl Kernel {
         let number = files.lock().add(description, true, 0, limit).unwrap_or(-1);
         Memory { tid }.write_i32(Address(at), number)
     }
+}
+
+impl Recloning {
+    /// Of clone(2)'s flags, CLONE_PIDFD among them perhaps.
+    #[must_use]
+    pub fn new(flags: u64, exit_signal: u64) -> Self {
+        let is_child = flags & (CLONE_THREAD | CLONE_PARENT) == 0;
+        let native = if is_child { libc::SIGCHLD as u64 } else { 0 };
+        Self {
+            flags: flags & !(CLONE_PIDFD | CSIGNAL) | native,
+            exit_signal,
+            stack: 0,
+            parent_tid: 0,
+            child_tid: 0,
+            tls: 0,
+            pidfd: None,
+            clears_handlers: false,
+            saved: Vec::new(),
+            plain: (0, [0; 5]),
+        }
+    }
+
+    /// Leaves what both sides return to below their stacks, if each has its own and nobody is to get a descriptor.
+    fn leave_registers(&self, memory: Memory, stack: u64) -> bool {
+        if self.pidfd.is_some() || self.stack == 0 && self.flags & CLONE_VM != 0 {
+            return false;
+        }
+        let words = self.saved.iter().filter(|(offset, _)| *offset != RSP);
+        let bytes: Vec<u8> = words
+            .flat_map(|(offset, value)| {
+                let back = if *offset == RIP {
+                    SYSCALL_INSTRUCTION
+                } else {
+                    0
+                };
+                value.wrapping_sub(back).to_le_bytes()
+            })
+            .collect();
+        let mut stacks = vec![stack];
+        stacks.extend((self.stack != 0).then_some(self.stack));
+        stacks.iter().all(|top| {
+            let at = Address(top.wrapping_sub(loader::BELOW));
+            memory.write(at, &bytes).is_ok()
+        })
+    }
+
+    fn child_registers(&self) -> Registers {
+        let mut registers = self.saved.clone();
+        registers.push((RAX, 0));
+        if self.stack != 0 {
+            registers.retain(|(offset, _)| *offset != RSP);
+            registers.push((RSP, self.stack));
+        }
+        registers
+    }
+}
+
+fn put(memory: Memory, context: Address, registers: &[(u64, u64)]) -> Result<()> {
+    registers
+        .iter()
+        .try_for_each(|(offset, value)| memory.write_u64(context.offset(*offset), *value))
 }

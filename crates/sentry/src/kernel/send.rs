@@ -236,7 +236,10 @@ impl Kernel {
         let ready = task.deliverable(&process.pending);
         let next = ready.0.trailing_zeros().cast_signed() + 1;
         let on_alternate = task.image.is_some()
-            || task.recloning.is_some()
+            || task
+                .recloning
+                .as_ref()
+                .is_some_and(|it| it.saved.is_empty())
             || task.returning.is_some()
             || task.plan.is_some()
             || process.actions.lock().get(next).flags & SA_ONSTACK != 0;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Cx, Outcome, SysResult};
-use crate::errno::Errno;
+use crate::errno::{Errno, Result};
 use crate::kernel::bind::{CLONE_PARENT, CLONE_THREAD, CLONE_VM};
 use crate::kernel::recloning::Recloning;
 use crate::kernel::task::Embryo;
@@ -11,22 +11,22 @@ use crate::memory::Address;
 use crate::vfs::description::Description;
 use crate::vfs::eventfd::EventFd;
 
-const CSIGNAL: u64 = 0xFF;
+pub const CSIGNAL: u64 = 0xFF;
 pub const CLONE_FS: u64 = 0x200;
 pub const CLONE_FILES: u64 = 0x400;
 pub const CLONE_SIGHAND: u64 = 0x800;
-const CLONE_PIDFD: u64 = 0x1000;
+pub const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_VFORK: u64 = 0x4000;
 pub const CLONE_SYSVSEM: u64 = 0x4_0000;
 const CLONE_SETTLS: u64 = 0x8_0000;
-const CLONE_PARENT_SETTID: u64 = 0x10_0000;
+pub const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CHILD_CLEARTID: u64 = 0x20_0000;
-const CLONE_DETACHED: u64 = 0x40_0000;
+pub const CLONE_DETACHED: u64 = 0x40_0000;
 const CLONE_UNTRACED: u64 = 0x80_0000;
 const CLONE_CHILD_SETTID: u64 = 0x100_0000;
 const CLONE_IO: u64 = 0x8000_0000;
 pub const CLONE_NAMESPACES: u64 = 0x7E02_0080;
-const KNOWN: u64 = CSIGNAL
+pub const KNOWN: u64 = CSIGNAL
     | CLONE_VM
     | CLONE_FS
     | CLONE_FILES
@@ -54,7 +54,8 @@ pub fn clone(
 ) -> SysResult {
     // The register's high half means nothing to clone(2).
     let flags = flags & 0xFFFF_FFFF;
-    if flags & CLONE_NAMESPACES != 0 {
+    // Nor does CLONE_NEWTIME, whose bit is one of the signal's.
+    if flags & CLONE_NAMESPACES & !CSIGNAL != 0 {
         return Err(Errno::EPERM);
     }
     if flags & !KNOWN != 0 {
@@ -62,6 +63,18 @@ pub fn clone(
     }
     if flags & CLONE_PIDFD != 0 {
         return with_pidfd(cx, flags, stack, parent_tid, child_tid, tls);
+    }
+    let is_child = flags & (CLONE_THREAD | CLONE_PARENT) == 0;
+    if is_child && flags & CSIGNAL != libc::SIGCHLD as u64 {
+        let recloning = Recloning {
+            stack: stack.0,
+            parent_tid: parent_tid.0,
+            child_tid: child_tid.0,
+            tls: tls.0,
+            ..Recloning::new(flags, flags & CSIGNAL)
+        };
+        let call = cx.call;
+        return cx.kernel.begin_recloning(&call, recloning, false);
     }
     expect_child(cx, flags, parent_tid, child_tid)
 }
@@ -78,22 +91,26 @@ fn with_pidfd(
     if flags & (CLONE_PARENT_SETTID | CLONE_THREAD | CLONE_DETACHED) != 0 {
         return Err(Errno::EINVAL);
     }
-    // Whatever can fail does so before there is a child.
+    check_pidfd(cx, pidfd)?;
+    let recloning = Recloning {
+        stack: stack.0,
+        child_tid: child_tid.0,
+        tls: tls.0,
+        pidfd: Some(pidfd.0),
+        ..Recloning::new(flags, flags & CSIGNAL)
+    };
+    let call = cx.call;
+    cx.kernel.begin_recloning(&call, recloning, false)
+}
+
+/// Whatever can fail does so before there is a child: a number for the descriptor, and where that goes.
+pub fn check_pidfd(cx: &mut Cx<'_>, pidfd: Address) -> Result<()> {
     let files = cx.task()?.files.clone();
     let probe = Description::new(Arc::new(EventFd::new(0, false)), 0);
     let number = cx.add_description(probe, true)?;
     let closed = files.lock().remove(number);
     drop(closed);
-    cx.memory().write_i32(pidfd, number)?;
-    let recloning = Recloning {
-        flags,
-        stack: stack.0,
-        child_tid: child_tid.0,
-        tls: tls.0,
-        pidfd: pidfd.0,
-        saved: Vec::new(),
-    };
-    cx.kernel.begin_recloning(cx.call.tid, recloning)
+    cx.memory().write_i32(pidfd, number)
 }
 
 pub fn fork(cx: &mut Cx<'_>) -> SysResult {
@@ -113,12 +130,20 @@ fn expect_child(cx: &mut Cx<'_>, flags: u64, parent_tid: Address, child_tid: Add
     }
     // Linux: copy_process(): a new member of the group while a signal waits would miss it.
     let process = cx.process()?;
+    let remade = cx.kernel.remade(&cx.call);
     let actions = if flags & CLONE_SIGHAND != 0 {
         process.actions.clone()
     } else {
         process.actions.copy()
     };
-    let returning = cx.kernel.child_returns_to(&cx.call);
+    let (mut flags, mut returning) = (flags, None);
+    if let Some(remade) = remade {
+        flags = flags & !CSIGNAL | remade.exit_signal;
+        returning = remade.returning;
+        if remade.clears_handlers {
+            actions.lock().reset_for_exec();
+        }
+    }
     let task = cx.task_mut()?;
     let files = if flags & CLONE_FILES != 0 {
         task.files.clone()

@@ -7,7 +7,8 @@ use rustix::fs::{StatFs, StatVfsMountFlags};
 use super::arguments::Flags;
 use super::{Cx, DONE, SysResult};
 use crate::errno::{Errno, Result};
-use crate::memory::Address;
+use crate::memory::{Address, word};
+use crate::vfs::file::File;
 use crate::vfs::place::Place;
 use crate::vfs::proc::ProcNode;
 
@@ -31,21 +32,29 @@ pub fn statfs(cx: &mut Cx<'_>, path: Address, buf: Address) -> SysResult {
 }
 
 pub fn fstatfs(cx: &mut Cx<'_>, fd: i32, buf: Address) -> SysResult {
-    let file = cx.description(fd)?.file.clone();
-    let bytes = match (file.host(), file.place()) {
-        (_, Some(place)) => of_place(place)?,
-        (Some(host), None) => of_host(host)?,
-        (None, None) => without_blocks(
-            match file.attributes()?.kind() {
+    let bytes = of_file(&*cx.description(fd)?.file)?;
+    cx.memory().write(buf, &bytes)?;
+    DONE
+}
+
+/// Whether the file lies on a file system of control groups, version 2.
+pub fn is_cgroup2(file: &dyn File) -> bool {
+    of_file(file).is_ok_and(|bytes| word(&bytes, 0) == CGROUP2)
+}
+
+fn of_file(file: &dyn File) -> Result<Vec<u8>> {
+    match (file.host(), file.place()) {
+        (_, Some(place)) => of_place(place),
+        (Some(host), None) => of_host(host),
+        (None, None) => {
+            let kind = match file.attributes()?.kind() {
                 libc::S_IFIFO => PIPEFS,
                 libc::S_IFSOCK => SOCKFS,
                 _ => ANON_INODE,
-            },
-            0x20,
-        ),
-    };
-    cx.memory().write(buf, &bytes)?;
-    DONE
+            };
+            Ok(without_blocks(kind, 0x20))
+        }
+    }
 }
 
 fn of_place(place: &Place) -> Result<Vec<u8>> {
@@ -138,7 +147,7 @@ pub fn fdatasync(cx: &mut Cx<'_>, fd: i32) -> SysResult {
 }
 
 /// Pipes, sockets, devices and /proc's files have nothing to synchronise.
-fn synchronised(file: &dyn crate::vfs::file::File) -> Result<std::os::fd::BorrowedFd<'_>> {
+fn synchronised(file: &dyn File) -> Result<std::os::fd::BorrowedFd<'_>> {
     let kind = file.kind()?;
     let host = file.host().ok_or(Errno::EINVAL)?;
     if [libc::S_IFREG, libc::S_IFDIR, libc::S_IFBLK].contains(&kind) {

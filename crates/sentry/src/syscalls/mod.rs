@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod clone;
+pub mod clone3;
 pub mod close_range;
 pub mod credentials;
 pub mod descriptors;

@@ -27,7 +27,6 @@ const NAMES: &[(i32, &str)] = &[
     (236, "vserver"),
     (333, "io_pgetevents"),
     (335, "uretprobe"),
-    (435, "clone3"),
     (447, "memfd_secret"),
     (450, "set_mempolicy_home_node"),
     (451, "cachestat"),

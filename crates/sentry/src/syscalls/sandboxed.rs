@@ -133,9 +133,12 @@ fn put(cx: &mut Cx<'_>, tid: i32, chain: &Arc<Chain>) -> SysResult {
         ..(*task.credentials).clone()
     };
     task.credentials = Arc::new(new);
+    // A clone that older filters let through is not to be made again.
+    task.recloning = None;
     // From now on each call of its is asked about.
     cx.kernel.cut_lines(tid);
     cx.kernel.ids_changed(tid);
+    cx.kernel.stub_may_not_clone(tid);
     DONE
 }
 
@@ -145,8 +148,8 @@ pub fn judge(cx: &mut Cx<'_>) -> Result<Option<Outcome>> {
     let Some(chain) = task.credentials.filters.clone() else {
         return Ok(None);
     };
-    if task.image.is_some() {
-        // Loading a program is ours, once its execve was let through.
+    if task.image.is_some() || cx.kernel.remade(&cx.call).is_some() {
+        // Loading a program is ours, once its execve was let through; and so is a clone in place of one that was.
         return Ok(None);
     }
     let data = filters::data_of(cx.call.nr, cx.call.ip, &cx.call.args);

@@ -405,6 +405,7 @@ syscalls! {
     432 fsmount() => refused, Partial("EPERM: the tree is the plan's");
     433 fspick() => refused, Partial("EPERM: the tree is the plan's");
     434 pidfd_open(pid: i32, flags: Flags) => pidfd, Partial("no PIDFD_THREAD");
+    435 clone3(arguments: Address, size: usize) => clone3, Partial("no CLONE_PIDFD with CLONE_THREAD; set_tid is EPERM for all");
     436 close_range(first: u32, last: u32, flags: Flags) => close_range, Full;
     437 openat2(directory: i32, path: Address, how: Address, size: usize) => open, Partial("with RESOLVE_*, a dangling link is not created through");
     438 pidfd_getfd(fd: i32, target: i32, flags: Flags) => pidfd, Full;

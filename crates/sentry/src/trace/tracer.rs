@@ -220,11 +220,7 @@ impl Tracer {
 /// Calls that some host answers without asking: some of them only with certain arguments.
 #[must_use]
 pub fn unseen() -> Vec<&'static str> {
-    filter::NATIVE
-        .iter()
-        .map(|native| native.name)
-        .chain(["clone3"])
-        .collect()
+    filter::NATIVE.iter().map(|native| native.name).collect()
 }
 
 /// The time of day (UTC), and the thread; with its process, where that has another number.
