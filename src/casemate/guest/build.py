@@ -33,8 +33,9 @@ _HEADERS = (("stdio.h", "libc6-dev"), ("gelf.h", "libelf-dev"))
 _INCLUDE = "/usr/include"
 # Part of what a kernel is known by: to be raised where the steps below change what comes out.
 _RECIPE = "1"
-_FATAL = re.compile(r"error|undefined reference|No rule|\*\*\*", re.IGNORECASE)
-_TOLD = 8  # last lines of make's that an error tells
+# What make says of itself, and what it makes: no reason why it failed.
+_USUAL = re.compile(r"make(\[\d+\])?: |  [A-Z][A-Z0-9_]* ")
+_TOLD = 8  # last lines of the others that an error tells
 
 
 def missing() -> list[str]:
@@ -135,7 +136,7 @@ def _make(targets: list[str], tree: str, objects: str, environment: dict[str, st
                 log.write(line)
                 if progress:
                     progress.hear(line)
-                if _FATAL.search(line):
+                if not _USUAL.match(line):
                     said.append(line.strip())
         except BaseException:
             made.terminate()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 PACKAGE = "linux-source-6.1"
 _NAME_IT = "name the source: casemate kernel build --source linux-6.1.N.tar.xz"
-# Other processors, text, and a graphics card's register numbers are half of it, and nothing of ours is made of them. What Kconfig reads stays.
-_LEFT_OUT = ("*/arch/[!x]*/*", "*/Documentation/*/*", "*/drivers/gpu/drm/amd/include/*", "*/tools/testing/*")
+# Other processors' code, text, and a graphics card's register numbers are half of it, and nothing of ours is made of them. What Kconfig reads stays.
+_LEFT_OUT = ("*/arch/[!x]*/*.[chS]", "*/arch/[!x]*/*.dts*", "*/Documentation/*/*", "*/drivers/gpu/drm/amd/include/*", "*/tools/testing/*")
 _NEEDED_BYTES = 2_500_000_000
 
 

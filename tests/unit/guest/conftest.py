@@ -1,4 +1,4 @@
-"""A host on which kernels are built in no time: programs that do what a build sees of the real ones, and a source of four files."""
+"""A host on which kernels are built in no time: programs that do what a build sees of the real ones, and a source of five files."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         # The fakes find their directory by what stands in them: a build takes no variable of its caller's along.
         (programs / name).write_text(script.replace("#!/bin/sh\n", f"#!/bin/sh\nLOG={log}\n"))
         (programs / name).chmod(0o755)
-    for name in ("Makefile", "Kconfig", "arch/x86/head.S", "arch/arm/boot/head.S"):
+    for name in ("Makefile", "Kconfig", "arch/x86/head.S", "arch/arm/Kconfig", "arch/arm/boot/head.S"):
         (tree / name).write_text(name)
         os.utime(tree / name, (1_700_000_000, 1_700_000_000))
     subprocess.run(["tar", "-c", "-f", str(log / "linux.tar"), "-C", str(tmp_path), tree.name], check=True)
