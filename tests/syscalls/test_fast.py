@@ -32,6 +32,13 @@ def test_a_hot_site_is_patched_by_one_byte(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == ["before 0f 05", "after e9 05", "low 67 e9", "child e9 05", "alone 0f 05", "hidden"], done.stderr[-2000:]
 
 
+def test_threads_that_take_turns_have_a_line_until_somebody_looks(tmp_path: Path) -> None:
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", tmp_path / "lines", HERE / "lines.c"], check=True)
+    command = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", "/t/lines", "use"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert done.stdout == "pipe: open cut socket: open cut", done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("what", ["channel", "table", "stub", "trampolines", "code", "unmap"])
 def test_a_hostile_program_harms_itself_alone(what: str, tmp_path: Path) -> None:
     for name in ("hostile", "witness"):
