@@ -46,6 +46,8 @@ unsafe extern "C" {
     static casemate_fast_line_over: u8;
     static casemate_fast_line_back: u8;
     static casemate_fast_line_slow: u8;
+    static casemate_fast_futex: u8;
+    static casemate_fast_futex_over: u8;
     static casemate_fast_end: u8;
 }
 
@@ -117,6 +119,8 @@ pub enum Stage {
     Copying,
     /// Done: rcx is the address `AFTER` the trampoline's system call, rax the result.
     Finished,
+    /// futex(2), not begun: rcx is the trampoline's system call.
+    Futex,
     /// A line's call (`line`), not begun: the slot tells all, as of every later stage of one.
     LineKept,
     /// A message may be half in.
@@ -163,9 +167,11 @@ pub fn stage(ip: u64) -> Option<Stage> {
         (&raw const casemate_fast_line_over, Stage::LineSeen),
         (&raw const casemate_fast_line_back, Stage::LineOver),
         (&raw const casemate_fast_line_slow, Stage::Finished),
+        (&raw const casemate_fast_futex, Stage::LineKept),
+        (&raw const casemate_fast_futex_over, Stage::Futex),
     ];
     let found = stages.into_iter().find(|(end, _)| before(*end));
-    Some(found.map_or(Stage::LineKept, |(_, stage)| stage))
+    Some(found.map_or(Stage::Untouched, |(_, stage)| stage))
 }
 
 /// What the stub does with a call besides asking: values as `fast.s` compares them.
@@ -284,10 +290,13 @@ pub fn class(nr: i32) -> Class {
     }
 }
 
+/// Calls that lines can serve besides read(2) and write(2).
+const LINED: [i64; 2] = [libc::SYS_sendto, libc::SYS_recvfrom];
+
 /// Whether a site that makes this call is worth patching.
 #[must_use]
 pub fn is_eligible(nr: i32) -> bool {
-    class(nr) != Class::None || ANSWERED.contains(&i64::from(nr))
+    class(nr) != Class::None || ANSWERED.contains(&i64::from(nr)) || LINED.contains(&i64::from(nr))
 }
 
 /// Whether a thread's FS base can be told without a call (FSGSBASE, which the kernel says it lets programs use).
@@ -403,6 +412,8 @@ mod tests {
             (&raw const casemate_fast_line_over, Stage::LineOver),
             (&raw const casemate_fast_line_back, Stage::Finished),
             (&raw const casemate_fast_line_slow, Stage::LineKept),
+            (&raw const casemate_fast_futex, Stage::Futex),
+            (&raw const casemate_fast_futex_over, Stage::Untouched),
         ] {
             assert_eq!(stage(at(label)), Some(expected));
         }

@@ -5,7 +5,7 @@
     .globl casemate_fast_entry, casemate_fast_shifted, casemate_fast_packed, casemate_fast_saved, casemate_fast_kept, casemate_fast_done, casemate_fast_finished
     .globl casemate_fast_declined, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered, casemate_fast_end
     .globl casemate_fast_line, casemate_fast_line_saved, casemate_fast_line_kept, casemate_fast_line_filling, casemate_fast_line_filled, casemate_fast_line_written
-    .globl casemate_fast_line_read, casemate_fast_line_reading, casemate_fast_line_seen, casemate_fast_line_over, casemate_fast_line_back, casemate_fast_line_slow
+    .globl casemate_fast_futex, casemate_fast_futex_over, casemate_fast_line_read, casemate_fast_line_reading, casemate_fast_line_seen, casemate_fast_line_over, casemate_fast_line_back, casemate_fast_line_slow
     .balign 64
 casemate_fast_entry:
     cmp eax, 0x1ff
@@ -13,6 +13,8 @@ casemate_fast_entry:
     lea r11d, [rax - 102]
     cmp r11d, 6
     jbe 20f
+    cmp eax, 202
+    je casemate_fast_futex
     shl rcx, 16
 casemate_fast_shifted:
     mov cx, ax
@@ -29,9 +31,13 @@ casemate_fast_packed:
     mov r11, [r11 + 0x2000]
     test r11, r11
     jz 8f
-    # read(2) or write(2): of a line?
-    cmp cx, 1
+    # read(2), write(2), sendto(2), recvfrom(2): of a line?
+    movzx eax, cx
+    cmp eax, 1
     jbe casemate_fast_line
+    sub eax, 44
+    cmp eax, 1
+    jbe 40f
     # Free, and somebody listens.
 41: mov rax, [r11]
     btr rax, 32
@@ -269,19 +275,25 @@ casemate_fast_answered:
     # Lines (crates/platform/src/line.rs): 0x80 and 0x88 in a slot are read's and write's descriptors and words, 0x90 is the box to write to, 0x200 the own
     # one. In a box: its word (1 granted, 2 reader, 4 asleep, 8 filling, 16 full), the message's length, the writer's processor, patience, sleeps, bytes.
 casemate_fast_line:
-    movzx eax, cx
-    cmp [r11 + 8*rax + 0x80], edi
+    jmp 54f
+    # As write(2) and read(2), where no flag and no address is given.
+40: xor eax, 1
+    test r10d, r10d
+    jnz 41b
+    test r8, r8
+    jnz 41b
+54: cmp [r11 + 8*rax + 0x80], edi
     jne 41b
-    mov eax, [r11 + 8*rax + 0x84]
-    test eax, eax
-    jz 41b
+    cmp dword ptr [r11 + 8*rax + 0x84], 0
+    je 41b
     cmp dword ptr [r11], 0
     jne 8b
     test rdx, rdx
     jz 8b
     mov [r11 + 0x08], rcx
 casemate_fast_line_saved:
-    movzx ecx, cx
+    mov ecx, eax
+    mov eax, [r11 + 8*rax + 0x84]
     mov [r11 + 0x14], eax
     mov [r11 + 0x40], rdi
     mov [r11 + 0x48], rsi
@@ -433,4 +445,40 @@ casemate_fast_line_slow:
     mov r8, [r11 + 0x60]
     mov rcx, [r11 + 0x08]
     jmp 8b
+
+    # futex(2) without a time limit, waiting: the host's own call, but begun only when the word is another one, or some 100 us later, where looking has been
+    # paying lately. 0x1f20: for every sixteenth thread of the process how many looks it takes, and its waits without.
+casemate_fast_futex:
+    mov eax, esi
+    and eax, 0x7f
+    jz 55f
+    cmp eax, 9
+    jne 58f
+55: test r10, r10
+    jnz 58f
+    rdfsbase rax
+    shr eax, 8
+    and eax, 15
+    lea r11, [rip + casemate_loader_start + 0x1f20]
+    lea r11, [r11 + 8*rax]
+    mov eax, [r11]
+    test eax, eax
+    jz 57f
+56: cmp [rdi], edx
+    jne 58f
+    pause
+    dec eax
+    jnz 56b
+    mov dword ptr [r11], 0
+    jmp 58f
+57: mov eax, [r11 + 4]
+    inc dword ptr [r11 + 4]
+    test eax, 0x1ff
+    jnz 58f
+    mov eax, 4096
+    mov [r11], eax
+    jmp 56b
+58: mov eax, 202
+casemate_fast_futex_over:
+    jmp rcx
 casemate_fast_end:

@@ -135,6 +135,7 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
     let (rax, rcx) = (frame.get(RAX), frame.get(RCX));
     Ok(match stage {
         Stage::Untouched => Found::Before(rax, rcx),
+        Stage::Futex => Found::Before(libc::SYS_futex.cast_unsigned(), rcx),
         Stage::Moved => Found::Before(rax, rcx.wrapping_sub(fast::AFTER)),
         Stage::Shifted => Found::Before(rax, rcx >> 16),
         Stage::Packed => Found::Before(rcx & 0xFFFF, rcx >> 16),

@@ -34,6 +34,24 @@ pub trait Lined: Send + Sync + Debug {
     fn is_quiet(&self) -> bool;
 }
 
+/// Whether the call is one that a line could serve: read(2), and recv(2) without a flag.
+#[must_use]
+pub fn reads(call: &Call) -> bool {
+    let nr = i64::from(call.nr);
+    nr == libc::SYS_read || nr == libc::SYS_recvfrom && is_bare(call)
+}
+
+/// write(2), send(2) likewise.
+fn writes(call: &Call) -> bool {
+    let nr = i64::from(call.nr);
+    nr == libc::SYS_write || nr == libc::SYS_sendto && is_bare(call)
+}
+
+/// No flags, no address.
+fn is_bare(call: &Call) -> bool {
+    call.args[3] as u32 == 0 && call.args[4] == 0
+}
+
 /// A thread (native id) and its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct End {
@@ -176,7 +194,7 @@ impl Task {
 
 impl Detached {
     fn is_of(&self, call: &Call) -> bool {
-        i64::from(call.nr) == libc::SYS_read && call.args[0] as i32 == self.fd
+        reads(call) && call.args[0] as i32 == self.fd
     }
 }
 
@@ -230,11 +248,10 @@ impl Kernel {
         if !self.fast.has_lines {
             return;
         }
-        let writes = match i64::from(call.nr) {
-            libc::SYS_read => false,
-            libc::SYS_write => true,
-            _ => return,
-        };
+        let writes = writes(call);
+        if !writes && !reads(call) {
+            return;
+        }
         let fd = call.args[0] as i32;
         let Some(task) = self.tasks.get(&call.tid) else {
             return;

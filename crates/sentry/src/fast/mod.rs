@@ -100,7 +100,7 @@ impl Kernel {
             .tasks
             .get(&call.tid)
             .is_some_and(|task| !task.is_from_trampoline);
-        if i64::from(call.nr) == libc::SYS_read && is_plain {
+        if lines::reads(call) && is_plain {
             self.make_faster(call);
         }
     }
