@@ -6,8 +6,8 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use casemate_guest_protocol::Share;
-use rustix::fs::{Mode, OFlags};
+use casemate_guest_protocol::{Root, Share};
+use rustix::fs::{Gid, Mode, OFlags, Uid, chmod, chown, stat};
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{RebootCommand, reboot};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -17,6 +17,9 @@ use crate::error::{About, Error, Result};
 
 /// Where the host's directories are.
 pub(crate) const SHARE: &str = "/share";
+/// A root that is an image, and what is written over it: casemate/isolation/microvm.py names both in the container's plan.
+const IMAGE: &str = "/image";
+const LAYER: &str = "/layer";
 /// The kernel's modules that this guest needs, in the order they are loaded in: made by casemate/guest/initramfs.py.
 const MODULES: &str = "/modules";
 const LINK_PARAMETER: &str = "casemate.link=";
@@ -147,9 +150,9 @@ pub(crate) fn open_link() -> Result<OwnedFd> {
 }
 
 /// The device of this name, or the first whose name begins with it: a port of virtio-serial is numbered by the order in which drivers found devices. It appears
-/// some time after its driver was loaded; ten seconds are many, and the error then is open(2)'s.
+/// some time after its driver was loaded; if it does not, the error is open(2)'s.
 fn find_device(name: &str) -> String {
-    for _ in 0..1000 {
+    let found = || {
         let mut names: Vec<String> = fs::read_dir("/dev")
             .into_iter()
             .flatten()
@@ -158,12 +161,20 @@ fn find_device(name: &str) -> String {
             .filter(|found| found.starts_with(name))
             .collect();
         names.sort();
-        if let Some(found) = names.first() {
-            return format!("/dev/{found}");
+        names.first().map(|found| format!("/dev/{found}"))
+    };
+    wait_for(found).unwrap_or_else(|| format!("/dev/{name}"))
+}
+
+/// What `look` finds, soon: ten seconds are many, and nothing else is to be done meanwhile.
+fn wait_for<T>(look: impl Fn() -> Option<T>) -> Option<T> {
+    for _ in 0..1000 {
+        if let Some(found) = look() {
+            return Some(found);
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    format!("/dev/{name}")
+    None
 }
 
 /// Mounts the host's directories.
@@ -174,17 +185,63 @@ pub(crate) fn mount_share(share: Share) -> Result<()> {
         Share::Hostfs => mount("none", SHARE, "hostfs", flags, Some(c"/share")),
         Share::Virtiofs => mount("share", SHARE, "virtiofs", flags, None),
     };
-    // The device of a machine that was restored is plugged in about now. Ten seconds are many, and nothing else is to be done meanwhile.
-    let mut tries = 1000;
-    loop {
-        match mount() {
-            Err(rustix::io::Errno::INVAL) if share == Share::Virtiofs && tries > 0 => {
-                tries -= 1;
-                std::thread::sleep(std::time::Duration::from_millis(10));
-            }
-            result => return result.about("mount the host's directories"),
-        }
+    // The device of a machine that was restored is plugged in about now.
+    let result = wait_for(|| match mount() {
+        Err(rustix::io::Errno::INVAL) if share == Share::Virtiofs => None,
+        result => Some(result),
+    });
+    result
+        .unwrap_or(Err(rustix::io::Errno::INVAL))
+        .about("mount the host's directories")
+}
+
+/// Mounts an image and a layer over it, which the container's plan makes one root of.
+pub(crate) fn mount_root(root: &Root) -> Result<()> {
+    make_directory(IMAGE)?;
+    make_directory(LAYER)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    let image = find_disk(&root.image);
+    mount(
+        image.as_str(),
+        IMAGE,
+        "erofs",
+        flags | MountFlags::RDONLY,
+        None,
+    )
+    .about(format!("mount the image of the root ({image})"))?;
+    match &root.disk {
+        Some(disk) => mount(find_disk(disk).as_str(), LAYER, "ext4", flags, None),
+        None => mount("layer", LAYER, "tmpfs", flags, Some(c"mode=755")),
     }
+    .about("mount the root's writable layer")?;
+    let (upper, work) = (format!("{LAYER}/upper"), format!("{LAYER}/work"));
+    make_directory(&upper)?;
+    make_directory(&work)?;
+    // An overlay's root has the attributes of the upper directory.
+    let like = stat(IMAGE).about(IMAGE)?;
+    let (owner, group) = (Uid::from_raw(like.st_uid), Gid::from_raw(like.st_gid));
+    chown(upper.as_str(), Some(owner), Some(group)).about(&upper)?;
+    chmod(upper.as_str(), Mode::from_raw_mode(like.st_mode)).about(&upper)
+}
+
+/// The device of a disk. It appears some time after its driver was loaded, or a machine that was restored got it.
+fn find_disk(name: &str) -> String {
+    let Some(serial) = name.strip_prefix("serial:") else {
+        return find_device(name);
+    };
+    let has_serial = |disk: &str| {
+        fs::read_to_string(format!("/sys/block/{disk}/serial"))
+            .is_ok_and(|found| found.trim_end() == serial)
+    };
+    let found = || {
+        let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+        disks
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .find(|disk| has_serial(disk))
+            .map(|disk| format!("/dev/{disk}"))
+            .filter(|path| Path::new(path).exists())
+    };
+    wait_for(found).unwrap_or_else(|| name.to_owned())
 }
 
 /// The host's time, and entropy that is this guest's own: a restored copy has the same state as its sisters.

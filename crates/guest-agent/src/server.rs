@@ -165,7 +165,11 @@ impl Server {
                 time_ns,
                 entropy,
                 share,
+                root,
             } => {
+                if let Some(root) = root.filter(|_| !self.is_shared) {
+                    boot::mount_root(&root)?;
+                }
                 if let Some(share) = share.filter(|_| !self.is_shared) {
                     boot::mount_share(share)?;
                     self.is_shared = true;

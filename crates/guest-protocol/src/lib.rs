@@ -10,11 +10,11 @@ mod window;
 
 pub use bytes::Bytes;
 pub use link::{Link, LinkError};
-pub use messages::{Limits, ProcessRow, Share, Stats, ToGuest, ToHost};
+pub use messages::{Limits, ProcessRow, Root, Share, Stats, ToGuest, ToHost};
 pub use window::{Allowance, Receipt, WINDOW};
 
 /// Both sides are built together; a kernel's initial file system with an older agent is noticed by this number.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The largest frame to the guest: a plan with its seccomp profile, a program's arguments and environment (2 MiB at most, execve(2)).
 pub const MAX_TO_GUEST: usize = 8 << 20;
 /// The largest frame from the guest, which is hostile.

@@ -13,6 +13,17 @@ pub enum Share {
     Virtiofs,
 }
 
+/// A root of the guest's own: an image that nobody writes, and what is written over it. Disks by `serial:NAME`, or by the name of their device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// EROFS.
+    pub image: String,
+    /// ext4 for what is written; else it is kept in the guest's memory.
+    #[serde(default)]
+    pub disk: Option<String>,
+}
+
 /// Limits of a container, which hold in the guest as the host's hold around it. 0: none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +43,8 @@ pub enum ToGuest {
         entropy: Bytes,
         #[serde(default)]
         share: Option<Share>,
+        #[serde(default)]
+        root: Option<Root>,
     },
     /// Nothing: for a line that hears what has come only when more comes.
     Nudge {},

@@ -515,6 +515,11 @@ pub struct Machine {
     pub traces: bool,
     #[serde(default)]
     pub share: Option<String>,
+    /// The disk that is the root of the first container, and the one that is written over it.
+    #[serde(default)]
+    pub root_image: Option<String>,
+    #[serde(default)]
+    pub root_disk: Option<String>,
     pub container: String,
     #[serde(with = "binary")]
     pub plan: Vec<u8>,

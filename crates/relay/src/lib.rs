@@ -17,7 +17,7 @@ mod vhost;
 
 use std::os::fd::OwnedFd;
 
-use casemate_guest_protocol::{Limits, Share};
+use casemate_guest_protocol::{Limits, Root, Share};
 
 pub use relay::run;
 
@@ -40,6 +40,8 @@ pub struct Config {
     /// The hypervisor traces processes of its own.
     pub traces: bool,
     pub share: Option<Share>,
+    /// The first container's root, if it is not the host's directory.
+    pub root: Option<Root>,
     pub container: String,
     /// The guest's plan, encoded.
     pub plan: Vec<u8>,

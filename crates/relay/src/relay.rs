@@ -607,6 +607,7 @@ impl Relay {
             time_ns: u64::try_from(time.as_nanos()).unwrap_or(0),
             entropy: Bytes(entropy),
             share: self.config.share,
+            root: self.config.root.clone(),
         })?;
         self.link.send(&ToGuest::Create {
             process: FIRST,

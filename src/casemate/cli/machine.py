@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.runtime.sandbox import Start
 
-_TOLD = "told-hypervisor"
+_TOLD = "told-"
 
 
 def prepare(wanted: str, how: Start, *, install: bool) -> None:
@@ -37,20 +37,40 @@ def prepare(wanted: str, how: Start, *, install: bool) -> None:
         install_kernel(kernel)
         choice = registry.choose(wanted)
     if choice.by_probe:
-        _tell_once(choice, how)
+        name = choice.hypervisor.name
+        text = f"guests are run by {name}: {choice.why} (said once; --hypervisor names another, `casemate doctor` shows all)"
+        _tell_once("hypervisor", name, text, how)
 
 
-def _tell_once(choice: registry.Choice, how: Start) -> None:
-    """A later start tells it again only if the choice is another."""
-    name = choice.hypervisor.name
-    path = f"{store.prepare()}/{_TOLD}"
+def choose_root(mode: str, rootfs: str, how: Start) -> None:
+    """Has the guest's root made from an image of `rootfs`. "auto": where that is possible; why not is told once. Raises HostError, UsageError."""
+    from casemate.guest import images
+
+    if mode != "auto":
+        images.disk_size(mode)
+        how.annotations[images.ANNOTATION] = mode
+        return
+    if not registry.choose(how.annotations.get(registry.ANNOTATION, "")).hypervisor.is_faster_by_images:
+        return
+    try:
+        images.find_or_make(rootfs)
+    except HostError as error:
+        text = f"the guest's root is the host's directory, not an image of it: {error.reason} (said once; {error.remedy})"
+        _tell_once("root", error.reason, text, how)
+        return
+    how.annotations[images.ANNOTATION] = "memory"
+
+
+def _tell_once(topic: str, name: str, text: str, how: Start) -> None:
+    """A later start tells it again only if it is another."""
+    path = f"{store.prepare()}/{_TOLD}{topic}"
     try:
         with open(path, encoding="utf-8") as file:
             if file.read() == name:
                 return
     except FileNotFoundError:
         pass
-    how.warn(f"guests are run by {name}: {choice.why} (said once; --hypervisor names another, `casemate doctor` shows all)")
+    how.warn(text)
     temporary = f"{path}.{os.getpid()}"
     with open(temporary, "w", encoding="utf-8") as out:
         out.write(name)

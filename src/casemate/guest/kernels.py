@@ -29,6 +29,7 @@ OURS, CLOUD = "casemate", "cloud"
 _MODULES = (
     "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci", "drivers/virtio/virtio_mmio", "drivers/char/virtio_console", "fs/fuse/fuse", "fs/fuse/virtiofs",
+    "drivers/block/virtio_blk", "lib/libcrc32c", "fs/erofs/erofs", "fs/overlayfs/overlay",
 )  # fmt: skip
 
 
@@ -46,6 +47,10 @@ class Kernel:
         self.steps = steps if isinstance(steps, int) else 0  # files that its build made
         names = metadata.get("modules")
         self.modules = [f"{path}/{name}" for name in names] if isinstance(names, list) else []
+
+    def has(self, module: str) -> bool:
+        """Whether this module is there; of a kernel that has any."""
+        return not self.modules or any(path.endswith(f"-{module}.ko") for path in self.modules)
 
     @property
     def image(self) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from casemate.errors import HostError
+
+# How the guest gets the containers' files, where that is not the hypervisor's own way. none: it gets none.
+SHARES = ("none",)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.isolation.base import Verdict
@@ -10,13 +15,27 @@ if TYPE_CHECKING:
 class Machine:
     """How to start one. Paths in `helpers` and `command` are those of the jail: /usr is the host's, /guest/NAME what `files` gives, /share the containers'.
 
-    files: name to path on the host.   share: how the guest mounts /share ("virtiofs").   devices: of the host, as (path, major, minor).
+    files: name to path on the host.   share: how the guest mounts /share ("virtiofs"; "" if it has none).
+    devices: of the host, as (path, major, minor).   disks: name, path on the host and whether it is written, of further files.
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
     traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
     """
 
-    __slots__ = ("boot_timeout_s", "command", "devices", "environment", "file_server", "files", "helpers", "link_window", "restored", "share", "traces")
+    __slots__ = (
+        "boot_timeout_s",
+        "command",
+        "devices",
+        "disks",
+        "environment",
+        "file_server",
+        "files",
+        "helpers",
+        "link_window",
+        "restored",
+        "share",
+        "traces",
+    )
 
     def __init__(self, command: list[str], *, share: str, files: dict[str, str]) -> None:
         self.command = command
@@ -27,6 +46,7 @@ class Machine:
         self.traces = False
         self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
         self.devices: list[tuple[str, int, int]] = []
+        self.disks: list[tuple[str, str, bool]] = []
         self.boot_timeout_s = 60
         self.restored: list[str] | None = None
         self.link_window = 0  # bytes that may be under way to the guest at a time; 0: as many as its stream takes
@@ -36,6 +56,7 @@ class Hypervisor:
     """A driver. Stateless."""
 
     name = ""
+    is_faster_by_images = False  # than by its own way to show files: then a root is an image where nobody loses anything by it
     merit = ""  # why it is taken before the hypervisors after it
 
     def probe(self) -> Verdict:
@@ -50,6 +71,10 @@ class Hypervisor:
         """The argument of `casemate kernel install` that is all this host lacks for it; "" if nothing is lacking, or more is."""
         raise NotImplementedError
 
-    def machine(self, memory_mib: int) -> Machine:
-        """A machine with so much memory. Raises HostError if a part of it is missing."""
+    def machine(self, memory_mib: int, share: str = "") -> Machine:
+        """A machine with so much memory. share: "" for the hypervisor's own way to show files, else one of SHARES. Raises HostError if a part is missing."""
         raise NotImplementedError
+
+    def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
+        """Gives the machine a disk, and returns its name in the guest: `serial:NAME`, or the device's. Raises HostError if it takes none."""
+        raise HostError(f"hypervisor {self.name!r} gives its machines no disks", "leave out --root-image")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from casemate.errors import HostError
 from casemate.guest.initramfs import AGENT, initramfs
 from casemate.hypervisor import virtiofsd
 from casemate.hypervisor.base import Hypervisor, Machine
@@ -12,6 +13,7 @@ from casemate.isolation.base import Verdict
 PROGRAM = "/usr/bin/linux.uml"
 _MODULES = "/usr/lib/uml/modules"
 _NEEDED = ("fs/fuse/fuse", "fs/fuse/virtiofs")
+_FOR_IMAGES = ("fs/erofs/erofs", "fs/overlayfs/overlay")
 _VIRTIO_ID_FS = 26
 _FILES_SOCKET = "/tmp/front.sock"
 # Linux 6.1, arch/um/drivers/line.c: line_throttle() takes the line's descriptor out of epoll and line_unthrottle() does not put it back, so a line whose
@@ -42,7 +44,7 @@ class Uml(Hypervisor):
     def kernel_to_install(self) -> str:
         return "" if os.access(PROGRAM, os.X_OK) or not virtiofsd.find()[0] else "uml"
 
-    def machine(self, memory_mib: int) -> Machine:
+    def machine(self, memory_mib: int, share: str = "") -> Machine:
         command = [
             PROGRAM,
             f"mem={memory_mib}M",
@@ -51,25 +53,35 @@ class Uml(Hypervisor):
             "con=null",
             "con0=null,fd:1",
             "ssl0=fd:{link},fd:{link}",
-            f"virtio_uml.device={_FILES_SOCKET}:{_VIRTIO_ID_FS}",
             "umid=guest",
             "quiet",
             "panic=-1",
             "casemate.link=ttyS0",
         ]
-        machine = Machine(command, share="virtiofs", files={"initramfs": initramfs("uml", _modules())})
-        machine.helpers = [virtiofsd.command()]
-        machine.file_server = (_FILES_SOCKET, virtiofsd.SOCKET)
+        machine = Machine(command, share="", files={"initramfs": initramfs("uml", _modules() + _modules(_FOR_IMAGES))})
         machine.traces = True
         machine.link_window = _LINE_WINDOW
+        if share != "none":
+            machine.share = "virtiofs"
+            machine.command.append(f"virtio_uml.device={_FILES_SOCKET}:{_VIRTIO_ID_FS}")
+            machine.helpers = [virtiofsd.command()]
+            machine.file_server = (_FILES_SOCKET, virtiofsd.SOCKET)
         return machine
 
+    def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
+        if not _modules(_FOR_IMAGES):
+            raise HostError(f"the kernel's modules {', '.join(_FOR_IMAGES)} are not below {_MODULES}", "leave out --root-image")
+        device = f"ubd{'abcdefgh'[len(machine.disks)]}"
+        machine.command.append(f"{device}{'' if writable else 'r'}=/guest/{name}")
+        machine.disks.append((name, source, writable))
+        return device
 
-def _modules() -> list[str]:
-    """What that kernel needs to mount the containers' files; empty if one is missing."""
+
+def _modules(needed: tuple[str, ...] = _NEEDED) -> list[str]:
+    """What that kernel needs to mount the containers' files, or so; empty if one is missing."""
     try:
         release = max(os.listdir(_MODULES))
     except (FileNotFoundError, ValueError):
         return []
-    paths = [f"{_MODULES}/{release}/kernel/{name}.ko" for name in _NEEDED]
+    paths = [f"{_MODULES}/{release}/kernel/{name}.ko" for name in needed]
     return paths if all(os.path.exists(path) for path in paths) else []

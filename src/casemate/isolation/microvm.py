@@ -12,7 +12,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from casemate import wire
 from casemate.errors import EngineError, HostError, UsageError
-from casemate.guest import store
+from casemate.guest import images, store
 from casemate.hypervisor import registry, virtiofsd
 from casemate.hypervisor.user import own_user
 from casemate.isolation.base import Launch, Verdict
@@ -22,12 +22,14 @@ from casemate.oci.fields.mount_options import MS_BIND, MS_NODEV, MS_NOEXEC, MS_N
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from casemate.hypervisor.base import Machine
+    from casemate.hypervisor.base import Hypervisor, Machine
     from casemate.isolation.base import Plan, PodSandbox
 
     Op = dict[str, object]
 
 _ROOT = "share/root"
+# Where the agent mounts an image and its layer (crates/guest-agent/src/boot.rs).
+_IMAGE_ROOT = {"path": "/image", "overlay": {"lower": "/image", "upper": "/layer/upper", "work": "/layer/work"}}
 _CONTAINER = "main"  # the first container's name in its guest
 # What the host's half does, in the plan's order; everything else is done in the guest.
 _ON_HOST = frozenset(("barrier", "cpu_affinity", "io_priority", "memory_policy", "parent_death_signal", "pivot_root", "propagation", "root", "scheduler"))
@@ -85,14 +87,23 @@ class Microvm(Namespaces):
         wanted = annotations.get(registry.ANNOTATION) if isinstance(annotations, dict) else None
         limits = _limits(launch.spec)
         memory_mib = _memory_mib(max(limits["memory"], _pod_memory(annotations)))
-        machine = registry.choose(str(wanted or "")).hypervisor.machine(memory_mib)
-        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd)
+        hypervisor = registry.choose(str(wanted or "")).hypervisor
+        user = own_user(launch.plan.get("id_maps"))
+        root = _root_image(annotations, launch.plan, user)
+        # What `do` starts is no pod, so nothing comes to it by files but its binds.
+        needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
+        machine = hypervisor.machine(memory_mib, "" if needs_files else "none")
+        guest_root = root.plug(hypervisor, machine) if root else None
+        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user)
         try:
             return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
         except EngineError as error:
             if launch.report_fd >= 0 and os.pread(launch.report_fd, 1, 0):
                 raise UsageError(f"memory: the limit of {limits['memory']} bytes is too small to start a program: out of memory") from None
             raise _with_names(error, _ops(launch.plan)) from None
+        finally:
+            if root:
+                root.close()
 
     def join(self, launch: Launch, sandbox: PodSandbox) -> int:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
@@ -142,6 +153,45 @@ class Microvm(Namespaces):
         return changed
 
 
+class _RootImage:
+    """A root that is an image of the specification's directory, and the disk that is written over it, if one was asked for."""
+
+    def __init__(self, path: str, disk: str) -> None:
+        self._path = path
+        self._disk = disk
+
+    def plug(self, hypervisor: Hypervisor, machine: Machine) -> dict[str, str | None]:
+        """Gives both to the machine; returns the plan's words for them."""
+        image = hypervisor.plug(machine, "root", self._path)
+        return {"root_image": image, "root_disk": hypervisor.plug(machine, "layer", self._disk, writable=True) if self._disk else None}
+
+    def close(self) -> None:
+        """The machine has opened them, or never will."""
+        if self._disk:
+            os.unlink(self._disk)
+
+
+def _root_image(annotations: object, plan: Plan, user: list[int]) -> _RootImage | None:
+    """The image that the annotation asks for. Raises HostError, UsageError: a root whose files are the host's is another thing, never put in its place."""
+    mode = annotations.get(images.ANNOTATION) if isinstance(annotations, dict) else None
+    size = images.disk_size(str(mode or ""))
+    if size is None:
+        return None
+    root = next(op for op in _ops(plan) if op["op"] == "root")
+    overlay = root.get("overlay")
+    path = images.find_or_make(str(overlay["lower"] if isinstance(overlay, dict) else root["path"]))
+    return _RootImage(path, images.make_disk(size, _on_host(plan.get("id_maps"), user)) if size else "")
+
+
+def _on_host(id_maps: object, user: list[int]) -> tuple[int, int]:
+    """User and group of the hypervisor, as the host has them."""
+    if not isinstance(id_maps, dict):
+        return user[0], user[1]
+    rows = zip((id_maps["uid"], id_maps["gid"]), user, strict=True)
+    uid, gid = (next((outside + wanted - inside for inside, outside, size in row if inside <= wanted < inside + size), -1) for row, wanted in rows)
+    return uid, gid
+
+
 def _positive(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
@@ -167,8 +217,20 @@ def _pod_memory(annotations: object) -> int:
     return int(text) if isinstance(text, str) and text.isdecimal() else 0
 
 
-def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd: int = -1, report_fd: int = -1) -> Plan:
-    """The host's half, with the guest's in its last step. Raises HostError for what a virtual machine cannot do."""
+def machine_plan(
+    plan: Plan,
+    machine: Machine,
+    limits: dict[str, int],
+    agent_fd: int = -1,
+    report_fd: int = -1,
+    root_image: dict[str, str | None] | None = None,
+    user: list[int] | None = None,
+) -> Plan:
+    """The host's half, with the guest's in its last step. root_image: the guest's names of the disks that are its root, in place of the host's directory.
+    user: the hypervisor's, drawn if nobody has.
+
+    Raises HostError for what a virtual machine cannot do.
+    """
     ops = _ops(plan)
     _refuse(plan, ops)
     joined = _kinds(plan)
@@ -180,6 +242,10 @@ def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd:
         # The host's is the hypervisor's; the container has one in the guest, where no other is.
         guest = {**guest, "new": [*_new(plan), "network"], "ops": [{"op": "loopback_up"}, *_ops(guest)]}
     root = next(index for index, op in enumerate(host_ops) if op["op"] == "root")
+    if root_image:
+        guest = {**guest, "ops": [{**op, **_IMAGE_ROOT} if op["op"] == "root" else op for op in _ops(guest)]}
+        # The hypervisor has no business with the directory: it gets an empty one.
+        host_ops[root] = {"op": "root", "path": f"{store.jail()}/share", "overlay": None, "shared": False}
     host_ops[root + 1 : root + 1] = [{"op": "nest", "path": store.jail(), "at": _ROOT}, *_jail(machine), *shares]
     last: list[Op] = [op for op in host_ops if op["op"] == "parent_death_signal"]
     host_ops = [op for op in host_ops if op["op"] != "parent_death_signal"]
@@ -189,9 +255,10 @@ def machine_plan(plan: Plan, machine: Machine, limits: dict[str, int], agent_fd:
         "files": None if machine.file_server is None else dict(zip(("listen", "server", "name"), (*machine.file_server, virtiofsd.TAG), strict=True)),
         "command": machine.command,
         "env": machine.environment,
-        "user": own_user(plan.get("id_maps")),
+        "user": user or own_user(plan.get("id_maps")),
         "traces": machine.traces,
-        "share": machine.share,
+        "share": machine.share or None,
+        **(root_image or {}),
         "container": _CONTAINER,
         "plan": wire.pack(guest),
         "terminal": _has_terminal(ops),
@@ -393,6 +460,8 @@ def _jail(machine: Machine) -> list[Op]:
     ]
     for name, path in machine.files.items():
         ops.append(_mount(f"/guest/{name}", source=path, flags=MS_BIND, recursive_set=read_only))
+    for name, path, writable in machine.disks:
+        ops.append(_mount(f"/guest/{name}", source=path, flags=MS_BIND, recursive_set=0 if writable else read_only))
     for path, major, minor in (("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/urandom", 1, 9), *machine.devices):
         ops.append({"op": "device", "path": path, "type": "c", "major": major, "minor": minor, "mode": 0o666, "uid": 0, "gid": 0, "bind": True})
     return ops

@@ -1,7 +1,7 @@
 //! `machine`, `machine_join`, `machine_exec`: this process becomes the relay between the host and a program in a virtual machine, or stands on the host for
 //! a further container or program of it.
 
-use casemate_guest_protocol::{Limits, Share};
+use casemate_guest_protocol::{Limits, Root, Share};
 use std::os::fd::{AsFd, AsRawFd};
 
 use casemate_host::clone::setns;
@@ -47,6 +47,8 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
         Some("virtiofs") => Some(Share::Virtiofs),
         _ => None,
     };
+    let disk = machine.root_disk;
+    let root = machine.root_image.map(|image| Root { image, disk });
     let config = Config {
         helpers: machine.helpers,
         files: machine.files.map(|files| Front {
@@ -60,6 +62,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
         user: machine.user,
         traces: machine.traces,
         share,
+        root,
         container: machine.container,
         plan: machine.plan,
         has_terminal: machine.terminal,

@@ -27,6 +27,7 @@ OPTIONS = [
     Option("hypervisor", VALUE, "with --isolation=microvm: uml or qemu (default: the first that can run here)", "NAME"),
     Option("yes y", FLAG, "with --isolation=microvm: install the kernel that guests boot, if there is none"),
     Option("rootfs", VALUE, "this directory as the root, in place of the host's", "DIR"),
+    Option("root-image", VALUE, "microvm with --rootfs: the guest's root is an image, written in memory or a disk (default: auto)", "auto|no|memory|SIZE"),
     Option("bind b", LIST, "show a directory or file of the host, writable unless :ro", "SRC:DST[:ro]"),
     Option("env e", LIST, "set an environment variable, or pass it on", "NAME[=VALUE]"),
     Option("workdir w", VALUE, "the working directory", "DIR"),
@@ -73,6 +74,7 @@ def main(arguments: list[str]) -> int:
         from casemate.cli.machine import prepare
 
         prepare(parsed.value("hypervisor"), how, install=parsed.flag("yes"))
+        _choose_root(parsed, options, how)
     how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
     if detach:
         return _detach(options, how)
@@ -92,6 +94,21 @@ def main(arguments: list[str]) -> int:
         running.delete()
         collect(Globals.root)
     return code
+
+
+def _choose_root(parsed: Parsed, options: Options, how: Start) -> None:
+    """An image of --rootfs, unless somebody wants to see on the host what was written."""
+    mode = parsed.value("root-image", "auto")
+    wanted = [name for name in ("diff", "commit", "keep") if parsed.given(name)]
+    if mode not in ("auto", "no"):
+        if not options.rootfs:
+            raise UsageError("do: --root-image needs --rootfs: an image of the host's whole root would have to be made first")
+        if wanted:
+            raise UsageError(f"do: --root-image goes not with --{wanted[0]}: what is written stays in the guest")
+    if mode != "no" and options.rootfs and not wanted:
+        from casemate.cli.machine import choose_root
+
+        choose_root(mode, options.rootfs, how)
 
 
 def _has_hypervisor(how: Start) -> bool:

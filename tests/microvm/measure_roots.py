@@ -1,0 +1,79 @@
+"""What a root costs by each way that a guest can have it: the host's directory, an image of it. A part of `make bench`.
+
+`python tests/microvm/measure_roots.py ROOTFS [RUNS]`; ROOTFS holds python3, find, date and sh. The figures are in docs/decisions/2026-11-28-roots-of-guests.md.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+CASEMATE = str(Path(sys.executable).with_name("casemate"))
+INSIDE = """
+t() { a=$(date +%s%N); "$@" > /dev/null; b=$(date +%s%N); echo $(((b - a) / 1000)); }
+t find / -xdev; t find / -xdev; t python3 -c 'import asyncio, http.client, json, unittest'; t python3 -c 'import asyncio, http.client, json, unittest'
+"""
+READ = "find /usr/lib/python3.11 -name '*.py' -type f -exec cat {} + > /dev/null; echo read; sleep 1000"
+GUESTS = 5
+
+
+def command(way: str, root: str, *words: str) -> list[str]:
+    return [CASEMATE, "--root", os.environ["STATE"], "do", "--isolation=microvm", "--rootfs", root, "--root-image", way, *words]
+
+
+def start(way: str, root: str) -> float:
+    began = time.monotonic()
+    subprocess.run(command(way, root, "--", "true"), check=True)
+    return (time.monotonic() - began) * 1000
+
+
+def inside(way: str, root: str) -> list[float]:
+    done = subprocess.run(command(way, root, "--", "sh", "-c", INSIDE), capture_output=True, text=True, check=True)
+    return [int(line) / 1000 for line in done.stdout.split()]
+
+
+def tree(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(found for child in children for found in tree(int(child)))]
+
+
+def memory(way: str, root: str) -> float:
+    """PSS of all processes of some guests that have read the same files, per guest, in MiB; and what is not of a file of the host's."""
+    guests = [subprocess.Popen(command(way, root, "--", "sh", "-c", READ), stdout=subprocess.PIPE) for _ in range(GUESTS)]
+    try:
+        for guest in guests:
+            assert guest.stdout
+            assert guest.stdout.readline() == b"read\n"
+        total = 0
+        for guest in guests:
+            for pid in tree(guest.pid)[1:]:
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    total += int(line.split()[1]) if line.startswith("Pss:") else 0
+        return total / 1024 / GUESTS
+    finally:
+        for guest in guests:
+            guest.terminate()
+            guest.wait()
+
+
+def main() -> None:
+    root, runs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    with tempfile.TemporaryDirectory() as state:
+        os.environ["STATE"] = state
+        for hypervisor in [sys.argv[3]] if len(sys.argv) > 3 else ["uml", "qemu"]:
+            os.environ["CASEMATE_HYPERVISOR"] = hypervisor
+            for way in sys.argv[4:] or ("no", "memory"):
+                start(way, root)
+                starts = [start(way, root) for _ in range(runs)]
+                columns = zip(*(inside(way, root) for _ in range(2)), strict=True)
+                figures = [f"{min(column):.0f}/{statistics.median(column):.0f}" for column in (starts, *columns)]
+                print(hypervisor, way, "start, find, again, python, again:", *figures, flush=True)
+                print(hypervisor, way, f"memory: {memory(way, root):.1f} MiB", flush=True)
+
+
+main()
