@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     Plan = dict[str, object]
 
 
+# The barrier before a program that needs no `start`: that the process is in the container's record. It is answered as soon as it is, in advance.
+RECORDED = "recorded"
+
+
 class Verdict:
     """Whether this host can run an isolation; if not, `reason` and what would help (`remedy`)."""
 
@@ -113,6 +117,7 @@ class Isolation:
     """A wall. Stateless: what a later process needs stands in the container's state."""
 
     name = ""
+    starts_at_once = False  # `create` takes a plan without `await_start`, whose program runs when it returns
     has_control = False  # a running container listens on the store's CONTROL_SOCKET
     traces_calls = False  # it sees system calls, so that they can be shown and counted
     has_own_kernel = False  # of Linux: a container's cgroups are that kernel's (v2), whatever the host has

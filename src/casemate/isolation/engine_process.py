@@ -9,6 +9,7 @@ from _socket import socketpair
 
 from casemate import wire
 from casemate.errors import EngineError, EngineMissing, WireError
+from casemate.isolation.base import RECORDED
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,11 +78,14 @@ def launch_engine(launch: Launch) -> int:
     """Runs the plan until the program runs or waits for `start`; returns the process's pid. Raises EngineError, EngineMissing, OSError."""
     ours, theirs = socketpair()
     plan = plan_memfd(launch.plan)
+    ops = launch.plan["ops"]
+    assert isinstance(ops, list)
+    in_advance = any(op.get("name") == RECORDED for op in ops)
     try:
         stage1 = _spawn(plan, theirs.fileno(), launch)
         theirs.close()
         try:
-            return _follow(ours, launch.handlers)
+            return _follow(ours, launch.handlers, in_advance)
         finally:
             _reap(stage1)
     finally:
@@ -125,7 +129,8 @@ def follow_start(channel: Socket, handlers: Handlers) -> None:
     _follow(channel, handlers)
 
 
-def _follow(channel: Socket, handlers: Handlers) -> int:
+def _follow(channel: Socket, handlers: Handlers, in_advance: bool = False) -> int:
+    """in_advance: the process's only barrier is answered once `child` returns, so that it need not wait for it."""
     pid = 0
     while True:
         message, descriptors = wire.receive(channel)
@@ -135,9 +140,12 @@ def _follow(channel: Socket, handlers: Handlers) -> int:
         if event == "child":
             pid = _integer(message, "pid")
             handlers.child(pid)
+            if in_advance:
+                _continue(channel)
         elif event == "barrier":
             handlers.barrier(str(message.get("name")))
-            _continue(channel)
+            if not in_advance:
+                _continue(channel)
         elif event == "console" and len(descriptors) == 1:
             handlers.console(descriptors.pop())
         elif event == "seccomp_listener" and len(descriptors) == 1:

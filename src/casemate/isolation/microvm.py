@@ -70,6 +70,7 @@ class Microvm(Namespaces):
     has_control = True
     has_own_kernel = True
     has_hypervisor = True
+    starts_at_once = False  # a guest boots meanwhile, and says itself when it is ready
     serves_pods = True
 
     def probe(self) -> Verdict:

@@ -18,6 +18,7 @@ class Namespaces(Isolation):
     name = "namespaces"
     oldest_kernel = _OLDEST_KERNEL
     needs = "mount_setattr(2)"
+    starts_at_once = True
 
     def probe(self) -> Verdict:
         release = os.uname().release

@@ -55,6 +55,8 @@ class Sentry(Namespaces):
                 plan = {**plan, "ops": _for_a_pod(_ops(plan))}
             descriptors = (*launch.descriptors, random)
             return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=descriptors, handlers=launch.handlers))
+        except EngineError as error:
+            raise _of_the_program(error) from None
         finally:
             os.close(random)
 

@@ -13,6 +13,7 @@ class LowerContext:
     """One lowering. cgroup_mounts: what Manager.mounts() returned. open_namespace(path): a descriptor that the caller closes."""
 
     __slots__ = (
+        "at_once",
         "bundle",
         "cgroup", "cgroup_mounts", "container_id", "die_with_parent", "host", "landlock", "listen_fd", "no_new_keyring", "no_pivot", "open_namespace",
         "overlay", "preserve_fds",
@@ -32,6 +33,7 @@ class LowerContext:
         self.listen_fd: int | None = None
         self.preserve_fds = 0
         self.use_agent = False
+        self.at_once = False  # nobody says `start`: the program runs once its process is recorded
         self.die_with_parent = False  # SIGKILL when the thread that started it ends
         self.landlock: dict[str, object] | None = None  # {read_only, read_write}: paths of the container
         self.terminal_size = (0, 0)  # columns, rows

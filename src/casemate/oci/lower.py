@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from casemate.isolation.base import RECORDED
 from casemate.oci.fields import hooks, mounts, namespaces, process, root, system
 from casemate.oci.plan import Phase, PlanBuilder
 
@@ -18,7 +19,8 @@ def lower_create(spec: Object, context: LowerContext) -> Object:
     linux = spec.get("linux")
     linux = linux if isinstance(linux, dict) else {}
     namespaces.create(linux, plan)
-    plan.add(Phase.CGROUP_BARRIER, "barrier", name="cgroup")
+    if not context.at_once:
+        plan.add(Phase.CGROUP_BARRIER, "barrier", name="cgroup")
     session(plan)
     root.lower(spec, linux, plan)
     mounts.lower(spec, linux, plan)
@@ -30,7 +32,7 @@ def lower_create(spec: Object, context: LowerContext) -> Object:
         if program.get("terminal"):
             process.terminal(program, plan)
             plan.add(Phase.CONSOLE, "console_device")
-        plan.add(Phase.AWAIT_START, "await_start")
+        _await_start(plan)
         process.lower(program, linux, plan, use_agent=context.use_agent)
         if context.landlock:
             plan.add(Phase.LANDLOCK, "landlock", best_effort=True, **context.landlock)
@@ -38,8 +40,15 @@ def lower_create(spec: Object, context: LowerContext) -> Object:
             # After the credentials: a change of ids clears it.
             plan.add(Phase.WORKING_DIRECTORY, "parent_death_signal", signal=9)
     else:
-        plan.add(Phase.AWAIT_START, "await_start")
+        _await_start(plan)
     return plan.build()
+
+
+def _await_start(plan: PlanBuilder) -> None:
+    if plan.context.at_once:
+        plan.add(Phase.AWAIT_START, "barrier", name=RECORDED)
+    else:
+        plan.add(Phase.AWAIT_START, "await_start")
 
 
 def lower_exec(spec: Object, program: Object, context: LowerContext) -> Object:

@@ -23,6 +23,7 @@ class Container:
     def __init__(self, entry: store.Entry, record: store.Record) -> None:
         self.entry = entry
         self.record = record
+        self.is_started = False  # `create` has started it, too
         self._manager: Manager | None = None
         self._spec: dict[str, object] | None = None
 

@@ -10,17 +10,17 @@ import os
 from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 
 from casemate import jsonlite
-from casemate.errors import CasemateError, ContainerNotFound, HostError, SpecError, UsageError
+from casemate.errors import CasemateError, ContainerNotFound, ContainerStateError, HostError, SpecError, UsageError
 from casemate.host import process
 from casemate.host.cgroup import open_manager
 from casemate.host.facts import host_facts
 from casemate.isolation import registry
-from casemate.isolation.base import Handlers, Launch, PodSandbox
+from casemate.isolation.base import RECORDED, Handlers, Launch, PodSandbox
 from casemate.oci import pods
 from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_create
-from casemate.runtime import store
-from casemate.runtime.container import CREATING, RUNNING, Container, now_rfc3339
+from casemate.runtime import store, usage
+from casemate.runtime.container import CREATED, CREATING, RUNNING, Container, now_rfc3339
 from casemate.runtime.delete import destroy
 from casemate.runtime.hooks import run_hooks
 from casemate.runtime.seccomp_agent import send_listener
@@ -42,11 +42,13 @@ class CreateRequest:
     spec: checked.   bundle: absolute.   stdio: three descriptors, which stay the caller's.   console: takes the terminal's master.
     isolation: "" for the annotation's, the configuration's or the default.   preserve_fds: descriptors 3.. the program inherits.
     scratch: directories to remove with the container.   use_agent: process 1 is the agent, not the spec's program.
+    at_once: `start` follows anyway, so the program may run when `create` returns (Container.is_started), where nobody can tell the difference.
+    recorded: called with the first process's pid once that is recorded, before the program runs.
     """
 
     __slots__ = (
-        "bundle", "console", "container_id", "die_with_parent", "isolation", "landlock", "name", "no_new_keyring", "no_pivot",
-        "overlay", "preserve_fds", "rootless",
+        "at_once", "bundle", "console", "container_id", "die_with_parent", "isolation", "landlock", "name", "no_new_keyring", "no_pivot",
+        "overlay", "preserve_fds", "recorded", "rootless",
         "scratch", "spec", "state_root", "stdio", "strace", "subuid", "systemd_cgroup", "terminal_size", "use_agent",
     )  # fmt: skip
 
@@ -72,6 +74,8 @@ class CreateRequest:
         self.overlay: dict[str, object] | None = None  # {lower, upper, work}: the root is this overlay
         self.terminal_size = (0, 0)
         self.strace: Strace | None = None
+        self.at_once = False
+        self.recorded: Callable[[int], None] | None = None
 
 
 def create(request: CreateRequest) -> Container:
@@ -85,10 +89,29 @@ def create(request: CreateRequest) -> Container:
     container = Container(entry, record)
     try:
         _Creation(request, container).run()
-    except BaseException:
+    except BaseException as error:
+        limit = exceeded_memory_limit(container) if request.at_once and isinstance(error, CasemateError | ProcessLookupError) else 0
         _undo(container)
+        if limit:
+            raise memory_too_small(limit) from None
         raise
     return container
+
+
+def exceeded_memory_limit(container: Container) -> int:
+    """The memory limit in bytes, if it is why a container's first process did not come to its program; else 0."""
+    try:
+        linux = container.spec().get("linux")
+        resources = linux.get("resources") if isinstance(linux, dict) else None
+        memory = resources.get("memory") if isinstance(resources, dict) else None
+        limit = memory.get("limit") if isinstance(memory, dict) else None
+        return limit if isinstance(limit, int) and limit > 0 and usage.oom_kills(container) else 0
+    except (CasemateError, OSError):
+        return 0
+
+
+def memory_too_small(limit: int) -> UsageError:
+    return UsageError(f"memory: the limit of {limit} bytes is too small to start a program: out of memory")
 
 
 def choose_isolation(request: CreateRequest) -> str:
@@ -155,6 +178,10 @@ class _Creation:
         linux = spec.get("linux")
         self.linux: dict[str, object] = linux if isinstance(linux, dict) else {}
         self.namespaces = [str(item["type"]) for item in self.linux.get("namespaces") or []]  # type: ignore[attr-defined]
+        isolation = registry.get(container.record.isolation)
+        is_alone = not pods.place_in_pod(spec).kind
+        self.at_once = request.at_once and isolation.starts_at_once and is_alone and not spec.get("hooks") and not request.systemd_cgroup
+        self.is_prepared = False
 
     def run(self) -> None:
         request, record = self.request, self.container.record
@@ -170,19 +197,22 @@ class _Creation:
 
     def _build(self, sandbox: Container | None) -> None:
         request, record = self.request, self.container.record
-        self.container.store_spec(request.spec)
+        if not self.at_once:
+            self.container.store_spec(request.spec)
         manager = self._cgroup()
         listener = self._listen()
         agent = self._listen_for_agent()
         try:
-            context = self._context(manager, listener.fileno())
+            context = self._context(manager, listener.fileno() if listener else None)
             context.cgroup = open_cgroup(manager, self.descriptors)
             plan = lower_create(request.spec, context)
             limits = self._limit_files(manager)
             strace = self._strace()
-            descriptors = (*self.descriptors, listener.fileno(), *self._preserved())
+            descriptors = (*self.descriptors, *self._preserved())
+            if listener:
+                descriptors = (*descriptors, listener.fileno())
             handlers = Handlers(
-                child=self._on_child,
+                child=lambda pid: self._on_child(pid, manager),
                 barrier=lambda name: self._on_barrier(name, manager),
                 console=self._on_console,
                 seccomp_listener=lambda fd: send_listener(self.container, request.spec, fd),
@@ -204,8 +234,12 @@ class _Creation:
                 isolation.join(launch, PodSandbox(sandbox.entry.socket_path(store.CONTROL_SOCKET), sandbox.record.pid))
             else:
                 isolation.create(launch)
+            if self.at_once and not self.is_prepared:
+                raise ContainerStateError(request.container_id, "start", "stopped", CREATED)  # it was killed on the way
+            self.container.is_started = self.at_once
         finally:
-            listener.close()
+            if listener:
+                listener.close()
             if agent:
                 agent.close()
             for fd in self.descriptors:
@@ -236,9 +270,15 @@ class _Creation:
         self.entry.save(record)
         manager.create()
         record.cgroup = manager.to_state()
-        resources = self.linux.get("resources")
-        manager.apply(registry.get(record.isolation).host_resources(resources if isinstance(resources, dict) else {}))
+        resources = self._resources()
+        manager.apply_limits(resources)
+        if not self.at_once:
+            manager.apply_devices(resources)
         return manager
+
+    def _resources(self) -> dict[str, object]:
+        resources = self.linux.get("resources")
+        return registry.get(self.container.record.isolation).host_resources(resources if isinstance(resources, dict) else {})
 
     def _report(self) -> int:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -246,14 +286,17 @@ class _Creation:
         self.descriptors.append(fd)
         return fd
 
-    def _listen(self) -> socket:
-        listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        listener.bind(self.entry.socket_path(store.START_SOCKET))
-        listener.listen(128)
-        # A second name for the same socket, which goes on to be used: the first one's absence says that the container was started.
+    def _listen(self) -> socket | None:
         has_control = registry.get(self.container.record.isolation).has_control
         kept = store.CONTROL_SOCKET if has_control else store.AGENT_SOCKET if self.request.use_agent else ""
-        if kept:
+        name = kept if self.at_once else store.START_SOCKET
+        if not name:
+            return None
+        listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
+        listener.bind(self.entry.socket_path(name))
+        listener.listen(128)
+        # A second name for the same socket, which goes on to be used: the first one's absence says that the container was started.
+        if kept and not self.at_once:
             os.link(store.START_SOCKET, kept, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
         return listener
 
@@ -266,7 +309,7 @@ class _Creation:
         listener.listen(128)
         return listener
 
-    def _context(self, manager: Manager, listen_fd: int) -> LowerContext:
+    def _context(self, manager: Manager, listen_fd: int | None) -> LowerContext:
         request = self.request
         context = LowerContext(
             container_id=request.container_id,
@@ -280,6 +323,7 @@ class _Creation:
         context.overlay = request.overlay
         context.no_new_keyring = request.no_new_keyring
         context.listen_fd = listen_fd
+        context.at_once = self.at_once
         context.preserve_fds = request.preserve_fds
         context.use_agent = request.use_agent
         context.die_with_parent = request.die_with_parent
@@ -319,14 +363,24 @@ class _Creation:
     def _preserved(self) -> tuple[int, ...]:
         return tuple(range(3, 3 + self.request.preserve_fds))
 
-    def _on_child(self, pid: int) -> None:
+    def _on_child(self, pid: int, manager: Manager) -> None:
         record = self.container.record
         record.pid = pid
         record.start_time = process.start_time(pid)
+        if self.at_once:
+            # While it makes its mounts. It comes to its program only after this returns.
+            self._resctrl(record)
+            self.entry.save(record)
+            manager.apply_devices(self._resources())
+            self.container.store_spec(self.request.spec)
+            if self.request.recorded:
+                self.request.recorded(pid)
 
     def _on_barrier(self, name: str, manager: Manager) -> None:
         record = self.container.record
-        if name == "cgroup":
+        if name == RECORDED:
+            self.is_prepared = True  # answered in advance
+        elif name == "cgroup":
             if manager.scope is not None:
                 manager.join(record.pid)
                 record.cgroup = manager.to_state()

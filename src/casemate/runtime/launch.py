@@ -11,12 +11,12 @@ import _signal
 import os
 import select
 
-from casemate.errors import CasemateError, ContainerStateError, UsageError
+from casemate.errors import CasemateError, ContainerStateError
 from casemate.host import process
 from casemate.isolation.base import ExitStatus
 from casemate.runtime import store, usage
 from casemate.runtime.container import Container
-from casemate.runtime.create import CreateRequest, create
+from casemate.runtime.create import CreateRequest, create, exceeded_memory_limit, memory_too_small
 from casemate.runtime.delete import destroy
 from casemate.runtime.start import start
 
@@ -31,10 +31,10 @@ _END_S = 5.0
 class Running:
     """A started container whose first process is a child of this process. Not thread-safe."""
 
-    def __init__(self, container: Container, console_fd: int) -> None:
+    def __init__(self, container: Container, console_fd: int, pidfd: int) -> None:
         self.container = container
         self.console_fd = console_fd  # the terminal's master, the caller's to close; -1 without one
-        self._pidfd = os.pidfd_open(container.record.pid)
+        self._pidfd = pidfd
         self._status: ExitStatus | None = None
 
     @property
@@ -126,45 +126,47 @@ def launch(
     request.subuid = subuid or []
     request.name = name
     request.terminal_size = terminal_size
-    master = [-1]
+    master, pidfd = [-1], [-1]
 
     def take(fd: int) -> None:
         master[0] = fd
 
+    def watch(pid: int) -> None:
+        # Before it can end: an embedding program may reap all children itself.
+        pidfd[0] = os.pidfd_open(pid)
+
     request.console = take
+    request.recorded = watch
+    request.at_once = True
     if configure:
         configure(request)
-    container = create(request)
+    try:
+        container = create(request)
+    except BaseException:
+        if pidfd[0] >= 0:
+            os.close(pidfd[0])
+        raise
     running = None
     try:
-        running = Running(container, master[0])
-        start(container)
+        if not container.is_started:
+            watch(container.record.pid)
+        running = Running(container, master[0], pidfd[0])
+        if not container.is_started:
+            start(container)
     except BaseException as error:
         if running:
             if isinstance(error, ContainerStateError):
                 # It is ending: what a guest's kernel has to say of memory is known once it has.
                 running.wait(_END_S)
             os.close(running.pidfd)
-        limit = _exceeded_memory_limit(container, spec) if isinstance(error, CasemateError | ProcessLookupError) else 0
+        limit = exceeded_memory_limit(container) if isinstance(error, CasemateError | ProcessLookupError) else 0
         destroy(container)
         container.close()
         if limit:
-            raise UsageError(f"memory: the limit of {limit} bytes is too small to start a program: out of memory") from None
+            raise memory_too_small(limit) from None
         raise
     container.unlock()
     return running
-
-
-def _exceeded_memory_limit(container: Container, spec: dict[str, object]) -> int:
-    """The memory limit in bytes, if it is why a container's first process did not come to its program; else 0."""
-    linux = spec.get("linux")
-    resources = linux.get("resources") if isinstance(linux, dict) else None
-    memory = resources.get("memory") if isinstance(resources, dict) else None
-    limit = memory.get("limit") if isinstance(memory, dict) else None
-    try:
-        return limit if isinstance(limit, int) and limit > 0 and usage.oom_kills(container) else 0
-    except (CasemateError, OSError):
-        return 0
 
 
 def reopen(state_root: str, container_id: str) -> tuple[Container, int]:

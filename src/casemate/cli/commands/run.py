@@ -31,11 +31,15 @@ def main(arguments: list[str]) -> int:
     foreground = Foreground(terminal=terminal and request.console is None)
     if terminal and request.console is None:
         request.console = foreground.take_master
+    request.at_once = True
+    if parsed.value("pid-file"):
+        request.recorded = lambda pid: write_pid_file(parsed.value("pid-file"), pid)
     container = create(request)
     try:
-        if parsed.value("pid-file"):
-            write_pid_file(parsed.value("pid-file"), container.record.pid)
-        start(container)
+        if not container.is_started:
+            if request.recorded:
+                request.recorded(container.record.pid)
+            start(container)
     except BaseException:
         destroy(container)
         raise

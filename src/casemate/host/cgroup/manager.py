@@ -75,11 +75,20 @@ class Manager:
 
     def apply(self, resources: dict[str, object]) -> None:
         """Sets `linux.resources` and the device rules (the default ones at least). Raises CgroupError naming the field."""
+        self.apply_limits(resources)
+        self.apply_devices(resources)
+
+    def apply_limits(self, resources: dict[str, object]) -> None:
+        """The half of `apply` that has to be done before a process is in the cgroup."""
         if self.scope is not None and not self.scope.started:
             self._pending = resources
             return
         self._write(resources)
-        self._apply_devices(resources.get("devices"))
+
+    def apply_devices(self, resources: dict[str, object]) -> None:
+        """The other half: before a program runs."""
+        if self.scope is None or self.scope.started:
+            self._apply_devices(resources.get("devices"))
 
     def update(self, resources: dict[str, object]) -> None:
         """Changes the limits given and leaves others, device rules included, as they are. Raises CgroupError."""
