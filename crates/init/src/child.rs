@@ -1,11 +1,11 @@
 //! The container's first process: runs the operations in order, reports what fails, becomes the program.
 
 use std::collections::VecDeque;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use casemate_jail::seccomp::{Filter, compile};
 use casemate_plan::{Op, Plan};
-use casemate_sentry::Zygote;
+use casemate_sentry::Starting;
 
 use crate::channel::{Channel, Event};
 use crate::error::{Error, Result};
@@ -58,10 +58,25 @@ pub(crate) struct State {
     /// Roots of the file systems in memory that `mount` made: nobody else has a mount of them.
     pub(crate) own_mounts: Vec<OwnedFd>,
     /// What a sentry's programs are forked from, once `zygote` started it.
-    pub(crate) zygote: Option<Zygote>,
+    pub(crate) zygote: Option<Starting>,
+    /// Descriptors that the plan's last operation takes.
+    pub(crate) last_fds: Vec<i32>,
 }
 
 impl State {
+    /// Descriptors that are still needed: those of owners here, and those that the plan names for its last operation.
+    pub(crate) fn descriptors(&self) -> Vec<RawFd> {
+        let mut held = vec![self.channel.raw()];
+        held.extend(self.listen);
+        held.extend(&self.keep_fds);
+        held.extend(&self.last_fds);
+        held.extend(self.own_mounts.iter().map(AsRawFd::as_raw_fd));
+        held.extend(self.root.as_ref().map(|root| root.fd().as_raw_fd()));
+        held.extend(self.root_tree.as_ref().map(AsRawFd::as_raw_fd));
+        held.extend(self.terminal.as_ref().map(AsRawFd::as_raw_fd));
+        held
+    }
+
     /// The root that `root` opened, or `/` after pivot_root.
     pub(crate) fn root(&self) -> Result<&Root> {
         self.root
@@ -84,6 +99,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         terminal: None,
         own_mounts: Vec::new(),
         zygote: None,
+        last_fds: plan.ops.last().map(Op::descriptors).unwrap_or_default(),
     };
     for (index, op) in plan.ops.into_iter().enumerate() {
         let name = ops::name(&op);

@@ -62,33 +62,7 @@ impl Plan {
             named.extend(&cgroup.tasks);
             named.extend(cgroup.into);
         }
-        for op in &self.ops {
-            if let Op::Mount(mount) = op {
-                named.extend(mount.source_fd);
-                named.extend(mount.idmap.as_ref().and_then(|idmap| idmap.fd));
-            }
-            if let Op::Sentry(sentry) = op {
-                named.extend(sentry.agent);
-                named.extend(sentry.random);
-                named.extend(sentry.cgroup.descriptors());
-                named.extend(sentry.strace.as_ref().and_then(|strace| strace.log));
-            }
-            if let Op::SentryJoin { control, program } = op {
-                named.push(*control);
-                named.extend(program.cgroup.descriptors());
-                named.extend(program.strace.as_ref().and_then(|strace| strace.log));
-            }
-            if let Op::SentryExec { control, .. } | Op::MachineExec { control, .. } = op {
-                named.push(*control);
-            }
-            if let Op::Machine(machine) = op {
-                named.extend(machine.agent);
-                named.extend(machine.report);
-            }
-            if let Op::MachineJoin(join) = op {
-                named.extend([join.control, join.machine]);
-            }
-        }
+        named.extend(self.ops.iter().flat_map(Op::descriptors));
         named
     }
 

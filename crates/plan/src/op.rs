@@ -426,6 +426,45 @@ pub struct SentryCgroup {
     pub pids_limit: Option<i32>,
 }
 
+impl Op {
+    /// The descriptors that it names.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<i32> {
+        let mut named = Vec::new();
+        match self {
+            Self::Mount(mount) => {
+                named.extend(mount.source_fd);
+                named.extend(mount.idmap.as_ref().and_then(|idmap| idmap.fd));
+            }
+            Self::Sentry(sentry) => named.extend(sentry.descriptors()),
+            Self::SentryJoin { control, program } => {
+                named.push(*control);
+                named.extend(program.descriptors());
+            }
+            Self::SentryExec { control, .. } | Self::MachineExec { control, .. } => {
+                named.push(*control);
+            }
+            Self::Machine(machine) => {
+                named.extend(machine.agent);
+                named.extend(machine.report);
+            }
+            Self::MachineJoin(join) => named.extend([join.control, join.machine]),
+            _ => {}
+        }
+        named
+    }
+}
+
+impl Sentry {
+    fn descriptors(&self) -> Vec<i32> {
+        let mut named = self.cgroup.descriptors();
+        named.extend(self.agent);
+        named.extend(self.random);
+        named.extend(self.strace.as_ref().and_then(|strace| strace.log));
+        named
+    }
+}
+
 impl SentryCgroup {
     #[must_use]
     pub fn descriptors(&self) -> Vec<i32> {

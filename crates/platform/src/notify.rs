@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 
 use crate::check;
 
@@ -69,28 +70,41 @@ pub enum Answer {
 }
 
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct Listener(OnceLock<OwnedFd>);
 
 impl Listener {
+    /// One whose descriptor comes later, by `bind`: until then there is nobody who could call.
+    #[must_use]
+    pub fn pending() -> Self {
+        Self(OnceLock::new())
+    }
+
     /// Takes the descriptor that installing the filter returned, and asks for wake-ups on the caller's own core where the kernel (6.6) offers them:
     /// the program waits anyway, and a wake-up across cores costs more than the call.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
         // SAFETY: SET_FLAGS takes the flags by value.
         let _ = unsafe { libc::ioctl(fd.as_raw_fd(), SET_FLAGS, FLAG_SYNC_WAKE_UP) };
-        Self(fd)
+        Self::received(fd)
+    }
+
+    /// A `pending` one becomes `other`.
+    pub fn bind(&self, other: Self) {
+        if let Some(fd) = other.0.into_inner() {
+            let _ = self.0.set(fd);
+        }
     }
 
     /// One that another process of ours made by `new`, and sent: its flags are the filter's.
     #[must_use]
     pub fn received(fd: OwnedFd) -> Self {
-        Self(fd)
+        Self(OnceLock::from(fd))
     }
 
-    /// The descriptor's number, for who closes all others.
+    /// The descriptor's number, for who closes all others; -1 while it is `pending`.
     #[must_use]
     pub fn raw(&self) -> i32 {
-        self.0.as_raw_fd()
+        self.0.get().map_or(-1, AsRawFd::as_raw_fd)
     }
 
     /// The next call; waits for one. `None`: no process with the filter is left.
@@ -101,7 +115,7 @@ impl Listener {
         loop {
             let mut raw = RawCall::default();
             // SAFETY: RECV writes one RawCall, which is zeroed as the kernel demands.
-            if unsafe { libc::ioctl(self.0.as_raw_fd(), RECV, &raw mut raw) } == 0 {
+            if unsafe { libc::ioctl(self.raw(), RECV, &raw mut raw) } == 0 {
                 return Ok(Some(Call {
                     id: raw.id,
                     tid: raw.pid.cast_signed(),
@@ -125,7 +139,7 @@ impl Listener {
     /// Whether no process with the filter is left. Linux: seccomp_notify_poll().
     fn is_deserted(&self) -> bool {
         let mut polled = libc::pollfd {
-            fd: self.0.as_raw_fd(),
+            fd: self.raw(),
             events: 0,
             revents: 0,
         };
@@ -156,7 +170,7 @@ impl Listener {
             },
         };
         // SAFETY: SEND reads one RawAnswer.
-        unsafe { libc::ioctl(self.0.as_raw_fd(), SEND, &raw const raw) == 0 }
+        unsafe { libc::ioctl(self.raw(), SEND, &raw const raw) == 0 }
     }
 
     /// Makes `fd` the caller's descriptor `number` (replacing one), close-on-exec unless `keep`, while the call `id` waits.
@@ -176,6 +190,6 @@ impl Listener {
             },
         };
         // SAFETY: ADD_FD reads one RawAddFd; `fd` is open through the call.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), ADD_FD, &raw const raw) }.into()).map(drop)
+        check(unsafe { libc::ioctl(self.raw(), ADD_FD, &raw const raw) }.into()).map(drop)
     }
 }

@@ -35,7 +35,7 @@ use casemate_platform::jail;
 use casemate_platform::loader;
 use casemate_platform::loader::LOADER_FD;
 use casemate_platform::notify::{Answer, Listener};
-use casemate_platform::zygote::{self, Zygote};
+use casemate_platform::zygote::{self, Starting, Zygote};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags};
 use rustix::process::{Resource, Rlimit};
@@ -150,9 +150,20 @@ impl BootError {
 ///
 /// # Errors
 /// The step that the host refused.
-pub fn start_zygote(uid: u32, gid: u32) -> Result<Zygote, BootError> {
-    zygote::start(uid, gid)
-        .map_err(|(step, error)| BootError::new(&format!("zygote: {step}"), error.into()))
+pub fn start_zygote(uid: u32, gid: u32) -> Result<Starting, BootError> {
+    zygote::start(uid, gid).map_err(zygote_error)
+}
+
+/// Waits until it is there. See `casemate_platform::zygote::Starting::wait`.
+///
+/// # Errors
+/// The step that the host refused.
+pub fn await_zygote(starting: Starting) -> Result<Zygote, BootError> {
+    starting.wait().map_err(zygote_error)
+}
+
+fn zygote_error((step, error): (&str, std::io::Error)) -> BootError {
+    BootError::new(&format!("zygote: {step}"), error.into())
 }
 
 /// Runs the sandbox whose root is this process's root, until its first program has ended; returns wait(2)'s status of that.
@@ -165,7 +176,7 @@ pub fn start_zygote(uid: u32, gid: u32) -> Result<Zygote, BootError> {
 pub fn run(
     config: Config,
     given: Given,
-    zygote: Zygote,
+    zygote: Starting,
     started: impl FnOnce() + Send + 'static,
 ) -> Result<i32, BootError> {
     jail::prepare();
@@ -198,13 +209,13 @@ pub fn run(
     // Before any thread: all inherit the mask.
     let signals = casemate_platform::signals::take(&crate::kernel::outside::passed())
         .map_err(|error| BootError::new("signalfd", error.into()))?;
-    let listener = Arc::new(zygote.listener);
+    let listener = Arc::new(Listener::pending());
     let (jobs, offloaded) = std::sync::mpsc::sync_channel(offload::MOST);
     let names = rustix::system::uname();
     let parts = Parts {
         jobs,
         listener: listener.clone(),
-        zygote: zygote.pid,
+        zygote: zygote.pid(),
         loader: Arc::new(loader),
         host_proc,
         who: SELF.to_owned(),
@@ -250,13 +261,14 @@ pub fn run(
             .map_err(host("control socket"))?;
         threads.add("control", move || server.run())?;
     }
+    let served = kernel.clone();
+    threads.add("server", move || crate::fast::server::serve(&served))?;
+    listener.bind(await_zygote(zygote)?.listener);
     let answering = listener.clone();
     threads.add("offload", move || offload::serve(&offloaded, &answering))?;
     // One: calls hold one lock anyway, and a second thread that waits for notifications makes each cost 3.3 us in place of 1.9, since both are woken.
     let served = kernel.clone();
     threads.add("worker", move || worker::serve(&served, &listener))?;
-    let served = kernel.clone();
-    threads.add("server", move || crate::fast::server::serve(&served))?;
     let failure = Arc::new(Mutex::new(None));
     let mut started = Some(started);
     if !hooks.hooks.is_empty() {
@@ -272,6 +284,7 @@ pub fn run(
     }
     // A limit of processes that leaves no room for them is met when a container is to join.
     let _ = (0..given.members * member::THREADS).all(|_| threads.add_waiting("member"));
+    threads.settle();
     jail::close().map_err(|error| BootError::new("jail", error.into()))?;
     drop(locked);
     watcher.watch_signals(signals);

@@ -25,8 +25,8 @@ pub mod vfs;
 pub mod watcher;
 pub mod worker;
 
-pub use boot::{Config, Given, run, start_zygote};
-pub use casemate_platform::zygote::Zygote;
+pub use boot::{Config, Given, await_zygote, run, start_zygote};
+pub use casemate_platform::zygote::{Starting, Zygote};
 pub use hooks::Hook;
 pub use kernel::machine::Cgroup;
 pub use trace::Settings as StraceSettings;

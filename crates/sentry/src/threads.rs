@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -18,6 +19,8 @@ struct State {
     /// Threads that nobody was promised.
     free: usize,
     work: VecDeque<Work>,
+    /// Each says when its thread runs.
+    starting: Vec<Receiver<()>>,
 }
 
 /// Threads that wait for work.
@@ -35,7 +38,7 @@ impl Threads {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A further one, which begins with `first`; returns when it runs: a jail that is closed in the middle of a thread's start would refuse some of it.
+    /// A further one, which begins with `first`.
     ///
     /// # Errors
     /// As clone(2).
@@ -54,10 +57,17 @@ impl Threads {
             .name(name.to_owned())
             .stack_size(STACK_BYTES)
             .spawn(life);
-        let _ = is_ready.recv();
-        started
-            .map(drop)
-            .map_err(|error| BootError::new("thread", error.into()))
+        started.map_err(|error| BootError::new("thread", error.into()))?;
+        self.lock().starting.push(is_ready);
+        Ok(())
+    }
+
+    /// Returns when all run: a jail that is closed in the middle of a thread's start would refuse some of it.
+    pub fn settle(&self) {
+        let starting = std::mem::take(&mut self.lock().starting);
+        for one in starting {
+            let _ = one.recv();
+        }
     }
 
     /// A further one without work. False: the host gives no more.

@@ -1,6 +1,5 @@
 //! `zygote`, `sentry`: this process becomes the sentry, whose root is the container's.
 
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use casemate_host::{child, process};
@@ -22,6 +21,9 @@ pub(super) fn zygote(
     for (kind, _, hard) in limits {
         system::raise_hard_limit(kind, *hard)?;
     }
+    // Not later: until the zygote is there, a descriptor that is open may be its.
+    state.trees.clear();
+    process::close_all_but(&state.descriptors()).context(|| "close_range".into())?;
     let zygote =
         start_zygote(uid, gid).map_err(|error| Error::with_errno(error.message, error.errno))?;
     state.zygote = Some(zygote);
@@ -34,18 +36,7 @@ pub(super) fn sentry(program: op::Sentry, state: &mut State) -> Result<()> {
         .zygote
         .take()
         .ok_or_else(|| Error::plain("sentry without zygote"))?;
-    // What is closed below must not be closed again when this returns with an error.
     (state.root, state.root_tree, state.terminal) = (None, None, None);
-    state.trees.clear();
-    let mut kept = vec![state.channel.raw(), zygote.listener.raw()];
-    kept.extend(state.listen);
-    kept.extend(&state.keep_fds);
-    kept.extend(program.agent);
-    kept.extend(program.random);
-    kept.extend(program.cgroup.descriptors());
-    kept.extend(program.strace.as_ref().and_then(|strace| strace.log));
-    kept.extend(state.own_mounts.iter().map(AsRawFd::as_raw_fd));
-    process::close_all_but(&kept).context(|| "close_range".into())?;
     process::reset_signals();
     let mut given = Given::default();
     if let Some(raw) = state.listen {

@@ -5,6 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use casemate_host::child;
 use casemate_plan::op;
+use casemate_sentry::await_zygote;
 use casemate_sentry::control::messages::{Event, Request};
 use casemate_sentry::member::{Joining, Part};
 use rustix::event::epoll::{self, CreateFlags};
@@ -19,7 +20,8 @@ use crate::error::{Context, Error, Result};
 
 pub(super) fn sentry_join(control: i32, program: op::Sentry, state: &mut State) -> Result<()> {
     let missing = || Error::plain("sentry_join without zygote");
-    let zygote = state.zygote.take().ok_or_else(missing)?;
+    let zygote = await_zygote(state.zygote.take().ok_or_else(missing)?)
+        .map_err(|error| Error::with_errno(error.message, error.errno))?;
     let listen = state
         .listen
         .ok_or_else(|| Error::plain("sentry_join without `listen`"))?;
