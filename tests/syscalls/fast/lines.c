@@ -1,8 +1,12 @@
 /* Two threads that take turns at pipes, and at a stream of local sockets, until they need nobody for it: and then everything that others could notice. */
 #include "fast.h"
 #include <poll.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -290,7 +294,11 @@ static void others(void) {
     MUST(waitpid(child, &status, 0) == child && status == 0);
     turns(ENOUGH);
     child = fork();
-    if (!child) pause();
+    if (!child) {
+        /* Its copies are others, by the same numbers. */
+        close(to[0]), close(from[0]);
+        pause();
+    }
     turns(ENOUGH);
     kill(child, SIGKILL);
     MUST(waitpid(child, &status, 0) == child);
@@ -357,6 +365,61 @@ static void ends(void) {
         fflush(stdout);
     }
 }
+/* Who asks for credentials, or for a time limit, gets them from then on. */
+static void options(void) {
+    if (!is_socket) return;
+    int on = 1;
+    char bytes[8], control[64];
+    struct iovec part = {bytes, 8};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    start();
+    turns(ENOUGH);
+    MUST(setsockopt(from[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0);
+    MUST(write(to[1], "c", 1) == 1 && recvmsg(from[0], &message, 0) == 1);
+    struct ucred *sender = (struct ucred *)CMSG_DATA(CMSG_FIRSTHDR(&message));
+    MUST(message.msg_controllen > 0 && sender->pid == getpid());
+    again();
+    struct timeval limit = {0, 2000};
+    MUST(setsockopt(from[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0);
+    MUST(read(from[0], bytes, 1) == -1 && errno == EAGAIN);
+    again();
+    /* send(2) and recv(2): of the same line, but with flags. */
+    MUST(send(to[1], "de", 2, 0) == 2 && recv(from[0], bytes, 2, MSG_WAITALL) == 2);
+    again();
+    MUST(send(to[1], "f", 1, MSG_NOSIGNAL) == 1 && recv(from[0], bytes, 1, MSG_PEEK) == 1 && recv(from[0], bytes, 8, 0) == 1);
+    MUST(recv(from[0], bytes, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    end();
+    puts("options");
+}
+/* A filter of the program's own is asked about the next call already: here, and where another thread installs it for all. */
+static void filters(void) {
+    int status;
+    fflush(stdout);
+    pid_t child = fork();
+    MUST(child >= 0);
+    if (!child) {
+        struct sock_filter program[] = {
+            {BPF_LD | BPF_W | BPF_ABS, 0, 0, offsetof(struct seccomp_data, nr)},
+            {BPF_JMP | BPF_JEQ | BPF_K, 2, 0, SYS_read},
+            {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, SYS_getuid},
+            {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW},
+            {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ERRNO | 77},
+        };
+        struct sock_fprog all = {5, program};
+        start();
+        turns(ENOUGH);
+        for (int i = 0; i < ENOUGH; i++) MUST(syscall(SYS_getuid) == 0);
+        MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+        MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &all, 0, 0) == 0);
+        char byte;
+        MUST(write(to[1], "g", 1) == 1);
+        MUST(read(from[0], &byte, 1) == -1 && errno == 77);
+        MUST(syscall(SYS_getuid) == -1 && errno == 77);
+        _exit(0);
+    }
+    MUST(waitpid(child, &status, 0) == child && status == 0);
+    puts("filters");
+}
 /* Only in the sentry: whether a slot has a line for that (crates/platform/src/line.rs). */
 static int is_open(int half, int fd) {
     unsigned char present;
@@ -393,6 +456,8 @@ int main(int count, char **arguments) {
         closes();
         others();
         runs_ahead();
+        options();
+        filters();
         fflush(stdout);
         ends();
     }

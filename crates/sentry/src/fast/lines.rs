@@ -30,8 +30,9 @@ pub trait Lined: Send + Sync + Debug {
     /// Cuts the line, and keeps what was on it. Whether its reader stands in a call.
     fn cut(&self) -> bool;
 
-    /// Whether nothing is there to be read, and nobody waits for anything, or watches; and reads and writes do nothing but move bytes.
-    fn is_quiet(&self) -> bool;
+    /// Has `begin` open the line if nothing is there to be read, nobody waits for anything, or watches, and reads and writes do nothing but move bytes. Nobody
+    /// else looks at the file meanwhile, not from another container either.
+    fn open(&self, begin: &mut dyn FnMut());
 }
 
 /// Whether the call is one that a line could serve: read(2), and recv(2) without a flag.
@@ -273,9 +274,12 @@ impl Kernel {
         }
         if let Some((reader, writer)) = file.line().read(end)
             && !description.is_nonblocking()
-            && file.is_quiet()
         {
             self.open_line(call, &file, reader, writer);
+            // It may have become so meanwhile, by a process of another container.
+            if description.is_nonblocking() {
+                file.cut();
+            }
         }
     }
 
@@ -336,17 +340,19 @@ impl Kernel {
                 }
             }
         }
-        let Some(ends) = channel.open_line((own, reader.fd), (other, writer.fd)) else {
-            return;
-        };
-        let line = file.line();
-        line.lock().open = Some(Open {
-            channel,
-            ends,
-            reader,
-            since: Instant::now(),
+        file.open(&mut || {
+            let Some(ends) = channel.open_line((own, reader.fd), (other, writer.fd)) else {
+                return;
+            };
+            let line = file.line();
+            line.lock().open = Some(Open {
+                channel: channel.clone(),
+                ends,
+                reader,
+                since: Instant::now(),
+            });
+            line.is_open.store(true, Ordering::Relaxed);
         });
-        line.is_open.store(true, Ordering::Relaxed);
     }
 }
 

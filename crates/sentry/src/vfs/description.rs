@@ -45,7 +45,13 @@ impl Description {
     pub fn change_flags(&self, flags: u32) {
         let kept = self.flags() & !CHANGEABLE;
         self.flags
-            .store(kept | (flags & CHANGEABLE), Ordering::Relaxed);
+            .store(kept | (flags & CHANGEABLE), Ordering::SeqCst);
+        // A line knows no flags.
+        for writes in [false, true] {
+            if let Some(file) = self.file.lined(writes) {
+                file.cut();
+            }
+        }
     }
 
     pub fn position(&self) -> MutexGuard<'_, u64> {

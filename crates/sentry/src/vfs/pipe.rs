@@ -60,10 +60,19 @@ impl Pipe {
 
     /// For whoever looks at it, by whatever call: all of its bytes are here then.
     fn lock(&self) -> MutexGuard<'_, State> {
-        if self.line.is_open() {
-            self.cut();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.bring_back(&mut state);
+        state
+    }
+
+    /// Cuts the line, with nobody else looking. Whether its reader stands in a call.
+    fn bring_back(&self, state: &mut State) -> bool {
+        if !self.line.is_open() {
+            return false;
         }
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let rest = self.line.cut();
+        state.bytes.extend(rest.message.unwrap_or_default());
+        rest.has_reader
     }
 
     /// For whoever waits, or watches.
@@ -142,14 +151,15 @@ impl Lined for Pipe {
 
     fn cut(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = self.line.cut();
-        state.bytes.extend(rest.message.unwrap_or_default());
-        rest.has_reader
+        self.bring_back(&mut state)
     }
 
-    fn is_quiet(&self) -> bool {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.bytes.is_empty() && state.readers > 0 && state.writers > 0 && self.queue.is_quiet()
+    fn open(&self, begin: &mut dyn FnMut()) {
+        let state = self.lock();
+        let is_empty = state.bytes.is_empty() && state.readers > 0 && state.writers > 0;
+        if is_empty && self.queue.is_quiet() {
+            begin();
+        }
     }
 }
 
@@ -279,11 +289,6 @@ impl File for PipeEnd {
     fn lined(&self, writes: bool) -> Option<Arc<dyn Lined>> {
         let is_there = if writes { self.writes } else { self.reads };
         is_there.then(|| self.pipe.clone() as Arc<dyn Lined>)
-    }
-
-    fn set_flags(&self, _flags: u32) -> Result<()> {
-        self.pipe.cut();
-        Ok(())
     }
 
     fn attributes(&self) -> Result<Attributes> {

@@ -119,15 +119,40 @@ impl UnixSocket {
 
     /// For whoever looks at it, by whatever call: all that was sent to it is here then.
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        if self.line.is_open() {
+        loop {
+            let state = self.peek();
+            // A line is opened with this held.
+            if !self.line.is_open() {
+                return state;
+            }
+            drop(state);
             self.cut();
         }
-        self.peek()
     }
 
     /// For who looks at nothing that a line to it could change.
     pub(super) fn peek(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_empty_stream(&self, state: &State) -> bool {
+        self.kind == Kind::Stream
+            && matches!(state.phase, Phase::Connected)
+            && state.messages.is_empty()
+            && state.error.is_none()
+            && !state.is_shut_for_receiving
+    }
+
+    /// Whether all that a read has to tell are bytes, however long they take.
+    fn tells_nothing(&self) -> bool {
+        let peer = self.peek().peer.clone();
+        let is_plain = |socket: &Self| !socket.options.lock().passes_credentials;
+        is_plain(self)
+            && self.options.limit(Direction::Receive).is_none()
+            && peer.is_some_and(|peer| {
+                let state = peer.peek();
+                is_plain(&peer) && !state.is_released && !state.is_shut_for_sending
+            })
     }
 
     /// Both of a stream's directions are looked at by the sentry from now on.
@@ -218,33 +243,30 @@ impl Lined for UnixSocket {
     }
 
     fn cut(&self) -> bool {
-        let rest = self.line.cut();
+        if !self.line.is_open() {
+            return false;
+        }
         let sender = self.peek().peer.clone();
-        if let (Some(bytes), Some(sender)) = (rest.message, sender) {
-            let message = sender.plain_message(bytes);
-            self.peek().messages.push_back(message);
+        let from = sender.as_ref().map(|sender| sender.peek().name.clone());
+        let mut state = self.peek();
+        let rest = self.line.cut();
+        if let (Some(bytes), Some(sender), Some(from)) = (rest.message, sender, from) {
+            state.messages.push_back(sender.plain_message(bytes, from));
         }
         rest.has_reader
     }
 
-    fn is_quiet(&self) -> bool {
-        let peer = {
-            let state = self.peek();
-            let is_plain = self.kind == Kind::Stream
-                && matches!(state.phase, Phase::Connected)
-                && state.messages.is_empty()
-                && state.error.is_none()
-                && !state.is_shut_for_receiving;
-            state.peer.clone().filter(|_| is_plain)
-        };
-        let tells_nobody = |socket: &Self| !socket.options.lock().passes_credentials;
-        self.queue.is_quiet()
-            && tells_nobody(self)
-            && self.options.limit(Direction::Receive).is_none()
-            && peer.is_some_and(|peer| {
-                let state = peer.peek();
-                tells_nobody(&peer) && !state.is_released && !state.is_shut_for_sending
-            })
+    fn open(&self, begin: &mut dyn FnMut()) {
+        {
+            let state = self.lock();
+            if self.is_empty_stream(&state) && self.queue.is_quiet() {
+                begin();
+            }
+        }
+        // What could have changed meanwhile, and cut a line that was not open yet.
+        if self.line.is_open() && !self.tells_nothing() {
+            self.cut();
+        }
     }
 }
 
@@ -309,11 +331,6 @@ impl File for UnixFile {
 
     fn socket(&self) -> Option<&dyn Socket> {
         Some(self)
-    }
-
-    fn set_flags(&self, _flags: u32) -> Result<()> {
-        self.0.cut_both();
-        Ok(())
     }
 
     fn lined(&self, writes: bool) -> Option<Arc<dyn Lined>> {
@@ -403,8 +420,8 @@ impl Socket for UnixFile {
         if level != libc::SOL_SOCKET {
             return Err(Errno::EOPNOTSUPP);
         }
-        self.0.cut_both();
         self.0.options.set(name, value)?;
+        self.0.cut_both();
         self.0.queue.wake();
         Ok(())
     }

@@ -190,13 +190,13 @@ impl UnixSocket {
 
 impl UnixSocket {
     /// What a line brought: bytes and nothing else.
-    pub(super) fn plain_message(self: &Arc<Self>, bytes: Vec<u8>) -> Message {
+    pub(super) fn plain_message(self: &Arc<Self>, bytes: Vec<u8>, from: Name) -> Message {
         let charge = charge(bytes.len());
         self.sent.fetch_add(charge, Ordering::Relaxed);
         Message {
             bytes,
             read: 0,
-            from: self.peek().name.clone(),
+            from,
             rights: Rights::default(),
             credentials: None,
             sender: self.clone(),
