@@ -54,6 +54,11 @@ def test_output_and_exit_code(runtime_dir: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "err\n", 7)
 
 
+def test_the_sentry_needs_no_root(runtime_dir: Path) -> None:
+    done = do(runtime_dir, "--isolation=sentry", "--", "sh", "-c", "id -u; exit 7")
+    assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 7)
+
+
 def test_the_host_is_seen_and_not_changed(runtime_dir: Path) -> None:
     done = do(runtime_dir, "--diff", "--", "sh", "-c", "echo x > /usr/casemate-was-here; ls /usr/casemate-was-here /root /home")
     assert "/usr/casemate-was-here" in done.stdout

@@ -8,7 +8,6 @@ import sys
 from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, LIST, STRACE, VALUE, Option, Parsed, help_text, parse
 from casemate.errors import CasemateError, ContainerExists, EngineError, UsageError
-from casemate.host.tty import terminal_size
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
 from casemate.runtime import overlay
@@ -75,7 +74,10 @@ def main(arguments: list[str]) -> int:
 
         prepare(parsed.value("hypervisor"), how, install=parsed.flag("yes"))
         _choose_root(parsed, options, how)
-    how.terminal_size = terminal_size(0) if options.terminal else (0, 0)
+    if options.terminal:
+        from casemate.host.tty import terminal_size  # termios and select: 0.7 ms
+
+        how.terminal_size = terminal_size(0)
     if detach:
         return _detach(options, how)
     how.die_with_parent = True
