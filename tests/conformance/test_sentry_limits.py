@@ -58,6 +58,13 @@ def test_out_of_memory_ends_the_program_and_is_told() -> None:
     assert "out of memory: the limit of 64M was reached" in done.stderr
 
 
+def test_allocating_beyond_the_memory_limit_ends_the_program_alone() -> None:
+    allocate = "import os; fd = os.open('/dev/shm/large', os.O_RDWR | os.O_CREAT); print('small', flush=True); os.posix_fallocate(fd, 0, 1 << 30)"
+    script = f"""sleep 1000 & other=$!; python3 -S -c "{allocate}"; echo ended $?; kill -0 $other && echo other; stat -c %s /dev/shm/large; kill $other"""
+    done = do("--memory", "64M", script=script)
+    assert done.stdout.split() == ["small", "ended", "137", "other", "0"], done.stderr
+
+
 def test_out_of_memory_of_a_child_leaves_the_others() -> None:
     done = do("--memory", "64M", script="python3 -c 'bytearray(10**9)'; echo $?; echo lives")
     assert (done.stdout.split(), done.returncode) == (["137", "lives"], 0)

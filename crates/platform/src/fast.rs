@@ -48,6 +48,11 @@ unsafe extern "C" {
     static casemate_fast_line_slow: u8;
     static casemate_fast_futex: u8;
     static casemate_fast_futex_over: u8;
+    static casemate_fast_yields: u8;
+    static casemate_fast_timed: u8;
+    static casemate_fast_told: u8;
+    static casemate_fast_yield: u8;
+    static casemate_fast_yielded: u8;
     static casemate_fast_end: u8;
 }
 
@@ -121,6 +126,12 @@ pub enum Stage {
     Finished,
     /// futex(2), not begun: rcx is the trampoline's system call.
     Futex,
+    /// sched_yield(2), not begun: rcx is the trampoline's system call, r11 what rdx was.
+    Timed,
+    /// As that, with rdx as it was.
+    Told,
+    /// As that, with rcx shifted by 16 bits.
+    Yield,
     /// A line's call (`line`), not begun: the slot tells all, as of every later stage of one.
     LineKept,
     /// A message may be half in.
@@ -155,7 +166,12 @@ pub fn stage(ip: u64) -> Option<Stage> {
         (&raw const casemate_fast_leave, Stage::Packed),
         (&raw const casemate_fast_known, Stage::Untouched),
         (&raw const casemate_fast_answered, Stage::Moved),
-        (&raw const casemate_fast_line, Stage::Finished),
+        (&raw const casemate_fast_yields, Stage::Finished),
+        (&raw const casemate_fast_timed, Stage::Untouched),
+        (&raw const casemate_fast_told, Stage::Timed),
+        (&raw const casemate_fast_yield, Stage::Told),
+        (&raw const casemate_fast_yielded, Stage::Yield),
+        (&raw const casemate_fast_line, Stage::Told),
         (&raw const casemate_fast_line_saved, Stage::Packed),
         (&raw const casemate_fast_line_kept, Stage::Saved),
         (&raw const casemate_fast_line_filling, Stage::LineKept),
@@ -256,6 +272,27 @@ pub const ANSWERED: [i64; 4] = [
     libc::SYS_getegid,
 ];
 
+/// glibc's sched_yield(3), whole: `mov $24, %eax; syscall; cmp $-4095, %rax; jae; ret`. Its call is native, so it never traps; it begins at a multiple of 16, or
+/// behind the four bytes of an endbr64 that does. Nothing but that function is as long, as aligned, and the same.
+pub const YIELD: [u8; 16] = [
+    0xB8, 24, 0, 0, 0, 0x0F, 0x05, 0x48, 0x3D, 0x01, 0xF0, 0xFF, 0xFF, 0x73, 0x01, 0xC3,
+];
+/// Where in it the site is.
+pub const YIELD_SITE: u64 = 5;
+
+/// Where in code that lies at a multiple of 16 the C library's sched_yield(3) is.
+#[must_use]
+pub fn find_yield(code: &[u8]) -> Option<usize> {
+    const ENDBR64: [u8; 4] = [0xF3, 0x0F, 0x1E, 0xFA];
+    (0..code.len()).step_by(16).find_map(|start| {
+        let function = &code[start..];
+        let after = usize::from(function.starts_with(&ENDBR64)) * ENDBR64.len();
+        function[after..]
+            .starts_with(&YIELD)
+            .then_some(start + after)
+    })
+}
+
 const CLASSES: [u8; 512] = {
     let mut classes = [0; 512];
     let mut index = 0;
@@ -337,6 +374,19 @@ mod tests {
     }
 
     #[test]
+    fn the_library_s_yield_is_found_where_a_function_begins() {
+        let mut code = vec![0x90; 256];
+        code[37..53].copy_from_slice(&YIELD);
+        assert_eq!(find_yield(&code), None);
+        code[96..100].copy_from_slice(&[0xF3, 0x0F, 0x1E, 0xFA]);
+        code[100..116].copy_from_slice(&YIELD);
+        assert_eq!(find_yield(&code), Some(100));
+        code[64..80].copy_from_slice(&YIELD);
+        assert_eq!(find_yield(&code), Some(64));
+        assert_eq!(find_yield(&code[..79]), None);
+    }
+
+    #[test]
     fn a_trampoline_returns_behind_its_site() {
         let (site, at) = (0x7F00_0000_1000_u64, 0x7F00_003D_580A_u64);
         let code = trampoline(site, at).expect("near");
@@ -415,6 +465,16 @@ mod tests {
             (&raw const casemate_fast_futex, Stage::Futex),
             (&raw const casemate_fast_futex_over, Stage::Untouched),
         ] {
+            assert_eq!(stage(at(label)), Some(expected));
+        }
+        let yields = [
+            (&raw const casemate_fast_yields, Stage::Untouched),
+            (&raw const casemate_fast_timed, Stage::Timed),
+            (&raw const casemate_fast_told, Stage::Told),
+            (&raw const casemate_fast_yield, Stage::Yield),
+            (&raw const casemate_fast_yielded, Stage::Told),
+        ];
+        for (label, expected) in yields {
             assert_eq!(stage(at(label)), Some(expected));
         }
         assert_eq!(stage(at(&raw const casemate_fast_end)), None);

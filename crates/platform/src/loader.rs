@@ -40,7 +40,8 @@ pub const COMMANDS: i64 = 2;
 /// The native signals that make a thread ask: the first keeps to its stack, the second goes to its alternate one (SA_ONSTACK), as the program's handler wants.
 pub const KICK: i32 = 63;
 pub const KICK_ON_ALTERNATE_STACK: i32 = 64;
-pub const MAX_COMMANDS: usize = 60;
+/// Behind them lie what the stub knows of yields (`fast.s`), from 0xD00 on, and the words above.
+pub const MAX_COMMANDS: usize = 52;
 
 global_asm!(
     r#"

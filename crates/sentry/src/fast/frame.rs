@@ -17,12 +17,15 @@ use crate::memory::{Address, Memory, word};
 const REGISTERS: u64 = 40;
 const R8: u64 = 40;
 const R10: u64 = 56;
+const R11: u64 = 64;
 const RDI: u64 = 104;
 const RSI: u64 = 112;
 const RDX: u64 = 136;
 const RAX: u64 = 144;
 const RCX: u64 = 152;
 const RIP: u64 = 168;
+
+const YIELD: u64 = libc::SYS_sched_yield as u64;
 
 /// What the frame is to say.
 enum Found {
@@ -139,6 +142,12 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
         Stage::Moved => Found::Before(rax, rcx.wrapping_sub(fast::AFTER)),
         Stage::Shifted => Found::Before(rax, rcx >> 16),
         Stage::Packed => Found::Before(rcx & 0xFFFF, rcx >> 16),
+        Stage::Timed => {
+            frame.set(RDX, frame.get(R11))?;
+            Found::Before(YIELD, rcx)
+        }
+        Stage::Told => Found::Before(YIELD, rcx),
+        Stage::Yield => Found::Before(YIELD, rcx >> 16),
         Stage::Finished => Found::After(rax.cast_signed(), rcx.wrapping_sub(fast::AFTER)),
         Stage::Saved => {
             let slot = slot.ok_or(Errno::EFAULT)?;

@@ -13,6 +13,7 @@ pub mod slots;
 pub mod space;
 pub mod window;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use casemate_platform::notify::Call;
@@ -45,6 +46,8 @@ pub struct Fast {
     last: Option<Instant>,
     is_close: bool,
     pub server: server::Handle,
+    /// By file, where its code has the C library's sched_yield(3).
+    yields: HashMap<String, Option<u64>>,
 }
 
 impl Fast {
@@ -59,6 +62,7 @@ impl Fast {
             last: None,
             is_close: false,
             server: server::Handle::default(),
+            yields: HashMap::new(),
         }
     }
 

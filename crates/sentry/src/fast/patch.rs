@@ -1,5 +1,6 @@
 //! Patching a call site: room for its trampoline, which the thread's own stub maps, and one byte of its code.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 
 use casemate_platform::channel;
@@ -21,6 +22,9 @@ const FRAME: u64 = 8 << 10;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 const MADV_WIPEONFORK: u64 = 18;
 const MOST_MAPS: usize = 8 << 20;
+/// Code that is searched at most, in some 300 us for each MiB; and files that are remembered.
+const MOST_CODE: usize = 4 << 20;
+const MOST_FILES: usize = 256;
 
 /// What a thread's stub is to do for the sentry when it next asks (`magic::DELIVER`).
 #[derive(Debug, Clone)]
@@ -32,10 +36,9 @@ pub struct Plan {
 
 #[derive(Debug, Clone)]
 pub enum Goal {
-    /// Room for a trampoline.
+    /// Room for trampolines.
     Patch {
-        site: u64,
-        way: Way,
+        sites: Vec<(u64, Way)>,
         pages: Vec<u64>,
     },
     /// A slot for the thread; the channel first, if the process has none (its descriptor's number in the process is here).
@@ -64,25 +67,51 @@ impl Kernel {
         let is_alone = self.process(task.pid)?.threads.len() == 1
             && task.embryo.is_none()
             && !self.has_guest(&task.space);
-        let space = task.space.lock();
-        if space.busy.is_some_and(|tid| tid != call.tid) {
+        let space = task.space.clone();
+        if space.lock().busy.is_some_and(|tid| tid != call.tid) {
             return Err(Errno::EBUSY);
         }
-        let way = fast::ways(site, bytes).into_iter().find(|way| {
-            let is_seen_whole = way.written.len() == 1 || is_alone;
-            is_seen_whole
-                && space.may_hold(way.target)
-                && !space.collides(way.target)
-                && fast::trampoline(site, way.target).is_some()
-        });
-        let way = way.ok_or(Errno::EINVAL)?;
-        let pages = space.missing_pages(way.target);
-        drop(space);
-        self.check_private_code(call.tid, site)?;
-        if pages.is_empty() {
-            return self.patch(call.tid, site, way);
+        let way = space.lock().way(site, bytes, is_alone);
+        let mut sites = vec![(site, way.ok_or(Errno::EINVAL)?)];
+        let code = self.private_code(call.tid, site)?;
+        if let Some((site, bytes)) = self.yield_in(call.tid, &code) {
+            let way = space.lock().way(site, bytes, is_alone);
+            sites.extend(way.map(|way| (site, way)));
         }
-        self.ask_stub(call, Goal::Patch { site, way, pages })
+        let mut pages = BTreeSet::new();
+        for (_, way) in &sites {
+            pages.extend(space.lock().missing_pages(way.target));
+        }
+        if pages.is_empty() {
+            return self.patch_all(call.tid, &sites);
+        }
+        let pages = pages.into_iter().collect();
+        self.ask_stub(call, Goal::Patch { sites, pages })
+    }
+
+    /// The C library's sched_yield(3), if that code has it and it is not patched yet: it never traps, being native.
+    fn yield_in(&mut self, tid: i32, code: &Code) -> Option<(u64, [u8; SITE_LEN])> {
+        if !fast::tells_fs_base() {
+            return None;
+        }
+        let memory = Memory { tid };
+        let found = match self.fast.yields.get(&code.file) {
+            Some(found) => *found,
+            None => {
+                let found = search(&memory, code);
+                if self.fast.yields.len() >= MOST_FILES {
+                    self.fast.yields.clear();
+                }
+                self.fast.yields.insert(code.file.clone(), found);
+                found
+            }
+        };
+        let function = code.start.checked_add(found?)?;
+        let mut bytes = [0; fast::YIELD.len()];
+        memory.read(Address(function), &mut bytes).ok()?;
+        let at = fast::YIELD_SITE as usize;
+        let site = bytes[at..at + SITE_LEN].try_into().ok()?;
+        (bytes == fast::YIELD).then_some((function + fast::YIELD_SITE, site))
     }
 
     /// Whether a child that has not executed yet runs in this memory.
@@ -189,15 +218,17 @@ impl Kernel {
         let memory = Memory { tid: call.tid };
         let result = |index: usize| memory.read_u64(Address(loader::result_of(index)));
         match goal {
-            Goal::Patch { site, way, pages } => {
+            Goal::Patch { sites, pages } => {
                 for (index, page) in pages.iter().enumerate() {
-                    if result(index)? != *page {
-                        self.task(call.tid)?.space.lock().occupied.insert(*page);
-                        return Err(Errno::EEXIST);
+                    let is_there = result(index)? == *page;
+                    let mut space = self.task(call.tid)?.space.lock();
+                    if is_there {
+                        space.pages.insert(*page);
+                    } else {
+                        space.occupied.insert(*page);
                     }
-                    self.task(call.tid)?.space.lock().pages.insert(*page);
                 }
-                self.patch(call.tid, *site, *way)
+                self.patch_all(call.tid, sites)
             }
             Goal::Register { channel } => {
                 if channel.is_some() && result(0)? != channel::ADDRESS {
@@ -232,6 +263,15 @@ impl Kernel {
             .give_fd(call.id, channel.fd(), number, false)?;
         task.space.lock().channel = Some(channel);
         Ok(true)
+    }
+
+    /// Each as far as there is room for it.
+    fn patch_all(&mut self, tid: i32, sites: &[(u64, Way)]) -> Result<()> {
+        for (site, way) in sites {
+            // One that has no room stays as it is.
+            let _ = self.patch(tid, *site, *way);
+        }
+        Ok(())
     }
 
     /// Writes the trampoline and then the site's byte. The room is there.
@@ -281,35 +321,68 @@ impl Kernel {
         )?)
     }
 
-    /// Only code of the process's own is patched: a private mapping, that nobody but a debugger writes to.
-    fn check_private_code(&self, tid: i32, site: u64) -> Result<()> {
+    /// The mapping that a site is in. Only code of the process's own is patched: a private mapping, that nobody but a debugger writes to.
+    fn private_code(&self, tid: i32, site: u64) -> Result<Code> {
         let end = site + SITE_LEN as u64;
-        let covers = |(low, high): &(u64, u64)| *low <= site && end <= *high;
-        if self.task(tid)?.space.lock().private.iter().any(covers) {
-            return Ok(());
+        let covers = |code: &Code| code.start <= site && end <= code.end;
+        let space = self.task(tid)?.space.lock();
+        if let Some(known) = space.private.iter().find(|code| covers(code)) {
+            return Ok(known.clone());
         }
+        drop(space);
         let text =
             read_below(&self.host_proc, &format!("{tid}/maps"), MOST_MAPS).ok_or(Errno::ENOENT)?;
         let found = text
             .split(|byte| *byte == b'\n')
-            .filter_map(|line| std::str::from_utf8(line.get(..line.len().min(64))?).ok())
-            .find_map(|line| {
-                let mut fields = line.split(' ');
-                let (low, high) = fields.next()?.split_once('-')?;
-                let range = (
-                    u64::from_str_radix(low, 16).ok()?,
-                    u64::from_str_radix(high, 16).ok()?,
-                );
-                covers(&range).then_some((range, fields.next()? == "r-xp"))
-            });
+            .find_map(|line| Code::of_line(line).filter(|(code, _)| covers(code)));
         match found {
-            Some((range, true)) => {
-                self.task(tid)?.space.lock().private.push(range);
-                Ok(())
+            Some((code, true)) => {
+                self.task(tid)?.space.lock().private.push(code.clone());
+                Ok(code)
             }
             _ => Err(Errno::EACCES),
         }
     }
+}
+
+/// A mapping of code, and which part of which file it is: offset, device and inode, as /proc/PID/maps tells them.
+#[derive(Debug, Clone)]
+pub struct Code {
+    pub start: u64,
+    pub end: u64,
+    file: String,
+}
+
+impl Code {
+    /// By a line of /proc/PID/maps; and whether it is private code.
+    fn of_line(line: &[u8]) -> Option<(Self, bool)> {
+        let fields: Vec<&str> = line
+            .split(|byte| *byte == b' ')
+            .take(5)
+            .map_while(|field| std::str::from_utf8(field).ok())
+            .collect();
+        let [range, protection, offset, device, inode] = fields[..] else {
+            return None;
+        };
+        let (low, high) = range.split_once('-')?;
+        let code = Self {
+            start: u64::from_str_radix(low, 16).ok()?,
+            end: u64::from_str_radix(high, 16).ok()?,
+            file: format!("{offset} {device} {inode}"),
+        };
+        Some((code, protection == "r-xp"))
+    }
+}
+
+/// Where in it the C library's sched_yield(3) is. Once for each file.
+fn search(memory: &Memory, code: &Code) -> Option<u64> {
+    let len = usize::try_from(code.end - code.start).ok()?;
+    if len > MOST_CODE || code.file.ends_with(" 0") {
+        return None;
+    }
+    let mut bytes = vec![0; len];
+    memory.read(Address(code.start), &mut bytes).ok()?;
+    fast::find_yield(&bytes).map(|at| at as u64)
 }
 
 fn commands(goal: &Goal) -> Vec<Command> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use casemate_platform::channel::{self, Channel};
 use casemate_platform::{fast, loader};
 
+use super::patch::Code;
 use crate::kernel::task::Shared;
 
 /// Traps after which a site is patched.
@@ -62,7 +63,7 @@ pub struct Space {
     /// The first stack pointer, and how far the stack may grow below it.
     pub stack: (u64, u64),
     /// Mappings known to be private code.
-    pub private: Vec<(u64, u64)>,
+    pub private: Vec<Code>,
 }
 
 impl Default for Space {
@@ -190,6 +191,18 @@ impl Space {
         pages
     }
 
+    /// How a site can be patched here, if it can. `is_alone`: nobody else runs in this memory.
+    #[must_use]
+    pub fn way(&self, site: u64, bytes: [u8; fast::SITE_LEN], is_alone: bool) -> Option<fast::Way> {
+        fast::ways(site, bytes).into_iter().find(|way| {
+            let is_seen_whole = way.written.len() == 1 || is_alone;
+            is_seen_whole
+                && self.may_hold(way.target)
+                && !self.collides(way.target)
+                && fast::trampoline(site, way.target).is_some()
+        })
+    }
+
     /// Whether a trampoline may lie there: a program's own address, far from where its heap and its stack grow.
     #[must_use]
     pub fn may_hold(&self, target: u64) -> bool {
@@ -232,7 +245,12 @@ mod tests {
         let sites: Vec<u64> = (0..100).map(|index| 0x1000 + 128 * index).collect();
         let mut tried = std::collections::BTreeSet::new();
         for _ in 0..OFTEN {
-            tried.extend(sites.iter().copied().filter(|site| space.counts(*site)));
+            tried.extend(
+                sites
+                    .iter()
+                    .copied()
+                    .filter(|site| space.counts(*site, OFTEN)),
+            );
         }
         assert_eq!(tried.len(), sites.len());
     }

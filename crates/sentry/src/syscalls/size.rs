@@ -1,10 +1,11 @@
 //! A file's length and holes: truncate(2), fallocate(2), and the limit RLIMIT_FSIZE.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, OFlags};
 
-use super::{Cx, DONE, SysResult};
+use super::{Cx, DONE, Outcome, SysResult};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::MAY_WRITE;
 use crate::kernel::signals::{Info, SI_KERNEL};
@@ -13,6 +14,10 @@ use crate::vfs::description::Description;
 use crate::vfs::host::HostFile;
 
 const SIGXFSZ: i32 = 25;
+/// linux/magic.h.
+const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
+/// Less than what a program that is killed for it gives back: so nobody else is killed before that is seen.
+const ALLOCATED_AT_ONCE: u64 = 1 << 20;
 
 pub fn truncate(cx: &mut Cx<'_>, path: Address, length: i64) -> SysResult {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
@@ -80,7 +85,41 @@ pub fn fallocate(cx: &mut Cx<'_>, fd: i32, mode: u32, offset: i64, len: i64) -> 
     }
     let host = description.file.host().ok_or(Errno::ENODEV)?;
     let flags = FallocateFlags::from_bits_retain(mode);
-    rustix::fs::fallocate(host, flags, offset.cast_unsigned(), len.cast_unsigned())?;
+    let (start, end) = (offset.cast_unsigned(), end.cast_unsigned());
+    let takes_memory = mode & !KEEP_SIZE == 0 && end - start > ALLOCATED_AT_ONCE;
+    if takes_memory && rustix::fs::fstatfs(host)?.f_type == TMPFS_MAGIC {
+        return allocate_memory(cx, host, flags, (start, end), attributes.size);
+    }
+    rustix::fs::fallocate(host, flags, start, end - start)?;
+    DONE
+}
+
+/// On a tmpfs, in steps, so that what the caller is killed of in the middle of it (the memory limit) ends it: the host would end the call of who makes it,
+/// and that is not the caller. What was done of it is undone, as far as the file grew. Linux: shmem_fallocate().
+fn allocate_memory(
+    cx: &Cx<'_>,
+    host: BorrowedFd<'_>,
+    flags: FallocateFlags,
+    (start, end): (u64, u64),
+    size: u64,
+) -> SysResult {
+    let mut at = start;
+    while at < end {
+        let len = (end - at).min(ALLOCATED_AT_ONCE);
+        let done = rustix::fs::fallocate(host, flags, at, len);
+        let has_ended = cx.process()?.pidfd.as_ref().is_some_and(|pidfd| {
+            !crate::host::ready(pidfd, rustix::event::PollFlags::IN).is_empty()
+        });
+        if has_ended || done.is_err() {
+            if end > size {
+                // To its own size, which frees what lies beyond, whoever put it there.
+                rustix::fs::ftruncate(host, size)?;
+            }
+            done?;
+            return Ok(Outcome::Gone);
+        }
+        at += len;
+    }
     DONE
 }
 
