@@ -11,7 +11,11 @@ from casemate.isolation import registry
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, STOPPED, Container
 from casemate.runtime.hooks import run_hooks
-from casemate.runtime.scratch import remove_scratch, unmount_below
+from casemate.runtime.scratch import close_all, remove_scratch, unmount_below
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DEATH_TIMEOUT_MS = 10_000
 
@@ -37,8 +41,8 @@ def delete(root: str, container_id: str, *, force: bool = False) -> list[str]:
         entry.close()
 
 
-def destroy(container: Container) -> list[str]:
-    """Kills what runs and removes cgroup, scratch directories and state, in the order that leaves each step repeatable.
+def destroy(container: Container, close: Callable[[list[int]], None] = close_all) -> list[str]:
+    """Kills what runs and removes cgroup, scratch directories and state, in the order that leaves each step repeatable. close: see remove_scratch.
 
     The state goes last: if this process dies on the way, the next delete finds what is left.
     """
@@ -55,7 +59,7 @@ def destroy(container: Container) -> list[str]:
     if not record.has_mount_namespace and record.rootfs:
         unmount_below(record.rootfs)
     warnings = _poststop(container)
-    remove_scratch(record.scratch)
+    remove_scratch(record.scratch, close)
     container.entry.remove()
     return warnings
 

@@ -17,6 +17,7 @@ from casemate.runtime import store, usage
 from casemate.runtime.container import Container
 from casemate.runtime.create import CreateRequest, create, exceeded_memory_limit, memory_too_small
 from casemate.runtime.delete import destroy
+from casemate.runtime.scratch import close_all
 from casemate.runtime.start import start
 
 TYPE_CHECKING = False
@@ -80,13 +81,13 @@ class Running:
         """How often the kernel killed a process for the memory limit's sake."""
         return usage.oom_kills(self.container)
 
-    def delete(self) -> None:
-        """Ends what runs and removes cgroup, scratch directories and state."""
+    def delete(self, close: Callable[[list[int]], None] = close_all) -> None:
+        """Ends what runs and removes cgroup, scratch directories and state. close: see runtime.scratch.remove_scratch."""
         self.kill()
         self.wait()
         self.container.entry.lock()
         try:
-            destroy(self.container)
+            destroy(self.container, close)
         finally:
             self.detach()
 

@@ -6,13 +6,36 @@ import os
 
 from casemate.errors import CasemateError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def remove_scratch(paths: list[str]) -> None:
-    """Removes the trees, without following a link out of them. What is already gone is no error. Raises CasemateError, OSError."""
+_MOST_HELD = 64
+
+
+def close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def remove_scratch(paths: list[str], close: Callable[[list[int]], None] = close_all) -> None:
+    """Removes the trees, without following a link out of them. What is already gone is no error. Raises CasemateError, OSError.
+
+    close: what to do with descriptors of directories that are gone. Their blocks are freed with the last one, for which a disk with online discard has us
+    wait (0.13 ms each, milliseconds beside other writers): who goes on with other work need not.
+    """
+    held: list[int] = []
+    try:
+        _remove_each(paths, held)
+    finally:
+        close(held)
+
+
+def _remove_each(paths: list[str], held: list[int]) -> None:
     left = []
     for path in paths:
         try:
-            remove_tree(path)
+            remove_tree(path, held=held)
         except FileNotFoundError:
             pass
         except PermissionError:
@@ -26,19 +49,25 @@ def remove_scratch(paths: list[str]) -> None:
                 raise CasemateError(f"{path} could not be removed")
 
 
-def remove_tree(path: str, directory: int | None = None) -> None:
-    """Removes a directory with all that is in it, by descriptors, so that no link leads out (shutil.rmtree does the same; its import costs 7 ms)."""
+def remove_tree(path: str, directory: int | None = None, *, held: list[int] | None = None) -> None:
+    """Removes a directory with all that is in it, by descriptors, so that no link leads out (shutil.rmtree does the same; its import costs 7 ms).
+
+    held: takes the first directories' descriptors, which stay open.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         with os.scandir(fd) as entries:
             names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for name, is_directory in names:
             if is_directory:
-                remove_tree(name, fd)
+                remove_tree(name, fd, held=held)
             else:
                 os.unlink(name, dir_fd=fd)
     finally:
-        os.close(fd)
+        if held is not None and len(held) < _MOST_HELD:
+            held.append(fd)
+        else:
+            os.close(fd)
     os.rmdir(path, dir_fd=directory)
 
 
