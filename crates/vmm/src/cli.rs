@@ -8,7 +8,7 @@ use crate::controller::{API_VERSION, StartTimes};
 use crate::seccomp::{self, Filters};
 use crate::snapshot::file;
 
-const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--no-api] [--id ID] [--metadata FILE] \
+const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--load-snapshot FILE] [--no-api] [--kvm-fd FD] [--console-fd FD] [--id ID] [--metadata FILE] \
 [--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp | --seccomp-filter FILE] [--print-seccomp-filter] [--snapshot-version] [--describe-snapshot FILE] \
 [--http-api-max-payload-size BYTES] [--mmds-size-limit BYTES] [--start-time-us US] [--start-time-cpu-us US] [--parent-cpu-time-us US]";
 
@@ -26,6 +26,12 @@ pub(crate) enum Command {
 pub(crate) struct Options {
     pub(crate) api_socket: Option<PathBuf>,
     pub(crate) config_file: Option<PathBuf>,
+    /// The body of a request to /snapshot/load, which is done first of all.
+    pub(crate) load_snapshot: Option<PathBuf>,
+    /// /dev/kvm, opened by whoever started this: a jail without the device file.
+    pub(crate) kvm_fd: Option<i32>,
+    /// A connected Unix socket, in the place of `/casemate/console`'s.
+    pub(crate) console_fd: Option<i32>,
     pub(crate) metadata: Option<PathBuf>,
     pub(crate) id: String,
     pub(crate) has_boot_timer: bool,
@@ -49,6 +55,9 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
     let mut options = Options {
         api_socket: Some(PathBuf::from("/run/firecracker.socket")),
         config_file: None,
+        load_snapshot: None,
+        kvm_fd: None,
+        console_fd: None,
         metadata: None,
         id: "anonymous-instance".to_owned(),
         has_boot_timer: false,
@@ -77,6 +86,9 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         match word {
             "--api-sock" => options.api_socket = Some(value()?.into()),
             "--config-file" => options.config_file = Some(value()?.into()),
+            "--load-snapshot" => options.load_snapshot = Some(value()?.into()),
+            "--kvm-fd" => options.kvm_fd = Some(descriptor(word, value()?)?),
+            "--console-fd" => options.console_fd = Some(descriptor(word, value()?)?),
             "--metadata" => options.metadata = Some(value()?.into()),
             "--id" => options.id = checked_id(value()?)?,
             "--level" => options.level = Some(value()?.to_owned()),
@@ -118,9 +130,9 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
     options.max_mmds = max_mmds.unwrap_or(options.max_body);
     if !has_api {
         options.api_socket = None;
-        if options.config_file.is_none() {
+        if options.config_file.is_none() && options.load_snapshot.is_none() {
             return Err(
-                "--no-api needs --config-file: nothing else could start the machine".to_owned(),
+                "--no-api needs --config-file or --load-snapshot: nothing else could start the machine".to_owned(),
             );
         }
     }
@@ -145,6 +157,15 @@ fn checked_id(id: &str) -> Result<String, String> {
         Ok(id.to_owned())
     } else {
         Err(format!("--id {id:?}: 1 to 64 letters, digits and '-'"))
+    }
+}
+
+fn descriptor(option: &str, word: &str) -> Result<i32, String> {
+    match word.parse() {
+        Ok(number) if number > 2 => Ok(number),
+        _ => Err(format!(
+            "{option} {word}: the number of a descriptor above 2"
+        )),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The monitor's main thread: waits for the API, the guest's end, host sockets of devices and standard input.
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
@@ -33,20 +33,29 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     let log = Arc::new(open_log(options)?);
     settle_signals().map_err(|error| failed("signals", &error))?;
     let (_socket, server) = listen(options)?;
+    let kvm = options.kvm_fd.map(given).transpose()?.map(raw::kvm);
+    let console = options.console_fd.map(given).transpose()?;
     // Before the filter: the C library sets a signal up with the first thread. It closes itself.
-    let preparation = Preparation::begin(options.filters.clone())?;
+    let preparation = Preparation::begin(options.filters.clone(), kvm)?;
     // Before anything of a client's is read.
     options
         .filters
         .close_loop()
         .map_err(|error| failed("seccomp", &error))?;
-    let controller = Controller::new(options, Some(preparation), log);
+    let mut controller = Controller::new(options, Some(preparation), log);
+    if let Some(stream) = console {
+        let adopted = controller.adopt_console(stream.into());
+        adopted.map_err(|error| failed("--console-fd", &error))?;
+    }
     let mut events = Loop::new(server, controller, options.has_console)?;
     if let Some(metrics_path) = options.metrics_path.clone() {
         events.controller.put_metrics(Metrics { metrics_path })?;
     }
     if let Some(path) = &options.metadata {
         events.controller.put_mmds(read_json(path)?)?;
+    }
+    if let Some(path) = &options.load_snapshot {
+        events.controller.load(&read_json(path)?)?;
     }
     if let Some(path) = &options.config_file {
         let config: VmConfig = read_json(path)?;
@@ -62,6 +71,12 @@ fn settle_signals() -> std::io::Result<()> {
     raw::name_refused_calls()?;
     machine::allow_kicks()?;
     casemate_host::ids::set_no_new_privs()
+}
+
+/// A descriptor that whoever started this process has named on the command line.
+fn given(number: i32) -> Result<OwnedFd, Fault> {
+    casemate_host::process::take_fd(number)
+        .map_err(|error| failed(&format!("descriptor {number}"), &error))
 }
 
 fn listen(options: &Options) -> Result<(Option<SocketFile>, Option<Server>), Fault> {
@@ -172,7 +187,7 @@ impl Drop for SocketFile {
 }
 
 struct Loop {
-    epoll: std::os::fd::OwnedFd,
+    epoll: OwnedFd,
     server: Option<Server>,
     controller: Controller,
     has_console: bool,

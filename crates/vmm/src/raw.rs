@@ -10,12 +10,12 @@ mod window;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use kvm_bindings::{Xsave, kvm_run, kvm_userspace_memory_region, kvm_xsave};
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, VolatileSlice};
 
 use crate::Memory;
@@ -24,6 +24,12 @@ pub(crate) use pages::{FaultFd, Pages, keep_pagemap, notes_writes, scan};
 pub(crate) use tap::{HEADER as TAP_HEADER, Tap};
 pub(crate) use transfers::Transfers;
 pub(crate) use window::Window;
+
+/// /dev/kvm by a descriptor of it; of anything else, the first request fails.
+pub(crate) fn kvm(fd: OwnedFd) -> Kvm {
+    // SAFETY: the descriptor is ours alone, and is handed over. That it is KVM's is no matter of safety: requests on another file fail.
+    unsafe { Kvm::from_raw_fd(fd.into_raw_fd()) }
+}
 
 /// A virtual machine and the memory KVM maps for it.
 ///

@@ -131,7 +131,7 @@ impl Controller {
         let config = self.machine_config();
         let preparation = match self.preparation.take() {
             Some(preparation) => preparation,
-            None => Preparation::begin(Filters::default())?,
+            None => Preparation::begin(Filters::default(), None)?,
         };
         let output = self.output()?;
         let template = self.template();

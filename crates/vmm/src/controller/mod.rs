@@ -18,6 +18,7 @@ pub(crate) use instance::API_VERSION;
 pub(crate) use metrics::{Requests, Shared, StartTimes};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -116,6 +117,12 @@ impl Controller {
             next_flush: None,
             latencies_us: BTreeMap::new(),
         }
+    }
+
+    /// The console's stream, which was there before the monitor.
+    pub(crate) fn adopt_console(&mut self, stream: UnixStream) -> std::io::Result<()> {
+        self.console = Some(Console::adopt(stream)?);
+        Ok(())
     }
 
     pub(crate) fn has_started(&self) -> bool {

@@ -60,7 +60,7 @@ impl Controller {
         result
     }
 
-    fn load(&mut self, order: &Load) -> Result<Reply, Fault> {
+    pub(crate) fn load(&mut self, order: &Load) -> Result<Reply, Fault> {
         let backend = order.backend()?;
         let saved = file::read(&order.snapshot_path)
             .map_err(|error| load_failed(&format!("{}: {error}", order.snapshot_path.display())))?;
@@ -79,7 +79,7 @@ impl Controller {
             memory.map_err(|error| load_failed(&format!("{}: {error}", path.display())))?;
         let preparation = match self.preparation.take() {
             Some(preparation) => preparation,
-            None => Preparation::begin(Filters::default())?,
+            None => Preparation::begin(Filters::default(), None)?,
         };
         self.go_on(preparation.finish()?, memory, &saved.machine)?;
         self.paging = paging;

@@ -52,7 +52,7 @@ fn serve(
         .log
         .change(|settings| settings.id.clone_from(&options.id));
     let prepared = event_loop::adopt(&options, Arc::clone(origin.log), |controller| {
-        let prepared = machine::prepare()?;
+        let prepared = machine::prepare(None)?;
         controller.adopt(
             prepared,
             Arc::clone(origin.memory),

@@ -25,11 +25,11 @@ pub(crate) struct Prepared {
 pub(crate) struct Preparation(JoinHandle<Result<Prepared, MachineError>>);
 
 impl Preparation {
-    /// `filters` closes the thread, where its maker is not closed yet.
-    pub(crate) fn begin(filters: Filters) -> Result<Preparation, MachineError> {
+    /// `filters` closes the thread, where its maker is not closed yet. `kvm`: if it was opened already.
+    pub(crate) fn begin(filters: Filters, kvm: Option<Kvm>) -> Result<Preparation, MachineError> {
         let body = move || {
             filters.close_loop().map_err(MachineError::Filter)?;
-            prepare()
+            prepare(kvm)
         };
         let thread = thread::Builder::new()
             .name("prepare".to_owned())
@@ -43,8 +43,10 @@ impl Preparation {
     }
 }
 
-pub(crate) fn prepare() -> Result<Prepared, MachineError> {
-    let kvm = Kvm::new().map_err(MachineError::kvm("/dev/kvm"))?;
+pub(crate) fn prepare(kvm: Option<Kvm>) -> Result<Prepared, MachineError> {
+    let kvm = kvm
+        .map_or_else(Kvm::new, Ok)
+        .map_err(MachineError::kvm("/dev/kvm"))?;
     let version = kvm.get_api_version();
     if version != 12 {
         return Err(MachineError::Version(version));

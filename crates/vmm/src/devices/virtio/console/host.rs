@@ -22,8 +22,8 @@ struct Client {
 
 #[derive(Debug)]
 pub(super) struct Host {
-    path: PathBuf,
-    listener: UnixListener,
+    /// Where clients come in, unless there was one from the start.
+    socket: Option<(PathBuf, UnixListener)>,
     epoll: OwnedFd,
     client: Option<Client>,
 }
@@ -37,11 +37,32 @@ impl Host {
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &listener, EventData::new_u64(0), flags)?;
         Ok(Host {
-            path: path.to_owned(),
-            listener,
+            socket: Some((path.to_owned(), listener)),
             epoll,
             client: None,
         })
+    }
+
+    /// Has one client for good.
+    pub(super) fn adopt(stream: UnixStream) -> io::Result<Host> {
+        let mut host = Host {
+            socket: None,
+            epoll: epoll::create(CreateFlags::CLOEXEC)?,
+            client: None,
+        };
+        host.watch(stream)?;
+        Ok(host)
+    }
+
+    fn watch(&mut self, stream: UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(true)?;
+        epoll::add(&self.epoll, &stream, EventData::new_u64(1), EVENTS)?;
+        self.client = Some(Client {
+            stream,
+            is_readable: true,
+            is_writable: true,
+        });
+        Ok(())
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -66,19 +87,11 @@ impl Host {
     }
 
     fn accept(&mut self) -> bool {
-        let Ok((stream, _)) = self.listener.accept() else {
+        let Some((_, listener)) = &self.socket else {
             return false;
         };
-        let is_watched = stream.set_nonblocking(true).is_ok()
-            && epoll::add(&self.epoll, &stream, EventData::new_u64(1), EVENTS).is_ok();
-        if is_watched {
-            self.client = Some(Client {
-                stream,
-                is_readable: true,
-                is_writable: true,
-            });
-        }
-        is_watched
+        let accepted = listener.accept();
+        accepted.is_ok_and(|(stream, _)| self.watch(stream).is_ok())
     }
 
     pub(super) fn has_input(&self) -> bool {
@@ -146,6 +159,8 @@ fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if let Some((path, _)) = &self.socket {
+            let _ = std::fs::remove_file(path);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod host;
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use serde::Serialize;
@@ -45,6 +46,18 @@ impl Console {
     pub fn new(path: &Path) -> io::Result<Console> {
         Ok(Console {
             host: Host::listen(path)?,
+            taken: 0,
+            counts: Counts::default(),
+        })
+    }
+
+    /// Has this stream and no other.
+    ///
+    /// # Errors
+    /// If it cannot be watched.
+    pub fn adopt(stream: UnixStream) -> io::Result<Console> {
+        Ok(Console {
+            host: Host::adopt(stream)?,
             taken: 0,
             counts: Counts::default(),
         })
