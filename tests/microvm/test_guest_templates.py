@@ -14,7 +14,7 @@ import pytest
 
 from bundle import CASEMATE
 from casemate.guest import store
-from casemate.hypervisor import template
+from casemate.hypervisor import qmp, template
 from casemate.hypervisor.qemu import Qemu
 
 LOOK = "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '; date +%s; cat /hello"
@@ -61,7 +61,7 @@ def test_copies_have_nothing_in_common_that_must_differ(guest_store: Path, tmp_p
     os.utime(guest_store / "templates" / made[0], (1, 1))
     for name in ("first", "second", "third"):
         (guest_store / "templates" / f"qemu-{name}").touch()
-    monkeypatch.setattr(template, "_make", lambda _, path: Path(path).touch())
+    monkeypatch.setattr(qmp, "save_template", lambda _, path: Path(path).touch())
     installed = (guest_store / "kernels").resolve()
     (guest_store / "kernels").unlink()
     shutil.copytree(installed, guest_store / "kernels")
@@ -72,7 +72,7 @@ def test_copies_have_nothing_in_common_that_must_differ(guest_store: Path, tmp_p
 
 
 def test_without_a_template_the_machine_boots_and_doctor_says_why(guest_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(template, "_BOOT_S", 0.01)
+    monkeypatch.setattr(template, "BOOT_S", 0.01)
     assert Qemu().machine(512).restored is None
     assert "machines boot anew at each start: no template of a machine could be made: the agent's first word did not come" in Qemu().remark()
     assert templates(guest_store) == []

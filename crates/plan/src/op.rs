@@ -447,6 +447,7 @@ impl Op {
             Self::Machine(machine) => {
                 named.extend(machine.agent);
                 named.extend(machine.report);
+                named.extend(&machine.inherit);
             }
             Self::MachineJoin(join) => named.extend([join.control, join.machine]),
             _ => {}
@@ -550,6 +551,9 @@ pub struct Machine {
     pub command: Vec<String>,
     pub env: Vec<String>,
     pub user: (u32, u32),
+    /// Descriptors for the hypervisor, whose command names them.
+    #[serde(default)]
+    pub inherit: Vec<i32>,
     #[serde(default)]
     pub traces: bool,
     #[serde(default)]

@@ -31,8 +31,13 @@ struct Console {
 }
 
 impl Hypervisor {
-    /// Starts the helpers, gives up what only they need, and starts the hypervisor, which inherits `link` as the descriptor that `{link}` stands for.
-    pub(crate) fn start(config: &Config, link: &OwnedFd) -> io::Result<Self> {
+    /// Starts the helpers, gives up what only they need, and starts the hypervisor, which inherits `link` as the descriptor that `{link}` stands for, and `opened`
+    /// as those that its command names.
+    pub(crate) fn start(
+        config: &Config,
+        link: &OwnedFd,
+        mut opened: Vec<OwnedFd>,
+    ) -> io::Result<Self> {
         let Config {
             helpers,
             command,
@@ -52,7 +57,6 @@ impl Hypervisor {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        let mut opened = Vec::new();
         let mut words = Vec::new();
         for word in command {
             let word = word

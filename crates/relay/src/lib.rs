@@ -71,6 +71,8 @@ pub struct Given {
     pub listen: OwnedFd,
     /// Where connections to the agent come in that is the container's program, if it is one.
     pub agent: Option<OwnedFd>,
+    /// The hypervisor's alone.
+    pub inherit: Vec<OwnedFd>,
     /// Where it is written, at the end, how often a program was killed for the limit of memory.
     pub report: Option<OwnedFd>,
 }

@@ -95,7 +95,7 @@ impl From<LinkError> for Failure {
 #[must_use]
 pub fn run(config: Config, given: Given) -> i32 {
     let mut starter = Connection::new(given.channel);
-    match Relay::start(config, given.listen, given.agent) {
+    match Relay::start(config, given.listen, given.agent, given.inherit) {
         Ok(mut relay) => {
             relay.report = given.report;
             if relay.config.restored.is_some() {
@@ -194,7 +194,12 @@ enum Source {
 }
 
 impl Relay {
-    fn start(config: Config, listen: OwnedFd, agent: Option<OwnedFd>) -> Result<Self, Failure> {
+    fn start(
+        config: Config,
+        listen: OwnedFd,
+        agent: Option<OwnedFd>,
+        inherit: Vec<OwnedFd>,
+    ) -> Result<Self, Failure> {
         let signals = child::all_signals()?;
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -206,7 +211,7 @@ impl Relay {
         for socket in [Some(&listen), agent.as_ref()].into_iter().flatten() {
             fcntl_setfl(socket, OFlags::NONBLOCK)?;
         }
-        let hypervisor = Hypervisor::start(&config, &theirs)?;
+        let hypervisor = Hypervisor::start(&config, &theirs, inherit)?;
         drop(theirs);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (notices, written) = Notices::new(wake);

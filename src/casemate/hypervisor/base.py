@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from casemate.errors import HostError
 
 # How the guest gets the containers' files, where that is not the hypervisor's own way. none: it gets none.
@@ -20,6 +22,8 @@ class Machine:
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
     traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
+    documents: name to text; as a word of the command, {document:NAME} becomes a path where it is read.
+    opened: name to path on the host; {opened:NAME} becomes the number of its descriptor, open for reading and writing.   needs_programs: of the host, in /usr.
     """
 
     __slots__ = (
@@ -27,11 +31,14 @@ class Machine:
         "command",
         "devices",
         "disks",
+        "documents",
         "environment",
         "file_server",
         "files",
         "helpers",
         "link_window",
+        "needs_programs",
+        "opened",
         "restored",
         "share",
         "traces",
@@ -47,9 +54,38 @@ class Machine:
         self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
         self.devices: list[tuple[str, int, int]] = []
         self.disks: list[tuple[str, str, bool]] = []
+        self.documents: dict[str, str] = {}
+        self.opened: dict[str, str] = {}
+        self.needs_programs = True
         self.boot_timeout_s = 60
         self.restored: list[str] | None = None
         self.link_window = 0  # bytes that may be under way to the guest at a time; 0: as many as its stream takes
+
+    def open(self) -> list[int]:
+        """Opens `documents` and `opened`, puts them into the command, and returns the descriptors, which the caller closes. Raises HostError."""
+        descriptors: list[int] = []
+        words: dict[str, str] = {}
+        try:
+            for name, text in self.documents.items():  # one that came before may be named by one that comes after
+                for word, place in words.items():
+                    text = text.replace(word, place)
+                descriptors.append(_document(name, text))
+                words[f"{{document:{name}}}"] = f"/proc/self/fd/{descriptors[-1]}"
+            for name, path in self.opened.items():
+                descriptors.append(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+                words[f"{{opened:{name}}}"] = str(descriptors[-1])
+        except OSError as error:
+            for fd in descriptors:
+                os.close(fd)
+            raise HostError(f"{error.filename}: {error.strerror}") from None
+        self.command = [words.get(word, word) for word in self.command]
+        return descriptors
+
+
+def _document(name: str, text: str) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(fd, text.encode())
+    return fd
 
 
 class Hypervisor:

@@ -126,8 +126,13 @@ def _state(memory_mib: int, files: dict[str, str]) -> str:
     def command(link: int, monitor: int) -> list[str]:
         return [*_command(memory_mib, files, str(link)), *_monitor(str(monitor))]
 
+    def make(path: str) -> None:
+        from casemate.hypervisor.qmp import save_template
+
+        save_template(command, path)
+
     try:
-        return template.find_or_make("qemu", [PROGRAM, *files.values()], _command(memory_mib, _IN_JAIL, ""), command)
+        return template.find_or_make("qemu", [PROGRAM, *files.values()], _command(memory_mib, _IN_JAIL, ""), make)
     except (HostError, OSError) as error:
         template.note_failure(str(error))
         return ""

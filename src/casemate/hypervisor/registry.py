@@ -10,7 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.hypervisor.base import Hypervisor
 
-NAMES = ("uml", "qemu")
+NAMES = ("uml", "qemu", "casemate")
 ANNOTATION = "dev.casemate.hypervisor"
 
 
@@ -35,6 +35,10 @@ def get(name: str) -> Hypervisor:
         from casemate.hypervisor.qemu import Qemu
 
         return Qemu()
+    if name == "casemate":
+        from casemate.hypervisor.casemate import Casemate
+
+        return Casemate()
     raise HostError(f"hypervisor {name!r} is not in this version of casemate", f"use one of: {', '.join(NAMES)}")
 
 

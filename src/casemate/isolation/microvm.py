@@ -95,14 +95,17 @@ class Microvm(Namespaces):
         needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
         machine = hypervisor.machine(memory_mib, "" if needs_files else "none")
         guest_root = root.plug(hypervisor, machine) if root else None
-        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user)
+        inherited = machine.open()
+        plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)
         try:
-            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=launch.descriptors, handlers=launch.handlers))
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=(*launch.descriptors, *inherited), handlers=launch.handlers))
         except EngineError as error:
             if launch.report_fd >= 0 and os.pread(launch.report_fd, 1, 0):
                 raise UsageError(f"memory: the limit of {limits['memory']} bytes is too small to start a program: out of memory") from None
             raise _with_names(error, _ops(launch.plan)) from None
         finally:
+            for fd in inherited:
+                os.close(fd)
             if root:
                 root.close()
 
@@ -226,9 +229,10 @@ def machine_plan(
     report_fd: int = -1,
     root_image: dict[str, str | None] | None = None,
     user: list[int] | None = None,
+    inherited: list[int] | None = None,
 ) -> Plan:
     """The host's half, with the guest's in its last step. root_image: the guest's names of the disks that are its root, in place of the host's directory.
-    user: the hypervisor's, drawn if nobody has.
+    user: the hypervisor's, drawn if nobody has.   inherited: descriptors that its command names.
 
     Raises HostError for what a virtual machine cannot do.
     """
@@ -258,6 +262,7 @@ def machine_plan(
         "env": machine.environment,
         "user": user or own_user(plan.get("id_maps")),
         "traces": machine.traces,
+        "inherit": inherited or [],
         "share": machine.share or None,
         **(root_image or {}),
         "container": _CONTAINER,
@@ -450,8 +455,9 @@ def _jail(machine: Machine) -> list[Op]:
     """What the hypervisor sees beside the containers' files: its programs, read-only, and a handful of devices."""
     guarded = MS_NOSUID | MS_NODEV
     read_only = _MOUNT_ATTR["ro"] | _MOUNT_ATTR["nosuid"] | _MOUNT_ATTR["nodev"]
+    programs = [_mount("/usr", source="/usr", flags=MS_BIND | MS_REC, recursive_set=read_only)] if machine.needs_programs else []
     ops: list[Op] = [
-        _mount("/usr", source="/usr", flags=MS_BIND | MS_REC, recursive_set=read_only),
+        *programs,
         _mount("/proc", fstype="proc", source="proc", flags=guarded | MS_NOEXEC),
         _mount("/dev", fstype="tmpfs", source="tmpfs", flags=MS_NOSUID | MS_NOEXEC, data="mode=755,size=64k"),
         _devpts(),

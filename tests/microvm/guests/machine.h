@@ -34,7 +34,7 @@ void test_pmem(void);
 void test_hotplug(void);
 void test_reporting(void);
 void test_hinting(void);
-void test_console(void);
+void test_console(int speaks_first);
 void test_net_echo(void);
 void test_net_bridge(void);
 void test_net_speed(u64 count, u64 size);

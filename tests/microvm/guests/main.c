@@ -142,7 +142,8 @@ void guest_main(const char *command_line, const u8 *initrd, u64 initrd_size, con
     else if (find(command_line, "test=hotplug")) test_hotplug();
     else if (find(command_line, "test=reporting")) test_reporting();
     else if (find(command_line, "test=hinting")) test_hinting();
-    else if (find(command_line, "test=console")) test_console();
+    else if (find(command_line, "test=console")) test_console(0);
+    else if (find(command_line, "test=agent")) test_console(1);
     else if (find(command_line, "test=keys")) wait_for_keys();
     else if (find(command_line, "test=count")) count_for_ever();
     else if (find(command_line, "test=state")) test_state(number_option(command_line, "mib="), find(command_line, "test=state-fork") != 0);

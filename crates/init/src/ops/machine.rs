@@ -25,6 +25,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     let mut kept = vec![state.channel.raw(), raw];
     kept.extend(machine.agent);
     kept.extend(machine.report);
+    kept.extend(&machine.inherit);
     process::close_all_but(&kept).context(|| "close_range".into())?;
     let given = Given {
         channel: process::duplicate(state.channel.raw()).context(|| "channel".into())?,
@@ -39,6 +40,12 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
             .map(process::take_fd)
             .transpose()
             .context(|| "report descriptor".into())?,
+        inherit: machine
+            .inherit
+            .into_iter()
+            .map(process::take_fd)
+            .collect::<std::io::Result<_>>()
+            .context(|| "descriptor of the hypervisor".into())?,
     };
     // From here on the relay holds the channel, whose end says that the program runs.
     drop(process::take_fd(state.channel.raw()).context(|| "channel".into())?);

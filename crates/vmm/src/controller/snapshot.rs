@@ -3,10 +3,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Controller;
+use super::{Controller, Placed};
 use crate::Memory;
 use crate::api::{Fault, Reply};
 use crate::config::VmConfig;
+use crate::devices::lock;
 use crate::machine::{CpuTemplate, Machine, MachineState, Plan, Preparation, Prepared};
 use crate::seccomp::Filters;
 use crate::snapshot::memory::Paging;
@@ -83,11 +84,25 @@ impl Controller {
         };
         self.go_on(preparation.finish()?, memory, &saved.machine)?;
         self.paging = paging;
+        self.tell_of_other_disks(order);
         if order.resume_vm {
             self.resume();
         }
         self.info("the machine goes on from a snapshot");
         Ok(Reply::Done)
+    }
+
+    /// The guest of a copy knows the sizes of the original's disks.
+    fn tell_of_other_disks(&self, order: &Load) {
+        let Some(machine) = &self.machine else {
+            return;
+        };
+        for drive in order.overrides().drives {
+            let place = self.place(&Placed::Drive(drive.drive_id));
+            if let Some(transport) = place.and_then(|place| machine.bus.virtio.get(place)) {
+                lock(transport).reconfigure(|_| ());
+            }
+        }
     }
 
     fn load_memory(

@@ -96,7 +96,7 @@ pub(crate) struct NetworkOverride {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DriveOverride {
-    drive_id: String,
+    pub(crate) drive_id: String,
     path_on_host: PathBuf,
 }
 

@@ -1,0 +1,172 @@
+"""Our monitor as a hypervisor of the isolation: started, jailed, restored, lost and cleaned up, with small guests in Linux' place; and with Linux, where KVM is
+good for that.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bundle import CASEMATE
+from casemate.guest import store
+from casemate.host.probe import has_virtualisation
+from casemate.hypervisor import registry
+from casemate.hypervisor.casemate import Casemate
+from microvm.monitor import wait_for
+from microvm.processes import LENT, check, command, status, tree
+
+PATIENCE = "CASEMATE_PATIENCE"
+# The command line as it is, with other words for the guest's kernel and less patience.
+START = """
+import sys
+from casemate.hypervisor import casemate, template
+casemate._BOOT, casemate._EMULATED, casemate._PATIENT_BOOT_S = sys.argv[1], "", int(sys.argv[2])
+sys.argv[1:] = sys.argv[3:]
+from casemate.cli.main import main
+sys.exit(main())
+"""
+BOOT_S = 1500 if not has_virtualisation() else 60
+
+
+@pytest.fixture
+def small(guest: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A store whose kernel is the small guest. Not below pytest's directory, which a hypervisor's ids may not enter."""
+    monkeypatch.setenv(PATIENCE, "1")
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as made:
+        Path(made).chmod(0o755)
+        kernel = Path(made, "kernels/casemate")
+        kernel.mkdir(parents=True)
+        (kernel / "vmlinux").write_bytes(guest.read_bytes())
+        (kernel / "kernel.json").write_text(json.dumps({"release": "small", "modules": []}))
+        root = Path(made, "root")
+        root.mkdir()
+        (root / "file").write_text("of the root\n")
+        monkeypatch.setenv("CASEMATE_GUEST", made)
+        yield Path(made)
+
+
+def words(small: Path, tmp_path: Path, boot: str, *, seconds: int = 30) -> list[str]:
+    options = ["--isolation=microvm", "--hypervisor=casemate", "--rootfs", str(small / "root"), "--root-image=memory"]
+    return [sys.executable, "-c", START, boot, str(seconds), "--root", str(tmp_path / "state"), "do", *options, "--", "true"]
+
+
+def run(small: Path, tmp_path: Path, boot: str, *, seconds: int = 30) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(words(small, tmp_path, boot, seconds=seconds), capture_output=True, text=True, timeout=60, check=False)
+    assert [name for name in os.listdir(tmp_path / "state") if not name.startswith(".")] == []
+    return done
+
+
+def monitor_below(pid: int) -> int:
+    """The monitor that runs a guest; 0: not yet."""
+    return next((each for each in tree(pid) if b"\0vmm\0" in Path(f"/proc/{each}/cmdline").read_bytes() and status(each)["Seccomp"] == "2"), 0)
+
+
+def wait_for_monitor(running: subprocess.Popen[str]) -> int:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            if found := monitor_below(running.pid):
+                return found
+        except OSError:
+            pass  # one that ended meanwhile
+        assert time.monotonic() < deadline
+        assert running.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("victim", ["monitor", "relay"])
+def test_a_monitor_is_jailed_and_its_end_is_everybodys(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: str) -> None:
+    """Nothing is in its root but what the machine is made of; KVM comes as a descriptor. Whichever is killed, all ends."""
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words(small, tmp_path, "quiet"), stdout=pipe, stderr=pipe, text=True) as running:
+        monitor = wait_for_monitor(running)
+        relay = int(status(monitor)["PPid"])
+        root = int(status(relay)["Uid"].split()[0]) // 65536 * 65536
+        assert root in LENT
+        assert check(relay, range(root + 65535, root + 65536), root) == {command(relay), "/proc/self/exe"}
+        places = {line.split()[4] for line in Path(f"/proc/{monitor}/mountinfo").read_text().splitlines()}
+        assert {"/guest/kernel", "/guest/initramfs", "/guest/root"} <= places
+        assert not [place for place in places if place.startswith("/usr")]
+        shown = [Path(f"/proc/{monitor}/root/{name}") for name in ("share/root/file", "usr/bin")]
+        assert not [path for path in shown if path.exists()]
+        threads = [status_of.read_text() for status_of in Path(f"/proc/{monitor}/task").glob("*/status")]
+        assert len(threads) >= 2
+        assert all("\nSeccomp:\t2\n" in text and "\nCapEff:\t0000000000000000\n" in text for text in threads)
+        os.kill(monitor if victim == "monitor" else relay, signal.SIGKILL)
+        _, said = running.communicate(timeout=20)
+    assert running.returncode != 0
+    if victim == "monitor":
+        assert "the virtual machine ended" in said
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (monitor, relay)))
+
+
+def test_what_a_guest_says_at_its_end_is_told(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    done = run(small, tmp_path, "test=none")
+    assert (done.returncode, "the virtual machine ended: " in done.stderr) == (125, True), done.stderr
+
+
+def test_a_guest_that_does_not_come_up_is_given_up(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    done = run(small, tmp_path, "quiet", seconds=1)
+    assert (done.returncode, "the guest did not come up within 1 s" in done.stderr) == (125, True), done.stderr
+
+
+def test_a_machine_is_restored_and_hears_its_relay(small: Path, tmp_path: Path) -> None:
+    """The guest answers in capitals, which is no word of an agent's: so it came from a copy that was spoken to, by its own stream."""
+    for _ in range(2):
+        done = run(small, tmp_path, "test=agent")
+        assert done.returncode == 125
+        assert "the guest: the peer broke the protocol" in done.stderr, done.stderr
+    templates = [path for path in (small / "templates").iterdir() if not path.name.startswith(".")]
+    assert len(templates) == 1
+    assert sorted(path.name for path in templates[0].iterdir()) == ["memory", "state"]
+    # Only what the guest has touched.
+    assert sum(path.stat().st_blocks for path in templates[0].iterdir()) * 512 < 16 << 20
+
+
+def test_directories_are_refused_by_name(small: Path, tmp_path: Path) -> None:
+    """What cannot be shown is not left out in silence."""
+    line = words(small, tmp_path, "quiet")
+    line[-2:-2] = ["--bind", f"{small}/root:/src:ro"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "shows no directories of the host" in done.stderr) == (125, True), done.stderr
+
+
+def test_the_probe_says_what_kvm_is_worth(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Casemate().probe().ok
+    monkeypatch.delenv(PATIENCE)
+    verdict = registry.get("casemate").probe()
+    assert verdict.ok == has_virtualisation()
+    assert verdict.ok or "the processor has no virtualisation" in verdict.reason
+    (small / "kernels/casemate/kernel.json").unlink()
+    monkeypatch.setenv(PATIENCE, "1")
+    assert Casemate().kernel_to_install() == "cloud"
+
+
+@pytest.mark.skipif(not has_virtualisation() and not os.environ.get(PATIENCE), reason=f"KVM without virtualisation: minutes; {PATIENCE}=1 takes them")
+def test_do_runs_a_program_on_linux(tmp_path: Path) -> None:
+    assert Casemate().probe().ok, Casemate().probe().reason
+    root = Path(tempfile.mkdtemp(dir=store.prepare()))
+    root.chmod(0o755)
+    (root / "bin").mkdir()
+    (root / "bin/echo").write_bytes(Path("/bin/busybox").read_bytes())
+    (root / "bin/echo").chmod(0o755)
+    options = ["--isolation=microvm", "--hypervisor=casemate", "--rootfs", str(root), "--root-image=memory"]
+    try:
+        for _ in range(2):
+            line = [CASEMATE, "--root", str(tmp_path / "state"), "do", *options, "--", "/bin/echo", "hi"]
+            done = subprocess.run(line, capture_output=True, text=True, timeout=BOOT_S, check=False)
+            assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
+    finally:
+        subprocess.run(["rm", "-r", str(root)], check=True)
