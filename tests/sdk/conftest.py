@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from casemate import Sandbox
+from casemate.sdk._closing import settle
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -50,8 +51,10 @@ def fresh(state_root: str) -> Iterator[Sandbox]:
 @pytest.fixture(autouse=True)
 def nothing_left(state_root: str) -> Iterator[None]:
     """No descriptor leaks from a test."""
+    settle()
     before = len(list(Path("/proc/self/fd").iterdir()))
     yield
+    settle()
     after = len(list(Path("/proc/self/fd").iterdir()))
     # pooled connections and the pump thread's pipe stay: at most these
     assert after <= before + 8

@@ -80,3 +80,12 @@ def test_a_relative_state_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert run("echo x", state_root="state").stdout == "x\n"
     with Sandbox.create(state_root="state") as sandbox, Sandbox.connect(sandbox.sandbox_id, state_root="state") as again:
         assert again.commands.run("echo y").stdout == "y\n"
+
+
+def test_a_forked_child_runs_too_while_the_last_ones_directories_are_closed(state_root: str, isolation: str) -> None:
+    for _ in range(1 if isolation == "microvm" else 3):
+        run("true", state_root=state_root)
+        child = os.fork()
+        if child == 0:
+            os._exit(run("exit 7", state_root=state_root).exit_code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import select
 import time
@@ -15,7 +14,7 @@ from casemate.runtime import store
 from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
-from casemate.runtime.scratch import close_all
+from casemate.sdk._closing import close_meanwhile
 from casemate.sdk._pump import MAX_OUTPUT, End, Pump, Stream
 from casemate.sdk._replies import argument
 from casemate.sdk._session import HOME, Settings, sandbox_errors, warn
@@ -110,15 +109,7 @@ def _follow(running: Running, pump: Pump, timeout: float | None) -> CommandResul
         return _result(pump, running, timeout if expired else None)
     finally:
         pump.close()
-        running.delete(_close_meanwhile)
-
-
-def _close_meanwhile(fds: list[int]) -> None:
-    """On a thread that nobody waits for."""
-    try:
-        _thread.start_new_thread(close_all, (fds,))
-    except RuntimeError:
-        close_all(fds)
+        running.delete(close_meanwhile)
 
 
 def _result(pump: Pump, running: Running, expired: float | None) -> CommandResult:
