@@ -12,6 +12,7 @@ pub mod identity;
 pub mod load;
 pub mod locks;
 pub mod machine;
+pub mod numbers;
 pub mod offload;
 pub mod outside;
 pub mod pod;
@@ -75,11 +76,11 @@ pub struct Kernel {
     pub loader: Arc<OwnedFd>,
     pub jobs: offload::Sender,
     /// By native thread id.
-    pub tasks: HashMap<i32, Task>,
+    pub tasks: HashMap<i32, Task, numbers::ByNumber>,
     /// By the sandbox's process id.
     pub processes: BTreeMap<i32, Process>,
     /// The sandbox's thread ids to native ones.
-    pub tids: HashMap<i32, i32>,
+    pub tids: HashMap<i32, i32, numbers::ByNumber>,
     /// Native threads whose child is not bound yet.
     pub embryos: Vec<i32>,
     /// Processes that have ended on the sentry's books while the host still ends them: native ids.
