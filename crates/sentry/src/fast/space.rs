@@ -8,6 +8,7 @@ use casemate_platform::{fast, loader};
 
 use super::patch::Code;
 use crate::kernel::task::Shared;
+use crate::syscalls::aio::Contexts;
 
 /// Traps after which a site is patched.
 pub const OFTEN: u32 = 16;
@@ -64,6 +65,8 @@ pub struct Space {
     pub stack: (u64, u64),
     /// Mappings known to be private code.
     pub private: Vec<Code>,
+    /// io_setup(2)'s.
+    pub contexts: Contexts,
 }
 
 impl Default for Space {
@@ -83,6 +86,7 @@ impl Default for Space {
             had_guest: false,
             stack: (0, 0),
             private: Vec::new(),
+            contexts: Contexts::default(),
         }
     }
 }
@@ -111,6 +115,7 @@ impl Space {
             sites: host.sites.clone(),
             pages: host.pages.clone(),
             ids: host.ids,
+            contexts: host.contexts.clone(),
             host: Some(of.clone()),
             ..Self::default()
         }

@@ -147,7 +147,7 @@ pub fn fdatasync(cx: &mut Cx<'_>, fd: i32) -> SysResult {
 }
 
 /// Pipes, sockets, devices and /proc's files have nothing to synchronise.
-fn synchronised(file: &dyn File) -> Result<std::os::fd::BorrowedFd<'_>> {
+pub fn synchronised(file: &dyn File) -> Result<std::os::fd::BorrowedFd<'_>> {
     let kind = file.kind()?;
     let host = file.host().ok_or(Errno::EINVAL)?;
     if [libc::S_IFREG, libc::S_IFDIR, libc::S_IFBLK].contains(&kind) {

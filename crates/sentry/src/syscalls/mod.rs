@@ -1,5 +1,6 @@
 //! System calls, one file per family. `table` has a row for each: number, name, arguments, handler, how complete it is.
 
+pub mod aio;
 pub mod arguments;
 pub mod clone;
 pub mod clone3;

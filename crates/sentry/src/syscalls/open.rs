@@ -446,6 +446,10 @@ fn check_access(cx: &Cx<'_>, attributes: &Attributes, flags: Flags) -> Result<()
     if !who.may(wanted, attributes.mode, attributes.uid, attributes.gid) {
         return Err(Errno::EACCES);
     }
+    let is_file = attributes.kind() == libc::S_IFREG;
+    if is_file && wanted & MAY_WRITE != 0 && cx.kernel.is_executed(attributes) {
+        return Err(Errno::ETXTBSY);
+    }
     if flags.has(libc::O_NOATIME) && !who.owns(attributes.uid) {
         return Err(Errno::EPERM);
     }

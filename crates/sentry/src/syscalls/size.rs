@@ -33,6 +33,9 @@ pub fn truncate(cx: &mut Cx<'_>, path: Address, length: i64) -> SysResult {
     if !who.may(MAY_WRITE, attributes.mode, attributes.uid, attributes.gid) {
         return Err(Errno::EACCES);
     }
+    if cx.kernel.is_executed(&attributes) {
+        return Err(Errno::ETXTBSY);
+    }
     may_grow_to(cx, attributes.size, length)?;
     let file = cx
         .kernel

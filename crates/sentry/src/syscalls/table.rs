@@ -276,6 +276,11 @@ syscalls! {
     202 futex(address: Address, operation: i32, value: u32, timeout: Address, address2: Address, value3: u32) => memory_calls, Full;
     203 sched_setaffinity(tid: i32, len: u32, mask: Address) => scheduling, Full;
     204 sched_getaffinity(tid: i32, len: u32, mask: Address) => scheduling, Full;
+    206 io_setup(events: u32, context: Address) => aio, Partial("carried out when submitted; at most 200 contexts of a process");
+    207 io_destroy(context: u64) => aio, Full;
+    208 io_getevents(context: u64, least: i64, most: i64, events: Address, timeout: Address) => aio, Full;
+    209 io_submit(context: u64, count: i64, requests: Address) => aio, Partial("no sockets, no IOCB_CMD_POLL; a pipe without data is -EAGAIN");
+    210 io_cancel(context: u64, request: Address, result: Address) => aio, Full;
     212 lookup_dcookie() => refused, Partial("EPERM: the machine is the host's");
     213 epoll_create(size: i32) => epoll, Full;
     217 getdents64(fd: i32, buf: Address, size: usize) => directories, Full;
@@ -393,6 +398,7 @@ syscalls! {
     330 pkey_alloc(flags: Flags, rights: u64) => sharing, Full;
     331 pkey_free(key: i32) => sharing, Full;
     332 statx(directory: i32, path: Address, flags: Flags, mask: u32, statxbuf: Address) => stat, Full;
+    333 io_pgetevents(context: u64, least: i64, most: i64, events: Address, timeout: Address, signals: Address) => aio, Full;
     334 rseq(area: Address, len: u32, flags: Flags, signature: u32) => system, Full;
     424 pidfd_send_signal(fd: i32, signal: i32, info: Address, flags: Flags) => pidfd, Partial("no PIDFD_SIGNAL flags");
     425 io_uring_setup() => refused, Partial("EPERM: as docker's default");
