@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from bundle import Bundle, leftovers
+from casemate.errors import HostError
+from casemate.report.filters import read_filters
 
 SOURCES = Path(__file__).parent / "sentry"
 ANNOTATION = "dev.casemate.isolation"
@@ -102,3 +104,29 @@ def process_is_there(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_a_program_that_waits_for_its_sentry_is_not_waited_for(sentry: Bundle) -> None:
+    """It cannot be stopped to be looked at: that is said, and it is let go."""
+    sentry.config["process"]["args"] = ["/bin/sleep", "1000"]
+    sentry.create()
+    sentry.verb("start", sentry.id)
+    zygote = _children(sentry.state_document()["pid"])[0]
+    deadline = time.monotonic() + DEADLINE_S
+    message = ""
+    while not message:
+        assert time.monotonic() < deadline, "it never waits"
+        programs = _children(zygote)
+        if not programs:
+            continue
+        try:
+            read_filters(programs[0])
+        except HostError as error:
+            message = str(error)
+    assert message.startswith(f"no thread of process {programs[0]} can be stopped")
+    status = Path(f"/proc/{programs[0]}/status").read_text()
+    assert "TracerPid:\t0\n" in status
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

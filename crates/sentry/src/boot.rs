@@ -683,12 +683,14 @@ impl Kernel {
             let _ = casemate_platform::process::set_limit(tid, number, soft, hard);
         }
         let credentials = Arc::new(task.credentials);
+        let settings = crate::kernel::settings::Settings::started(self.machine.nice);
         self.tids.insert(inner, tid);
         self.tasks.insert(
             tid,
             Task {
                 name: image.command_name(),
                 image: Some(image),
+                settings,
                 ..Task::new(
                     (tid, inner, inner),
                     credentials,

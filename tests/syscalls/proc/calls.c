@@ -65,7 +65,7 @@ int main(void) {
     TRUTH(cpu < 999 && node < 999);
 
     SAY(syscall(SYS_getpriority, PRIO_PROCESS, 0));
-    SAY(setpriority(PRIO_PROCESS, 0, 3));
+    SAY(setpriority(PRIO_PROCESS, 0, 18));
     SAY(syscall(SYS_getpriority, PRIO_PROCESS, 0));
     SAY(setpriority(PRIO_PROCESS, 0, 100));
     SAY(syscall(SYS_getpriority, PRIO_PROCESS, 0));

@@ -1,9 +1,12 @@
 """Types, modes, contents and errors of /proc files that are the same anywhere."""
 
+import ctypes
 import errno
+import mmap
 import os
 import re
 import stat
+import struct
 
 NAMES = """auxv cgroup cmdline comm cwd environ exe fd fdinfo gid_map io limits loginuid maps mem mountinfo mounts net ns oom_score
 oom_score_adj root setgroups smaps stat statm status task uid_map wchan""".split()
@@ -87,3 +90,13 @@ print(
     stat.filemode(os.stat("/sys").st_mode), stat.filemode(os.stat("/sys/devices/system/cpu/online").st_mode), os.stat("/sys/devices/system/cpu/online").st_size
 )
 attempt("sys enoent", lambda: os.stat("/sys/devices/nothing"))
+
+# A page that is there, by the program's own address, and whoever asks may not know its frame.
+anonymous = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+anonymous[0] = 1
+start = ctypes.addressof(ctypes.c_char.from_buffer(anonymous))
+pages = os.open("/proc/self/pagemap", os.O_RDONLY)
+entries = struct.unpack("QQ", os.pread(pages, 16, start // mmap.PAGESIZE * 8))
+print("present", [entry >> 63 for entry in entries], os.lseek(pages, 8, os.SEEK_SET), len(os.read(pages, 64)), os.pread(pages, 8, 1 << 60))
+attempt("half an entry", lambda: os.pread(pages, 4, 0))
+attempt("within an entry", lambda: os.pread(pages, 8, 4))

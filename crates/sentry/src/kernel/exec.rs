@@ -48,6 +48,8 @@ pub struct Image {
     pub state: super::load::State,
     /// Its place, for the link itself.
     pub place: Place,
+    /// Device and inode: nobody may write to it.
+    pub identity: (u64, u64),
 }
 
 impl Image {
@@ -136,6 +138,7 @@ pub fn prepare_found(
         is_secure,
         state: super::load::State::Start,
         place,
+        identity: (attributes.dev, attributes.ino),
     })
 }
 
@@ -158,6 +161,9 @@ fn find_program(
             .may(MAY_EXEC, attributes.mode, attributes.uid, attributes.gid)
     {
         return Err(Errno::EACCES);
+    }
+    if kernel.files.has_writer(&attributes) {
+        return Err(Errno::ETXTBSY);
     }
     // A file that somebody may be writing to is read anew.
     let is_settled = !kernel.files.is_written(&attributes);

@@ -189,6 +189,7 @@ impl Kernel {
         process.actions.lock().reset_for_exec();
         process.executable.clone_from(&image.path);
         process.settings.executable = Some(image.place.clone());
+        process.settings.executed = image.identity;
         process.settings.core_filter = None;
         process.arguments = join(&image.arguments);
         process.environment = join(&image.environment);

@@ -33,6 +33,8 @@ pub struct Machine {
     pub uids: Ids,
     pub gids: Ids,
     pub boot_id: [u8; 16],
+    /// The nice value that programs start with: the sentry's own, as its starter had it.
+    pub nice: i32,
     pub sys: OnceLock<BTreeMap<String, Leaf>>,
     load: Mutex<Load>,
 }
@@ -74,6 +76,15 @@ pub struct Cgroup {
     pub cpu_quota: Option<OwnedFd>,
     pub cpu_period: Option<OwnedFd>,
     pub pids_limit: Option<OwnedFd>,
+}
+
+/// proc_pid_stat(5), field 19.
+fn nice_of(host_proc: &OwnedFd, who: &str) -> i32 {
+    let text = read_below(host_proc, &format!("{who}/stat"), 4096).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let fields = text.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let nice = fields.split_whitespace().nth(16);
+    nice.and_then(|nice| nice.parse().ok()).unwrap_or(0)
 }
 
 #[derive(Debug)]
@@ -121,6 +132,7 @@ impl Machine {
             uids: Ids::read(host_proc, &format!("{who}/uid_map")),
             gids: Ids::read(host_proc, &format!("{who}/gid_map")),
             boot_id,
+            nice: nice_of(host_proc, who),
             sys: OnceLock::new(),
             load: Mutex::new(Load {
                 averages: [0.0; 3],

@@ -173,6 +173,16 @@ impl Kernel {
             .or_else(|| process.threads.iter().find_map(|tid| self.tasks.get(tid)))
     }
 
+    /// Whether some process runs the file: nobody may write to it. Linux: deny_write_access().
+    #[must_use]
+    pub fn is_executed(&self, file: &crate::vfs::attributes::Attributes) -> bool {
+        let mut running = self
+            .processes
+            .values()
+            .filter(|process| !process.is_zombie());
+        running.any(|process| process.settings.executed == (file.dev, file.ino))
+    }
+
     /// A number for a pipe, socket or anonymous file.
     pub fn new_inode(&mut self) -> u64 {
         self.next_inode += 1;

@@ -29,6 +29,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Of a program that is started from outside.
+    #[must_use]
+    pub fn started(nice: i32) -> Self {
+        Self {
+            schedule: Schedule {
+                nice,
+                ..Schedule::default()
+            },
+            host_nice: nice,
+            ..Self::default()
+        }
+    }
+
     /// What a child starts with. sched(7), "Resetting scheduling policy for child processes".
     #[must_use]
     pub fn inherited(&self) -> Self {
@@ -48,6 +61,8 @@ impl Settings {
 pub struct ProcessSettings {
     /// The program's file, for the link /proc/PID/exe.
     pub executable: Option<Place>,
+    /// Its device and inode.
+    pub executed: (u64, u64),
     /// The auxiliary vector that the program got, as bytes.
     pub auxiliary: Vec<u8>,
     /// The name of its first thread at the end, for a zombie.

@@ -237,6 +237,12 @@ impl Cache {
         self.of_file(file.id()).is_written(file.id())
     }
 
+    /// Whether somebody has the file open to write to it, as far as that is known.
+    #[must_use]
+    pub fn has_writer(&self, file: &Attributes) -> bool {
+        self.of_file(file.id()).writers.contains_key(&file.id())
+    }
+
     /// Bytes of a file were read, or mapped.
     pub fn was_read(&self, file: &Attributes) {
         self.of_file(file.id()).was_read(file.id());

@@ -212,7 +212,8 @@ impl File for Directory {
     }
 }
 
-/// /proc/PID/mem: the host's own, whose writes pass read-only pages as a debugger's do. It stays with the memory that it was opened for.
+/// /proc/PID/mem and pagemap: the host's own. Writes to the first pass read-only pages as a debugger's do; the second tells no page's place, since the sentry has
+/// no capability for that. It stays with the memory that it was opened for.
 #[derive(Debug)]
 pub struct MemoryFile {
     host: OwnedFd,
@@ -221,12 +222,18 @@ pub struct MemoryFile {
 }
 
 impl MemoryFile {
-    pub fn open(kernel: &Kernel, who: Who, tid: i32, node: ProcNode, writes: bool) -> Result<Self> {
+    pub fn open(
+        kernel: &Kernel,
+        (who, name): (Who, &str),
+        tid: i32,
+        node: ProcNode,
+        writes: bool,
+    ) -> Result<Self> {
         process::may_trace(kernel, who, tid)?;
         let attributes = node.attributes(kernel)?;
         let native = process::host_tid(kernel, who)?;
         let flags = if writes { OFlags::RDWR } else { OFlags::RDONLY };
-        let path = format!("{native}/mem");
+        let path = format!("{native}/{name}");
         let host = crate::host::openat(
             &kernel.host_proc,
             path,

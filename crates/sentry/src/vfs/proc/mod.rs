@@ -261,9 +261,15 @@ impl ProcNode {
         let writes = access != libc::O_RDONLY || flags.has(libc::O_TRUNC);
         match self {
             Self::Opened(opened) => return fds::reopen(cx, &opened.0.clone(), flags),
-            Self::Entry(who, "mem") => {
-                let file =
-                    files::MemoryFile::open(cx.kernel, *who, cx.tid(), self.clone(), writes)?;
+            Self::Entry(who, name @ ("mem" | "pagemap")) => {
+                let writes = writes && *name == "mem";
+                let file = files::MemoryFile::open(
+                    cx.kernel,
+                    (*who, name),
+                    cx.tid(),
+                    self.clone(),
+                    writes,
+                )?;
                 return crate::syscalls::open::finish(cx, Arc::new(file), flags);
             }
             _ => {}

@@ -116,6 +116,7 @@ const ROWS: &[Row] = &[
         Anybody,
         settings::oom_score_adj,
     ),
+    row("pagemap", FILE | 0o400, Tracer, no_text),
     row("personality", FILE | 0o400, Tracer, settings::personality),
     row("projid_map", FILE | 0o644, Anybody, settings::uid_map),
     row("root", LINK | 0o777, Tracer, no_text),
