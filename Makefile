@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := target/x86_64-unknown-linux-gnu/engine
 PACKAGES := runc busybox-static iproute2 procps strace uidmap util-linux user-mode-linux qemu-system-x86
-PEERS := crun bubblewrap podman containerd docker.io
+PEERS := crun bubblewrap podman containerd docker.io erofs-utils
 
 .PHONY: setup build wheel demo gen test check unit rust system compat conformance stress bench bench-sentry fuzz clean peers
 

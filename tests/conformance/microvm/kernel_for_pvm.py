@@ -1,5 +1,5 @@
 """A Linux kernel as it is has no business on a KVM without virtualisation in the processor: four things that it does stop such a machine. They are
-changed in the image of Debian's kernel, found by what they look like, and nothing else is.
+changed in the image, found by what they look like, and nothing else is.
 
 1. The self-test of int3 executes one. It becomes what its handler would have done: the word that rdi points to is one.
 2. The way out of a system call by SYSRET. It becomes the way by IRET, which the kernel has for all that SYSRET cannot do.
@@ -7,7 +7,7 @@ changed in the image of Debian's kernel, found by what they look like, and nothi
    pointer out of the fault's frame, and goes to where LSTAR points.
 4. FWAIT, before a process's floating-point state is dropped, for exceptions that nobody wants any more. It becomes nothing.
 
-Found by Linux 6.1 of Debian 12; another one may need other places, and is refused by name.
+Found in Linux 6.1, for one processor and for many; another one may need other places, and is refused by name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import struct
 _INT3_TEST = re.compile(rb"\x48\x8d\x7c\x24.\xcc\x90{4}\x83\x7c\x24.\x01", re.DOTALL)
 # cmp %rcx,%r11; jne (to the way by IRET); shl $16,%rcx; sar $16,%rcx; cmp %rcx,%r11
 _SYSRET = re.compile(rb"\x49\x39\xcb\x0f\x85(....)\x48\xc1\xe1\x10\x48\xc1\xf9\x10\x49\x39\xcb", re.DOTALL)
-_ENTRY = re.compile(rb"\x0f\x01\xf8\x65\x48\x89\x24\x25", re.DOTALL)  # swapgs; mov %rsp,%gs:…
+_ENTRY = re.compile(rb"\x0f\x01\xf8\x65?\x48\x89\x24\x25", re.DOTALL)  # swapgs; mov %rsp,%gs:…
 # struct idt_data: vector 14, __KERNEL_CS, an interrupt gate; then the handler.
 _GATE = re.compile(rb"\x0e\0\0\0\x10\0\0\0\0\x8e\0\0\0\0\0\0(.{8})", re.DOTALL)
-_FWAIT = re.compile(rb"\x9b\x65\x48\xc7\x05....\0{4}", re.DOTALL)  # fwait; movq $0,%gs:fpu_fpregs_owner_ctx
+_FWAIT = re.compile(rb"\x9b\x65?\x48\xc7\x05....\0{4}", re.DOTALL)  # fwait; movq $0,%gs:fpu_fpregs_owner_ctx
 _WORD = 1 << 64
 
 
