@@ -135,7 +135,7 @@ def _make(targets: list[str], tree: str, objects: str, environment: dict[str, st
                 line = raw.decode(errors="replace")
                 log.write(line)
                 if progress:
-                    progress.hear(line)
+                    progress.hear(line.replace(f"{objects}/", ""))  # tools say where they are from the root
                 if not _USUAL.match(line):
                     said.append(line.strip())
         except BaseException:
