@@ -135,12 +135,12 @@ def test_a_machine_is_restored_and_hears_its_relay(small: Path, tmp_path: Path) 
     assert sum(path.stat().st_blocks for path in templates[0].iterdir()) * 512 < 16 << 20
 
 
-def test_directories_are_refused_by_name(small: Path, tmp_path: Path) -> None:
-    """What cannot be shown is not left out in silence."""
-    line = words(small, tmp_path, "quiet")
-    line[-2:-2] = ["--bind", f"{small}/root:/src:ro"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, "shows no directories of the host" in done.stderr) == (125, True), done.stderr
+def test_directories_come_over_the_agents_stream(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The monitor has no device for them; where all is an image, nothing serves any."""
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    machine = Casemate().machine(128)
+    assert (machine.share, machine.helpers) == ("protocol", [])
+    assert Casemate().machine(128, "none").share == ""
 
 
 def test_the_probe_says_what_kvm_is_worth(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

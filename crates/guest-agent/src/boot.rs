@@ -14,6 +14,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::error::{About, Error, Result};
+use crate::files::Files;
 
 /// Where the host's directories are.
 pub(crate) const SHARE: &str = "/share";
@@ -178,12 +179,15 @@ fn wait_for<T>(look: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 /// Mounts the host's directories.
-pub(crate) fn mount_share(share: Share) -> Result<()> {
+pub(crate) fn mount_share(share: Share) -> Result<Option<Files>> {
     make_directory(SHARE)?;
+    if share == Share::Protocol {
+        return Files::mount(SHARE).map(Some);
+    }
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
     let mount = || match share {
         Share::Hostfs => mount("none", SHARE, "hostfs", flags, Some(c"/share")),
-        Share::Virtiofs => mount("share", SHARE, "virtiofs", flags, None),
+        _ => mount("share", SHARE, "virtiofs", flags, None),
     };
     // The device of a machine that was restored is plugged in about now.
     let result = wait_for(|| match mount() {
@@ -192,7 +196,8 @@ pub(crate) fn mount_share(share: Share) -> Result<()> {
     });
     result
         .unwrap_or(Err(rustix::io::Errno::INVAL))
-        .about("mount the host's directories")
+        .about("mount the host's directories")?;
+    Ok(None)
 }
 
 /// Mounts an image and a layer over it, which the container's plan makes one root of.

@@ -2,7 +2,7 @@
 //! are this guest's own on either side.
 
 use std::collections::VecDeque;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -11,12 +11,10 @@ use casemate_guest_protocol::{
     Allowance, Bytes, CHANNEL, Link, LinkError, MAX_DATA, Receipt, ToHost,
 };
 use rustix::io::Errno;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
-};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 use crate::error::{About, Result};
+use crate::receive::receive;
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -151,26 +149,11 @@ impl Channel {
         if bytes.is_empty() {
             return Heard::Nothing;
         }
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        let received = recvmsg(
-            &self.socket,
-            &mut [IoSliceMut::new(&mut bytes)],
-            &mut ancillary,
-            flags,
-        );
-        let count = match received {
-            Ok(message) if message.bytes > 0 => message.bytes,
-            Err(Errno::AGAIN | Errno::INTR) => return Heard::Nothing,
+        let (count, terminal) = match receive(&self.socket, &mut bytes) {
+            Ok(None) => return Heard::Nothing,
+            Ok(Some((count, terminal))) if count > 0 => (count, terminal),
             _ => return Heard::End,
         };
-        let mut terminal = None;
-        for message in ancillary.drain() {
-            if let RecvAncillaryMessage::ScmRights(given) = message {
-                terminal = given.last();
-            }
-        }
         self.has_program |= terminal.is_some();
         bytes.truncate(count);
         Heard::Bytes(bytes, terminal)

@@ -1,7 +1,5 @@
 //! Starts `init` with a plan, as casemate/isolation/engine_process.py does on the host, and reads its reports.
 
-use std::io::IoSliceMut;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
@@ -10,14 +8,11 @@ use casemate_host::process::set_close_on_exec;
 use casemate_plan::Plan;
 use casemate_plan::op::{Cgroup, Join, JoinKind};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
-use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
-    SocketType, recvmsg, socketpair,
-};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 use serde::Deserialize;
 
 use crate::error::{About, Error, Result};
+use crate::receive::receive;
 
 /// This very executable, in the kernel's initial file system, which containers do not see.
 const INIT: &str = "/proc/self/exe";
@@ -113,28 +108,14 @@ impl Reports {
                 return Ok(Next::Report(report, descriptor));
             }
             let mut bytes = [0; 4096];
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-            let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-            let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-            let received = recvmsg(
-                &self.socket,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut ancillary,
-                flags,
-            );
-            let count = match received {
-                Ok(message) => message.bytes,
-                Err(Errno::AGAIN | Errno::INTR) => return Ok(Next::Nothing),
-                Err(_) => 0,
-            };
-            for message in ancillary.drain() {
-                if let RecvAncillaryMessage::ScmRights(given) = message {
-                    self.descriptors.extend(given);
+            let count = match receive(&self.socket, &mut bytes) {
+                Ok(None) => return Ok(Next::Nothing),
+                Ok(Some((0, _))) | Err(_) => return Ok(Next::End),
+                Ok(Some((count, descriptor))) => {
+                    self.descriptors.extend(descriptor);
+                    count
                 }
-            }
-            if count == 0 {
-                return Ok(Next::End);
-            }
+            };
             self.received.extend_from_slice(&bytes[..count]);
         }
     }

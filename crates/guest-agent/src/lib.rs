@@ -7,9 +7,11 @@ mod boot;
 mod cgroup;
 mod channel;
 mod error;
+mod files;
 mod launch;
 mod process;
 mod processes;
+mod receive;
 mod server;
 
 use error::Result;

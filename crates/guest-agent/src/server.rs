@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use casemate_guest_protocol::{
-    CHANNEL, Limits, Link, LinkError, MAX_TO_GUEST, STDIN, ToGuest, ToHost, VERSION,
+    CHANNEL, FILES, Limits, Link, LinkError, MAX_TO_GUEST, STDIN, ToGuest, ToHost, VERSION,
 };
 use casemate_host::child;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +14,7 @@ use crate::boot;
 use crate::cgroup::Cgroup;
 use crate::channel::{Channel, Heard};
 use crate::error::{About, Error, Result};
+use crate::files::Files;
 use crate::launch::{ALL, Next, Place, Report, Reports, launch};
 use crate::process::Process;
 use crate::processes;
@@ -28,6 +29,10 @@ pub(crate) struct Server {
     /// The machine's first container, whose namespaces others may share.
     first: Option<String>,
     is_shared: bool,
+    /// Until the host says that it is not.
+    is_narrow: bool,
+    /// The host's directories, where they come over the link.
+    files: Option<Files>,
 }
 
 /// What a descriptor that is polled belongs to.
@@ -38,6 +43,7 @@ enum Source {
     Input(u32),
     Output(u32, u8),
     Channel(u32),
+    Files,
 }
 
 impl From<LinkError> for Error {
@@ -56,6 +62,8 @@ impl Server {
             channels: BTreeMap::new(),
             first: None,
             is_shared: false,
+            is_narrow: true,
+            files: None,
         })
     }
 
@@ -74,7 +82,9 @@ impl Server {
                 match source {
                     Source::Link => match self.link.receive() {
                         Ok(()) => {
-                            if let Some(bytes) = self.link.acknowledge() {
+                            if self.is_narrow
+                                && let Some(bytes) = self.link.acknowledge()
+                            {
                                 self.link.send(&ToHost::Received { bytes })?;
                             }
                         }
@@ -94,6 +104,11 @@ impl Server {
                         }
                     }
                     Source::Channel(id) => self.serve_channel(id)?,
+                    Source::Files => {
+                        if let Some(files) = &mut self.files {
+                            files.ask(&mut self.link)?;
+                        }
+                    }
                 }
             }
             while let Some(message) = self.link.take()? {
@@ -148,6 +163,13 @@ impl Server {
                 polled.push(PollFd::from_borrowed_fd(channel.fd(), flags));
             }
         }
+        if let Some(files) = &self.files
+            && files.may_ask()
+            && !self.link.is_congested()
+        {
+            sources.push(Source::Files);
+            polled.push(PollFd::from_borrowed_fd(files.fd(), PollFlags::IN));
+        }
         match poll(&mut polled, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno).about("poll"),
@@ -160,18 +182,23 @@ impl Server {
 
     fn obey(&mut self, message: ToGuest) -> Result<()> {
         match message {
-            ToGuest::Nudge {} => {}
+            ToGuest::Nudge {} => {
+                let bytes = self.link.acknowledge().unwrap_or(0);
+                self.link.send(&ToHost::Received { bytes })?;
+            }
             ToGuest::Configure {
                 time_ns,
                 entropy,
                 share,
                 root,
+                is_narrow,
             } => {
+                self.is_narrow = is_narrow;
                 if let Some(root) = root.filter(|_| !self.is_shared) {
                     boot::mount_root(&root)?;
                 }
                 if let Some(share) = share.filter(|_| !self.is_shared) {
-                    boot::mount_share(share)?;
+                    self.files = boot::mount_share(share)?;
                     self.is_shared = true;
                 }
                 boot::configure(time_ns, &entropy.0)?;
@@ -224,6 +251,20 @@ impl Server {
                     } else {
                         process.end_output(stream);
                     }
+                }
+            }
+            ToGuest::Files { bytes } => {
+                if let Some(files) = &mut self.files {
+                    files.answer(&bytes.0, &mut self.link)?;
+                }
+            }
+            ToGuest::Credit {
+                stream: FILES,
+                bytes,
+                ..
+            } => {
+                if let Some(files) = &mut self.files {
+                    files.allowance.give(bytes);
                 }
             }
             ToGuest::Credit {
@@ -655,8 +696,11 @@ impl Server {
             // A container that failed before has none.
             let _ = std::fs::remove_file(start_path(id));
         }
-        // The host looks at the files next, and may end this machine without a word.
-        rustix::fs::sync();
+        // The host looks at the files next, and may end this machine without a word. Files that come over the link are written when the last of the
+        // container's processes has closed them, which has happened; to wait here for more would be to wait for this process.
+        if self.files.is_none() {
+            rustix::fs::sync();
+        }
         self.link.send(&ToHost::Exited {
             process: id,
             status,

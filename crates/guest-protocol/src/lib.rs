@@ -27,3 +27,7 @@ pub const STDOUT: u8 = 1;
 pub const STDERR: u8 = 2;
 /// Where credit for a connection's bytes is given.
 pub const CHANNEL: u8 = 3;
+/// Where credit for the bytes of files is given, to process 0.
+pub const FILES: u8 = 4;
+/// The largest request for files (crates/guest-files): a write of 128 KiB with its records.
+pub const MAX_FILE_REQUEST: usize = (128 << 10) + 4096;

@@ -11,6 +11,8 @@ pub enum Share {
     /// User Mode Linux: the file system of the process that the kernel is.
     Hostfs,
     Virtiofs,
+    /// Over the link: the kernel's FUSE protocol, as `Files` of either direction.
+    Protocol,
 }
 
 /// A root of the guest's own: an image that nobody writes, and what is written over it. Disks by `serial:NAME`, or by the name of their device.
@@ -45,8 +47,10 @@ pub enum ToGuest {
         share: Option<Share>,
         #[serde(default)]
         root: Option<Root>,
+        /// Whether this link loses what its reader is behind with, so that each lot is to be acknowledged.
+        is_narrow: bool,
     },
-    /// Nothing: for a line that hears what has come only when more comes.
+    /// Nothing, which is answered by `Received`: for a line that hears what has come only when more comes, and for a sign of life.
     Nudge {},
     /// Starts a container's first process: `plan` for `init`, whose `await_start` is answered by `Start`.
     /// `default_action`: signals that the process has no handler for end it, though it is process 1 of a namespace.
@@ -135,6 +139,10 @@ pub enum ToGuest {
         bytes: Bytes,
         with_streams: bool,
     },
+    /// Bytes of the answers of the server of files.
+    Files {
+        bytes: Bytes,
+    },
     /// The peer on the host is gone.
     Close {
         connection: u32,
@@ -216,6 +224,10 @@ pub enum ToHost {
         bytes: Bytes,
         with_terminal: bool,
         after_streams: bool,
+    },
+    /// Bytes of requests for files.
+    Files {
+        bytes: Bytes,
     },
     /// The container's agent is gone, or never was.
     Closed {

@@ -6,10 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
+use casemate_guest_protocol::Share;
 use casemate_host::process::set_close_on_exec;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
+use crate::files::Files;
 use crate::{Config, Front, jail, vhost};
 
 /// Of what the guest's kernel says, as much is kept as explains its end.
@@ -19,6 +21,8 @@ const KEPT: usize = 4096;
 pub(crate) struct Hypervisor {
     pid: u32,
     helpers: Vec<u32>,
+    /// The server of files over the link; the relay takes it.
+    pub(crate) files: Option<Files>,
     console: Option<Console>,
     monitor: Option<OwnedFd>,
 }
@@ -50,6 +54,13 @@ impl Hypervisor {
         for helper in helpers {
             started.push(start_helper(helper, env, &writer)?);
         }
+        let files = if config.share == Some(Share::Protocol) {
+            let (files, pid) = Files::start(&writer)?;
+            started.push(pid);
+            Some(files)
+        } else {
+            None
+        };
         let front = config.files.as_ref().map(Meeting::prepare).transpose()?;
         let (monitor, theirs) = socketpair(
             AddressFamily::UNIX,
@@ -81,6 +92,7 @@ impl Hypervisor {
         Ok(Self {
             pid,
             helpers: started,
+            files,
             monitor: config.restored.is_some().then_some(monitor),
             console: Some(Console {
                 pipe: reader,

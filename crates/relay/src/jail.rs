@@ -295,6 +295,52 @@ const RELAY: &[&str] = &[
     "writev",
 ];
 
+/// No call that starts, signals, maps or connects anything, and none that takes a path beside openat2's: of openat, the names are numbers of descriptors.
+const FILE_SERVER: &[&str] = &[
+    "brk",
+    "close",
+    "exit",
+    "exit_group",
+    "fallocate",
+    "fchmodat",
+    "fchownat",
+    "fdatasync",
+    "fgetxattr",
+    "flistxattr",
+    "fremovexattr",
+    "fsetxattr",
+    "fstat",
+    "fstatfs",
+    "fsync",
+    "ftruncate",
+    "futex",
+    "getdents64",
+    "getrandom",
+    "linkat",
+    "lseek",
+    "madvise",
+    "mkdirat",
+    "mknodat",
+    "mremap",
+    "munmap",
+    "newfstatat",
+    "openat",
+    "openat2",
+    "pread64",
+    "pwrite64",
+    "read",
+    "readlinkat",
+    "renameat2",
+    "restart_syscall",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sigaltstack",
+    "symlinkat",
+    "unlinkat",
+    "utimensat",
+    "write",
+];
+
 /// Leaves this process the machine's own user, no capability and no way to one, and the machine's calls: for what is executed from now on, too.
 pub(crate) fn enter(config: &Config) -> io::Result<()> {
     let (uid, gid) = config.user;
@@ -313,6 +359,11 @@ pub(crate) fn enter(config: &Config) -> io::Result<()> {
 pub(crate) fn close() -> io::Result<()> {
     landlock::close_engine().map_err(io::Error::other)?;
     install(&relay_profile())
+}
+
+/// Leaves the server of files over the link what it does to files, by descriptors, and its stream.
+pub(crate) fn close_file_server() -> io::Result<()> {
+    install(&file_server_profile())
 }
 
 fn install(profile: &SeccompProfile) -> io::Result<()> {
@@ -338,6 +389,11 @@ fn machine_profile(traces: bool) -> SeccompProfile {
     }
     rules.push(rule(&["ioctl"], &[]));
     profile(rules)
+}
+
+fn file_server_profile() -> SeccompProfile {
+    let memory = rule(&["mmap", "mprotect"], &[masked(2, EXECUTABLE, 0)]);
+    profile(vec![rule(FILE_SERVER, &[]), memory])
 }
 
 fn relay_profile() -> SeccompProfile {
@@ -384,7 +440,13 @@ mod tests {
 
     #[test]
     fn every_name_is_a_call() {
-        let all = MACHINE.iter().copied().flatten().chain(TRACER).chain(RELAY);
+        let all = MACHINE
+            .iter()
+            .copied()
+            .flatten()
+            .chain(TRACER)
+            .chain(RELAY)
+            .chain(FILE_SERVER);
         assert_eq!(all.filter(|name| !is_call(name)).count(), 0);
     }
 
@@ -430,6 +492,7 @@ mod tests {
             machine_profile(false),
             machine_profile(true),
             relay_profile(),
+            file_server_profile(),
         ] {
             compile(&profile).expect("the rules are right");
         }

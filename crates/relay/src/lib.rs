@@ -8,6 +8,7 @@ mod agents;
 pub mod client;
 mod connection;
 mod events;
+mod files;
 mod hypervisor;
 mod jail;
 mod messages;

@@ -6,8 +6,8 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use casemate_guest_protocol::{
-    Bytes, CHANNEL, Limits, Link, LinkError, MAX_DATA, MAX_TO_HOST, STDERR, STDIN, STDOUT, ToGuest,
-    ToHost, VERSION,
+    Bytes, CHANNEL, FILES, Limits, Link, LinkError, MAX_DATA, MAX_TO_HOST, STDERR, STDIN, STDOUT,
+    ToGuest, ToHost, VERSION,
 };
 use casemate_host::{child, process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
@@ -18,6 +18,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 use crate::agents::Channel;
 use crate::connection::Connection;
 use crate::events::read_signals;
+use crate::files::Files;
 use crate::hypervisor::Hypervisor;
 use crate::messages::{Event, Request, Said};
 use crate::streams::{Notices, Reader, Writer, Written};
@@ -140,6 +141,7 @@ pub(crate) struct Relay {
     pub(crate) channels: BTreeMap<u32, Channel>,
     pub(crate) agent: Option<OwnedFd>,
     report: Option<OwnedFd>,
+    pub(crate) files: Option<Files>,
     /// How long the guest has been silent.
     silent_ms: u64,
     /// Numbers of processes and of clients, and tickets: none is used twice.
@@ -191,6 +193,7 @@ enum Source {
     Client(u32),
     Agent,
     Channel(u32),
+    Files,
 }
 
 impl Relay {
@@ -211,7 +214,8 @@ impl Relay {
         for socket in [Some(&listen), agent.as_ref()].into_iter().flatten() {
             fcntl_setfl(socket, OFlags::NONBLOCK)?;
         }
-        let hypervisor = Hypervisor::start(&config, &theirs, inherit)?;
+        let mut hypervisor = Hypervisor::start(&config, &theirs, inherit)?;
+        let files = hypervisor.files.take();
         drop(theirs);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (notices, written) = Notices::new(wake);
@@ -247,6 +251,7 @@ impl Relay {
             channels: BTreeMap::new(),
             agent,
             report: None,
+            files,
             silent_ms: 0,
             next: FIRST + 1,
             is_over: None,
@@ -321,6 +326,7 @@ impl Relay {
                 Source::Client(id) => self.serve_client(id)?,
                 Source::Agent => self.accept_channel()?,
                 Source::Channel(id) => self.serve_channel(id)?,
+                Source::Files => self.serve_files()?,
             }
         }
         self.drop_closed_clients()?;
@@ -364,6 +370,13 @@ impl Relay {
             if !flags.is_empty() {
                 sources.push(Source::Channel(*id));
                 polled.push(PollFd::from_borrowed_fd(channel.fd(), flags));
+            }
+        }
+        if let Some(files) = &self.files {
+            let flags = files.poll_flags(self.link.is_congested());
+            if !flags.is_empty() {
+                sources.push(Source::Files);
+                polled.push(PollFd::from_borrowed_fd(files.fd(), flags));
             }
         }
         if let Some(console) = self.hypervisor.console() {
@@ -503,6 +516,16 @@ impl Relay {
                 }
                 self.settle(process);
             }
+            ToHost::Files { bytes } => self.ask_files(bytes.0)?,
+            ToHost::Credit {
+                stream: FILES,
+                bytes,
+                ..
+            } => {
+                if let Some(files) = &mut self.files {
+                    files.allowance.give(bytes);
+                }
+            }
             ToHost::Credit {
                 process,
                 stream: CHANNEL,
@@ -613,6 +636,7 @@ impl Relay {
             entropy: Bytes(entropy),
             share: self.config.share,
             root: self.config.root.clone(),
+            is_narrow: self.config.link_window > 0,
         })?;
         self.link.send(&ToGuest::Create {
             process: FIRST,

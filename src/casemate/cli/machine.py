@@ -6,10 +6,11 @@ import os
 
 from casemate.errors import HostError
 from casemate.guest import store
-from casemate.hypervisor import registry
+from casemate.hypervisor import registry, virtiofsd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from casemate.hypervisor.base import Hypervisor
     from casemate.runtime.sandbox import Start
 
 _TOLD = "told-"
@@ -36,10 +37,17 @@ def prepare(wanted: str, how: Start, *, install: bool) -> None:
         how.warn(f"running `casemate kernel install {kernel}` (--yes)")
         install_kernel(kernel)
         choice = registry.choose(wanted)
+    _tell_of_files(choice.hypervisor, how)
     if choice.by_probe:
         name = choice.hypervisor.name
         text = f"guests are run by {name}: {choice.why} (said once; --hypervisor names another, `casemate doctor` shows all)"
         _tell_once("hypervisor", name, text, how)
+
+
+def _tell_of_files(hypervisor: Hypervisor, how: Start) -> None:
+    if hypervisor.name != "casemate" and virtiofsd.way() == "protocol":
+        text = "there is no virtiofsd, so the guest's files come over its agent's stream, which is slow (said once; Debian has it in qemu-system-common)"
+        _tell_once("files", "protocol", text, how)
 
 
 def choose_root(mode: str, rootfs: str, how: Start) -> None:

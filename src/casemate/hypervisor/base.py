@@ -6,8 +6,8 @@ import os
 
 from casemate.errors import HostError
 
-# How the guest gets the containers' files, where that is not the hypervisor's own way. none: it gets none.
-SHARES = ("none",)
+# How the guest gets the containers' files, where that is not the hypervisor's own way. protocol: over the agent's stream. none: it gets none.
+SHARES = ("protocol", "none")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Machine:
     """How to start one. Paths in `helpers` and `command` are those of the jail: /usr is the host's, /guest/NAME what `files` gives, /share the containers'.
 
-    files: name to path on the host.   share: how the guest mounts /share ("virtiofs"; "" if it has none).
+    files: name to path on the host.   share: how the guest mounts /share ("virtiofs" or "protocol"; "" if it has none).
     devices: of the host, as (path, major, minor).   disks: name, path on the host and whether it is written, of further files.
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.

@@ -30,7 +30,7 @@ _EMULATED = (
 
 
 class Casemate(Hypervisor):
-    """The agent's stream is a virtio console, whose other end the monitor is started with. It shows no directory: a root is an image, on a disk."""
+    """The agent's stream is a virtio console, whose other end the monitor is started with. Directories come over it, too: there is no device for them."""
 
     name = "casemate"
     is_faster_by_images = True  # than by nothing
@@ -53,7 +53,7 @@ class Casemate(Hypervisor):
     def remark(self) -> str:
         why_not = template.why_not()
         restored = f"machines boot anew at each start: {why_not}" if why_not else "machines are restored from a template"
-        return f"roots are images (--rootfs with --root-image), without binds; {restored}"
+        return f"directories of the host come over the agent's stream, which is slow: prefer --rootfs, whose image is a disk; {restored}"
 
     def kernel_to_install(self) -> str:
         from casemate.guest import kernels
@@ -65,13 +65,9 @@ class Casemate(Hypervisor):
     def machine(self, memory_mib: int, share: str = "") -> Machine:
         from casemate.guest import kernels
 
-        if share != "none":
-            raise HostError(
-                "hypervisor 'casemate' shows no directories of the host to its guests", "use --rootfs DIR with --root-image and no binds, or another hypervisor"
-            )
         kernel = kernels.preferred()
         assert kernel  # probe() has seen it
-        machine = Machine([], share="", files={"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)})
+        machine = Machine([], share="" if share == "none" else "protocol", files={"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)})
         machine.needs_programs = False
         machine.opened = {"kvm": _KVM}
         if _is_patient():

@@ -29,8 +29,6 @@ class Qemu(Hypervisor):
 
         if not os.access(PROGRAM, os.X_OK):
             return Verdict(False, f"there is no {PROGRAM}", "install Debian's package qemu-system-x86")
-        if not virtiofsd.find()[0]:
-            return Verdict(False, "there is no virtiofsd", "install Debian's package qemu-system-common, or virtiofsd")
         if kernels.preferred() is None:
             return Verdict(False, "there is no kernel for it", f"run `casemate kernel install {kernels.CLOUD}`")
         return Verdict(True)
@@ -42,7 +40,7 @@ class Qemu(Hypervisor):
     def kernel_to_install(self) -> str:
         from casemate.guest import kernels
 
-        has_programs = os.access(PROGRAM, os.X_OK) and bool(virtiofsd.find()[0])
+        has_programs = os.access(PROGRAM, os.X_OK)
         return kernels.CLOUD if has_programs and kernels.preferred() is None else ""
 
     def machine(self, memory_mib: int, share: str = "") -> Machine:
@@ -58,10 +56,10 @@ class Qemu(Hypervisor):
             command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX, *_monitor("{monitor}"), "-incoming", "fd:{open:/guest/state}"]
         else:
             command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX]
-        machine = Machine(command, share="", files=files)
+        share = share or virtiofsd.way()
+        machine = Machine(command, share="" if share == "none" else share, files=files)
         machine.restored = [_CAPABILITIES] if state else None
-        if share != "none":
-            machine.share = "virtiofs"
+        if share == "virtiofs":
             machine.command += ["-chardev", f"socket,id=files,path={virtiofsd.SOCKET}"]
             machine.helpers = [virtiofsd.command()]
             _plug(machine, {"driver": "vhost-user-fs-pci", "chardev": "files", "tag": "share", "bus": "files"})

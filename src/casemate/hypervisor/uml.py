@@ -34,15 +34,13 @@ class Uml(Hypervisor):
             return Verdict(False, f"there is no {PROGRAM}", "run `casemate kernel install uml` (Debian's package user-mode-linux)")
         if not _modules():
             return Verdict(False, f"there is no virtiofs module below {_MODULES}", "install Debian's package user-mode-linux anew")
-        if not virtiofsd.find()[0]:
-            return Verdict(False, "there is no virtiofsd", "install Debian's package qemu-system-common, or virtiofsd")
         return Verdict(True)
 
     def remark(self) -> str:
         return "machines boot at each start: nothing can save the state of a kernel that is a process"
 
     def kernel_to_install(self) -> str:
-        return "" if os.access(PROGRAM, os.X_OK) or not virtiofsd.find()[0] else "uml"
+        return "" if os.access(PROGRAM, os.X_OK) else "uml"
 
     def machine(self, memory_mib: int, share: str = "") -> Machine:
         command = [
@@ -58,11 +56,11 @@ class Uml(Hypervisor):
             "panic=-1",
             "casemate.link=ttyS0",
         ]
-        machine = Machine(command, share="", files={"initramfs": initramfs("uml", _modules() + _modules(_FOR_IMAGES))})
+        share = share or virtiofsd.way()
+        machine = Machine(command, share="" if share == "none" else share, files={"initramfs": initramfs("uml", _modules() + _modules(_FOR_IMAGES))})
         machine.traces = True
         machine.link_window = _LINE_WINDOW
-        if share != "none":
-            machine.share = "virtiofs"
+        if share == "virtiofs":
             machine.command.append(f"virtio_uml.device={_FILES_SOCKET}:{_VIRTIO_ID_FS}")
             machine.helpers = [virtiofsd.command()]
             machine.file_server = (_FILES_SOCKET, virtiofsd.SOCKET)

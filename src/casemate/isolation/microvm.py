@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _ROOT = "share/root"
 # Where the agent mounts an image and its layer (crates/guest-agent/src/boot.rs).
 _IMAGE_ROOT = {"path": "/image", "overlay": {"lower": "/image", "upper": "/layer/upper", "work": "/layer/work"}}
+_FILES = "CASEMATE_FILES"  # "protocol": files come over the agent's stream, also where the hypervisor has a way of its own
 _CONTAINER = "main"  # the first container's name in its guest
 # What the host's half does, in the plan's order; everything else is done in the guest.
 _ON_HOST = frozenset(("barrier", "cpu_affinity", "io_priority", "memory_policy", "parent_death_signal", "pivot_root", "propagation", "root", "scheduler"))
@@ -93,7 +94,7 @@ class Microvm(Namespaces):
         root = _root_image(annotations, launch.plan, user)
         # What `do` starts is no pod, so nothing comes to it by files but its binds.
         needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
-        machine = hypervisor.machine(memory_mib, "" if needs_files else "none")
+        machine = hypervisor.machine(memory_mib, _files() if needs_files else "none")
         guest_root = root.plug(hypervisor, machine) if root else None
         inherited = machine.open()
         plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)
@@ -194,6 +195,14 @@ def _on_host(id_maps: object, user: list[int]) -> tuple[int, int]:
     rows = zip((id_maps["uid"], id_maps["gid"]), user, strict=True)
     uid, gid = (next((outside + wanted - inside for inside, outside, size in row if inside <= wanted < inside + size), -1) for row, wanted in rows)
     return uid, gid
+
+
+def _files() -> str:
+    """How the containers' files come into the guest, if not in the hypervisor's own way. Raises UsageError."""
+    way = os.environ.get(_FILES, "")
+    if way not in ("", "protocol"):
+        raise UsageError(f"{_FILES}: expected protocol or nothing, got {way!r}")
+    return way
 
 
 def _positive(value: object) -> int:

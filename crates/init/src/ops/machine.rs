@@ -52,6 +52,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     let share = match machine.share.as_deref() {
         Some("hostfs") => Some(Share::Hostfs),
         Some("virtiofs") => Some(Share::Virtiofs),
+        Some("protocol") => Some(Share::Protocol),
         _ => None,
     };
     let disk = machine.root_disk;
