@@ -76,9 +76,14 @@ impl Channel {
             .ok()
     }
 
-    /// Opens a line for reads of `reader`'s descriptor and writes of `writer`'s, both slots and numbers. `None`: not now.
+    /// Opens a line for reads of `reader`'s descriptor and writes of `writer`'s, both slots and numbers. `looks`: a reader may wait by looking. `None`: not now.
     #[must_use]
-    pub fn open_line(&self, reader: (usize, i32), writer: (usize, i32)) -> Option<Ends> {
+    pub fn open_line(
+        &self,
+        reader: (usize, i32),
+        writer: (usize, i32),
+        looks: bool,
+    ) -> Option<Ends> {
         let own = self.lines.get(reader.0)?;
         if own.is_torn.load(Ordering::Relaxed) || writer.0 >= SLOTS || reader.0 == writer.0 {
             return None;
@@ -95,8 +100,8 @@ impl Channel {
         let word = generation << 8 | GRANTED;
         for (at, value) in [
             (WRITER_CPU, NOBODY),
-            (PATIENCE, PATIENT),
-            (SLEEPS, MANY_SLEEPS),
+            (PATIENCE, if looks { PATIENT } else { 0 }),
+            (SLEEPS, if looks { MANY_SLEEPS } else { u32::MAX }),
             (BOX, word),
         ] {
             self.word(reader.0, at).store(value, Ordering::SeqCst);
@@ -206,14 +211,14 @@ mod tests {
     #[test]
     fn a_message_that_was_not_read_comes_back_with_the_cut() {
         let channel = Channel::new().expect("memfd");
-        let ends = channel.open_line((1, 5), (2, 6)).expect("free");
+        let ends = channel.open_line((1, 5), (2, 6), true).expect("free");
         assert_eq!(channel.box_of_writer(2), Some(1));
         channel.word(1, LEN).store(u32::MAX, Ordering::Relaxed);
         word(&channel, 1).fetch_or(FULL | READER, Ordering::Relaxed);
         let rest = channel.cut_line(ends);
         assert_eq!(rest.message.map(|bytes| bytes.len()), Some(MOST));
         assert!(rest.has_reader);
-        let again = channel.open_line((1, 5), (2, 6)).expect("free");
+        let again = channel.open_line((1, 5), (2, 6), true).expect("free");
         assert_ne!(again.word, ends.word);
         assert!(channel.cut_line(again).message.is_none());
     }
@@ -221,18 +226,18 @@ mod tests {
     #[test]
     fn a_box_that_somebody_may_still_fill_has_no_other_line_until_that_is_over() {
         let channel = Channel::new().expect("memfd");
-        let ends = channel.open_line((1, 5), (2, 6)).expect("free");
+        let ends = channel.open_line((1, 5), (2, 6), true).expect("free");
         word(&channel, 1).fetch_or(FILLING, Ordering::Relaxed);
         assert!(channel.cut_line(ends).message.is_none());
-        assert_eq!(channel.open_line((1, 5), (3, 6)), None);
+        assert_eq!(channel.open_line((1, 5), (3, 6), true), None);
         channel.take_back(2);
-        assert!(channel.open_line((1, 5), (3, 6)).is_some());
+        assert!(channel.open_line((1, 5), (3, 6), true).is_some());
     }
 
     #[test]
     fn a_signal_ends_a_read_that_waits_and_no_other() {
         let channel = Channel::new().expect("memfd");
-        let _ = channel.open_line((1, 5), (2, 6)).expect("free");
+        let _ = channel.open_line((1, 5), (2, 6), true).expect("free");
         assert_eq!(channel.leave_read(1), Found::Before);
         word(&channel, 1).fetch_or(READER | ASLEEP, Ordering::Relaxed);
         assert_eq!(channel.leave_read(1), Found::Waiting);

@@ -26,6 +26,8 @@ pub const IDS: u64 = DATA + 0xF00;
 pub const CLONES: u64 = DATA + 0xF20;
 /// How far below its stack either side of such a clone finds its registers: beyond the red zone.
 pub const BELOW: u64 = 192;
+/// Not 0: a thread that is about to wait for a word may look at it for a while first (fast.s).
+pub const LOOKS: u64 = DATA + 0xFA0;
 /// How many commands the stub is to run.
 const COUNT: u64 = DATA + 0xFF0;
 /// Where in the code page the classes of calls lie (see `fast::classes`).

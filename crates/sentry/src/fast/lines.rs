@@ -340,8 +340,10 @@ impl Kernel {
                 }
             }
         }
+        let looks = self.fast.may_look;
         file.open(&mut || {
-            let Some(ends) = channel.open_line((own, reader.fd), (other, writer.fd)) else {
+            let ends = channel.open_line((own, reader.fd), (other, writer.fd), looks);
+            let Some(ends) = ends else {
                 return;
             };
             let line = file.line();

@@ -41,6 +41,8 @@ pub struct Fast {
     pub channels: bool,
     /// Threads that take turns may have lines.
     pub has_lines: bool,
+    /// A thread that waits may use a processor for a while, since there is one for the other thread.
+    pub may_look: bool,
     series: u32,
     /// When the last such call was answered, and whether this one came soon after that.
     last: Option<Instant>,
@@ -56,6 +58,7 @@ impl Fast {
     pub fn new(is_traced: bool, processors: usize) -> Self {
         Self {
             patches: !is_traced,
+            may_look: processors >= 2,
             has_lines: !is_traced && fast::tells_fs_base(),
             channels: !is_traced && processors >= 2 && fast::tells_fs_base(),
             series: 0,

@@ -300,6 +300,8 @@ impl Kernel {
         drop(space);
         if wants_ids {
             self.write_ids(tid);
+            let looks = u32::from(self.fast.may_look);
+            Memory { tid }.write_u32(Address(loader::LOOKS), looks)?;
         }
         // One byte, or nobody else runs here: the one instruction is seen, or the other.
         let written = crate::host::pwrite(&text, way.written, site);
