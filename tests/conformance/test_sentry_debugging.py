@@ -211,13 +211,27 @@ def test_a_clock_and_a_child_are_waited_for(sentry: Bundle) -> None:
     assert [line.split()[0] for line in table.splitlines() if line[:1].isupper() and "(" in line] == ["TASKS", "THREADS", "FILES", "MAPPINGS"]
 
 
-def test_a_paused_container_is_refused(sentry: Bundle) -> None:
-    start(sentry, "sleep 100")
+def test_of_a_paused_container_is_told_what_the_host_knows(sentry: Bundle) -> None:
+    start(sentry, "sleep 100; true")
+    waiting(sentry, r"(clock_)?nanosleep\(")
+    waiting(sentry, r"wait4\(")
     sentry.verb("pause", sentry.id, check=True)
-    done = sentry.verb("debug", sentry.id)
+    report = debug(sentry)
+    table = sentry.verb("debug", sentry.id, check=True).stdout
+    stats = sentry.verb("events", "--stats", sentry.id, check=True).stdout
+    counts = sentry.verb("events", "--syscalls", sentry.id)
     sentry.verb("resume", sentry.id, check=True)
-    assert done.returncode == 1
-    assert "paused" in done.stderr
+    assert report["is_paused"]
+    calls = {(task["pid"], task["ppid"]): task["call"] for task in report["tasks"]}
+    assert calls[1, 0] == "wait4"
+    assert [call for (_, parent), call in calls.items() if parent == 1] in (["nanosleep"], ["clock_nanosleep"])
+    assert {"control", "worker"} <= {thread["name"] for thread in report["threads"]}
+    assert table.startswith("The container is paused")
+    assert json.loads(stats)["type"] == "stats"
+    # Only the sentry has counted, and it answers nobody.
+    assert counts.returncode == 1
+    assert "paused" in counts.stderr
+    assert not debug(sentry)["is_paused"]
 
 
 def test_other_isolations_say_that_they_cannot(tmp_path: Path) -> None:

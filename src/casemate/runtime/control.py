@@ -40,10 +40,15 @@ def debug_report(container: Container) -> dict[str, object]:
     return _ask_sentry(container, "debug", ("is_stuck", "left_out", "tasks", "threads", "files", "mappings"))
 
 
-def _ask_sentry(container: Container, request: str, fields: tuple[str, ...]) -> dict[str, object]:
+def require_sentry(container: Container) -> None:
+    """Raises HostError if the container's isolation does not see system calls."""
     isolation = container.record.isolation
     if not registry.get(isolation).traces_calls:
         raise HostError(f"isolation {isolation!r} does not see system calls", "this goes with containers of --isolation=sentry")
+
+
+def _ask_sentry(container: Container, request: str, fields: tuple[str, ...]) -> dict[str, object]:
+    require_sentry(container)
     answer = ask(container, {"request": request})
     if not all(field in answer for field in fields):
         raise WireError(f"the sentry did not answer {request!r}")

@@ -6,8 +6,8 @@ from casemate import jsonlite
 from casemate.cli.options import FLAG, VALUE, Option
 from casemate.cli.verb import open_container, read
 from casemate.errors import UsageError
-from casemate.runtime.container import RUNNING
-from casemate.runtime.control import debug_report
+from casemate.runtime.container import PAUSED, RUNNING, Container
+from casemate.runtime.control import debug_report, require_sentry
 
 HELP = "Shows threads and what they wait for, the sentry's own threads, open files and mappings: all, or what is named."
 SECTIONS = {
@@ -39,9 +39,9 @@ def main(arguments: list[str]) -> int:
         raise UsageError(f"--format: expected table or json, got {form!r}")
     chosen = [name for name in SECTIONS if parsed.flag(name)] or list(SECTIONS)
     with open_container(parsed.arguments[0]) as container:
-        container.need("look into", RUNNING)  # a paused one answers nobody
-        report = debug_report(container)
-    shown = {"is_stuck": report["is_stuck"], "left_out": report["left_out"], **{name: report[name] for name in chosen}}
+        is_paused = container.need("look into", RUNNING, PAUSED) == PAUSED
+        report = _from_outside(container) if is_paused else debug_report(container)
+    shown = {"is_paused": is_paused, "is_stuck": report["is_stuck"], "left_out": report["left_out"], **{name: report[name] for name in chosen}}
     if form == "json":
         print(jsonlite.dumps(shown, indent=2))
     else:
@@ -49,9 +49,19 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _from_outside(container: Container) -> dict[str, object]:
+    """A paused one answers nobody."""
+    from casemate.report.frozen import look
+
+    require_sentry(container)
+    return look(container)
+
+
 def _show(report: dict[str, object], chosen: list[str]) -> None:
     from casemate.report.table import show_table
 
+    if report["is_paused"]:
+        print("The container is paused: told is what the host knows; neither files nor mappings, nor what calls wait for.\n")
     if report["is_stuck"]:
         print("The kernel has been busy with one call for 2 s (see the sentry's threads); tasks, files and mappings cannot be told.\n")
     for name in chosen:
