@@ -99,6 +99,7 @@ def test_a_monitor_is_jailed_and_its_end_is_everybodys(small: Path, tmp_path: Pa
         assert not [place for place in places if place.startswith("/usr")]
         shown = [Path(f"/proc/{monitor}/root/{name}") for name in ("share/root/file", "usr/bin")]
         assert not [path for path in shown if path.exists()]
+        wait_for(lambda: "vcpu0" in "".join(name.read_text() for name in Path(f"/proc/{monitor}/task").glob("*/comm")))
         threads = [status_of.read_text() for status_of in Path(f"/proc/{monitor}/task").glob("*/status")]
         assert len(threads) >= 2
         assert all("\nSeccomp:\t2\n" in text and "\nCapEff:\t0000000000000000\n" in text for text in threads)

@@ -61,7 +61,7 @@ def test_copies_have_nothing_in_common_that_must_differ(guest_store: Path, tmp_p
     os.utime(guest_store / "templates" / made[0], (1, 1))
     for name in ("first", "second", "third"):
         (guest_store / "templates" / f"qemu-{name}").touch()
-    monkeypatch.setattr(qmp, "save_template", lambda _, path: Path(path).touch())
+    monkeypatch.setattr(qmp, "save_template", lambda *order: Path(order[-1]).mkdir())
     installed = (guest_store / "kernels").resolve()
     (guest_store / "kernels").unlink()
     shutil.copytree(installed, guest_store / "kernels")

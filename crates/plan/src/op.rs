@@ -583,6 +583,8 @@ pub struct Machine {
     pub report: Option<i32>,
     #[serde(default)]
     pub restored: Option<Vec<String>>,
+    #[serde(default)]
+    pub orders: Vec<String>,
 }
 
 /// Where a hypervisor finds its server of files, if not at that one's own socket.

@@ -1,14 +1,16 @@
 //! The hypervisor's processes: started once, before anything of the guest is heard.
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
 use casemate_guest_protocol::Share;
 use casemate_host::process::set_close_on_exec;
-use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::fs::{MemfdFlags, OFlags, SeekFrom, fcntl_setfl, memfd_create, seek};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
 
 use crate::files::Files;
@@ -16,6 +18,7 @@ use crate::{Config, Front, jail, vhost};
 
 /// Of what the guest's kernel says, as much is kept as explains its end.
 const KEPT: usize = 4096;
+const COPIED_AT_ONCE: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Hypervisor {
@@ -75,6 +78,10 @@ impl Hypervisor {
                 .replace("{monitor}", &theirs.as_raw_fd().to_string());
             words.push(with_opened(word, &mut opened)?);
         }
+        for line in &config.orders {
+            let line = with_opened(line.clone(), &mut opened)?;
+            say(&monitor, &line)?;
+        }
         opened.push(theirs);
         for fd in opened.iter().chain([link]) {
             set_close_on_exec(fd.as_raw_fd(), false)?;
@@ -105,7 +112,7 @@ impl Hypervisor {
     pub(crate) fn tell(&self, lines: &[String]) -> io::Result<()> {
         if let Some(monitor) = &self.monitor {
             for line in lines {
-                rustix::net::send(monitor, format!("{line}\n").as_bytes(), SendFlags::NOSIGNAL)?;
+                say(monitor, line)?;
             }
         }
         Ok(())
@@ -158,18 +165,55 @@ impl Hypervisor {
     }
 }
 
-/// Replaces `{open:PATH}` by the number of a descriptor of that file.
+fn say(monitor: &OwnedFd, line: &str) -> io::Result<()> {
+    rustix::net::send(monitor, format!("{line}\n").as_bytes(), SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Replaces `{open:PATH}` by the number of a descriptor of that file, and `{copy:PATH}` by that of a copy.
 fn with_opened(word: String, opened: &mut Vec<OwnedFd>) -> io::Result<String> {
-    let Some((before, rest)) = word.split_once("{open:") else {
+    let (found, is_copy) = match word.split_once("{open:") {
+        Some(found) => (Some(found), false),
+        None => (word.split_once("{copy:"), true),
+    };
+    let Some((before, rest)) = found else {
         return Ok(word);
     };
     let (path, after) = rest
         .split_once('}')
         .ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
-    let file = OwnedFd::from(std::fs::File::open(path)?);
+    let file = File::open(path)?;
+    let file = if is_copy {
+        copy_in_memory(&file)?
+    } else {
+        OwnedFd::from(file)
+    };
     let replaced = format!("{before}{}{after}", file.as_raw_fd());
     opened.push(file);
     Ok(replaced)
+}
+
+/// A copy of a sparse file, with the same holes: for memory that others map too, which a private mapping of the file would not be.
+fn copy_in_memory(source: &File) -> io::Result<OwnedFd> {
+    let copy = File::from(memfd_create("memory", MemfdFlags::CLOEXEC)?);
+    copy.set_len(source.metadata()?.len())?;
+    let mut buffer = vec![0; COPIED_AT_ONCE];
+    let mut at = 0;
+    loop {
+        at = match seek(source, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            Err(Errno::NXIO) => return Ok(copy.into()),
+            Err(errno) => return Err(errno.into()),
+        };
+        let end = seek(source, SeekFrom::Hole(at))?;
+        while at < end {
+            let most = usize::try_from(end - at).unwrap_or(COPIED_AT_ONCE);
+            let part = &mut buffer[..most.min(COPIED_AT_ONCE)];
+            source.read_exact_at(part, at)?;
+            copy.write_all_at(part, at)?;
+            at += part.len() as u64;
+        }
+    }
 }
 
 /// Where the hypervisor will connect, and the server's end of what it then says.

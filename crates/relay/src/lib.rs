@@ -31,10 +31,12 @@ pub struct Config {
     /// Where the relay stands before a helper that serves files.
     pub files: Option<Front>,
     /// The hypervisor; in an argument `{link}` becomes the number of the stream's descriptor, `{monitor}` that of the hypervisor's own, and `{open:PATH}` that of
-    /// the file, opened for reading.
+    /// the file, opened for reading, `{copy:PATH}` that of a copy in memory.
     pub command: Vec<String>,
     /// The guest was booted before and is restored: its agent has said Hello to somebody else. What the hypervisor's monitor is told once it runs.
     pub restored: Option<Vec<String>>,
+    /// What the hypervisor's monitor is told as soon as it hears; words in braces as in `command`.
+    pub orders: Vec<String>,
     pub env: Vec<String>,
     /// User and group of the hypervisor and of the relay, once the helpers run.
     pub user: (u32, u32),

@@ -22,6 +22,7 @@ class Machine:
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
     traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
+    orders: what its monitor is told at the start.
     documents: name to text; as a word of the command, {document:NAME} becomes a path where it is read.
     opened: name to path on the host; {opened:NAME} becomes the number of its descriptor, open for reading and writing.   needs_programs: of the host, in /usr.
     """
@@ -39,6 +40,7 @@ class Machine:
         "link_window",
         "needs_programs",
         "opened",
+        "orders",
         "restored",
         "share",
         "traces",
@@ -59,6 +61,7 @@ class Machine:
         self.needs_programs = True
         self.boot_timeout_s = 60
         self.restored: list[str] | None = None
+        self.orders: list[str] = []
         self.link_window = 0  # bytes that may be under way to the guest at a time; 0: as many as its stream takes
 
     def open(self) -> list[int]:

@@ -52,13 +52,20 @@ class Qemu(Hypervisor):
         state = _state(memory_mib, files)
         if state:
             # Files are plugged in once it runs: what serves them has a state of its own, which no file of QEMU's holds.
-            files = {**files, "state": state}
-            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX, *_monitor("{monitor}"), "-incoming", "fd:{open:/guest/state}"]
+            files = {**files, "state": f"{state}/state", "memory": f"{state}/memory"}
+            own = _memory_in("{copy:/guest/memory}", memory_mib)
+            command = [*_command(memory_mib, _IN_JAIL, "{link}", own), *_SANDBOX, *_monitor("{monitor}"), "-incoming", "defer"]
         else:
             command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX]
         share = share or virtiofsd.way()
         machine = Machine(command, share="" if share == "none" else share, files=files)
-        machine.restored = [_CAPABILITIES] if state else None
+        if state:
+            machine.restored = []
+            machine.orders = [
+                _order("qmp_capabilities"),
+                _order("migrate-set-capabilities", **IGNORE_SHARED),
+                _order("migrate-incoming", uri="fd:{open:/guest/state}"),
+            ]
         if share == "virtiofs":
             machine.command += ["-chardev", f"socket,id=files,path={virtiofsd.SOCKET}"]
             machine.helpers = [virtiofsd.command()]
@@ -92,18 +99,28 @@ def _plug(machine: Machine, device: dict[str, str]) -> None:
 _IN_JAIL = {"kernel": "/guest/kernel", "initramfs": "/guest/initramfs"}
 # QEMU's own filter, inside of the relay's: it executes nothing more.
 _SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
-_CAPABILITIES = '{"execute": "qmp_capabilities"}'
+# The memory is not in the state, but a file of its own: only what is not zero in it costs memory after a restore. (Read from the state, each page was touched.)
+IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 # What is plugged in after a restore: the containers' files, an image that is the root, a disk for what is written over it.
 _PORTS = ("files", "root", "layer")
 
 
-def _command(memory_mib: int, files: dict[str, str], link: str) -> list[str]:
-    """All but what carries files."""
+def _order(command: str, **arguments: object) -> str:
+    return jsonlite.dumps({"execute": command, "arguments": arguments})
+
+
+def _memory_in(descriptor: str, memory_mib: int) -> str:
+    """Shared, because the server of files reads and writes in it."""
+    return f"memory-backend-file,id=memory,size={memory_mib}M,share=on,mem-path=/proc/self/fd/{descriptor}"
+
+
+def _command(memory_mib: int, files: dict[str, str], link: str, memory: str = "") -> list[str]:
+    """All but what carries files. memory: an object, if it is there already."""
     ports = [word for chassis, name in enumerate(_PORTS, 1) for word in ("-device", f"pcie-root-port,id={name},chassis={chassis}")]
     append = f"console=ttyS0 quiet casemate.end=restart panic=-1 reboot=t rdinit=/{AGENT} casemate.link=vport random.trust_cpu=on mitigations=off"
     return [
         PROGRAM, "-M", _MACHINE, "-accel", "tcg", "-cpu", "max", "-m", f"{memory_mib}M", "-smp", "1",
-        "-object", f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on",
+        "-object", memory or f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", files["kernel"], "-initrd", files["initramfs"], "-append", append,
         "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -121,16 +138,17 @@ def _state(memory_mib: int, files: dict[str, str]) -> str:
     if not template.is_wanted():
         return ""
 
-    def command(link: int, monitor: int) -> list[str]:
-        return [*_command(memory_mib, files, str(link)), *_monitor(str(monitor))]
+    def command(link: int, monitor: int, memory: int) -> list[str]:
+        return [*_command(memory_mib, files, str(link), _memory_in(str(memory), memory_mib)), *_monitor(str(monitor))]
 
     def make(path: str) -> None:
         from casemate.hypervisor.qmp import save_template
 
-        save_template(command, path)
+        save_template(command, memory_mib << 20, path)
 
     try:
-        return template.find_or_make("qemu", [PROGRAM, *files.values()], _command(memory_mib, _IN_JAIL, ""), make)
+        words = _command(memory_mib, _IN_JAIL, "", _memory_in("", memory_mib))
+        return template.find_or_make("qemu", [PROGRAM, *files.values()], words, make)
     except (HostError, OSError) as error:
         template.note_failure(str(error))
         return ""

@@ -9,6 +9,7 @@ from socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
 from casemate import jsonlite
 from casemate.errors import HostError
+from casemate.hypervisor.qemu import IGNORE_SHARED
 from casemate.hypervisor.template import wait_for_agent
 
 TYPE_CHECKING = False
@@ -16,22 +17,24 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SAVE_S = 60
+_ZERO = bytes(4096)
 
 
-def save_template(command: Callable[[int, int], list[str]], path: str) -> None:
-    """Boots a machine, and has it write its state once its agent has spoken.
+def save_template(command: Callable[[int, int, int], list[str]], size: int, path: str) -> None:
+    """Boots a machine, and has it write its state once its agent has spoken: `path` is a directory with that and the memory.
 
-    command: starts it, with the numbers of the descriptors of its stream to the agent and of its monitor. Raises HostError.
+    command: starts it, with the numbers of the descriptors of its stream to the agent, of its monitor, and of its memory of `size` bytes. Raises HostError.
     """
+    os.makedirs(path, 0o755)
     link, its_link = socketpair(AF_UNIX, SOCK_STREAM)
     monitor, its_monitor = socketpair(AF_UNIX, SOCK_STREAM)
+    memory = os.memfd_create("memory", os.MFD_CLOEXEC)
     with link, its_link, monitor, its_monitor:
-        words = command(its_link.fileno(), its_monitor.fileno())
-        with open(path, "wb"):
-            pass
+        os.ftruncate(memory, size)
+        given = (its_link.fileno(), its_monitor.fileno(), memory)
         process = subprocess.Popen(
-            words, pass_fds=(its_link.fileno(), its_monitor.fileno()), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            command(*given), pass_fds=given, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
         )  # fmt: skip
         its_link.close()
         its_monitor.close()
@@ -39,19 +42,40 @@ def save_template(command: Callable[[int, int], list[str]], path: str) -> None:
             wait_for_agent(link)
             qmp = _Monitor(monitor)
             qmp.ask("qmp_capabilities")
-            qmp.ask("migrate-set-parameters", **{"max-bandwidth": 1 << 40})
-            qmp.ask("migrate", uri=f"exec:cat > '{path}'")
+            qmp.ask("migrate-set-capabilities", **IGNORE_SHARED)
+            qmp.ask("migrate", uri=f"exec:cat > '{path}/state'")
             qmp.wait_until_saved()
-            os.chmod(path, 0o644)
+            _keep(memory, size, f"{path}/memory")
+            os.chmod(f"{path}/state", 0o644)
         except (OSError, HostError) as error:
             process.kill()
             said = process.stderr.read().decode(errors="replace").strip()[-300:] if process.stderr else ""
             raise HostError(f"no template of a machine could be made: {error} {said}".rstrip()) from None
         finally:
+            os.close(memory)
             process.kill()
             process.wait()
             if process.stderr:
                 process.stderr.close()
+
+
+def _keep(memory: int, size: int, path: str) -> None:
+    """The memory as a file with holes where it is zero: each start copies it."""
+    at = 0
+    with open(path, "wb", buffering=0) as file:
+        file.truncate(size)
+        while True:
+            try:
+                at = os.lseek(memory, at, os.SEEK_DATA)
+            except OSError:
+                break  # ENXIO: nothing follows
+            end = os.lseek(memory, at, os.SEEK_HOLE)
+            for place in range(at, end, len(_ZERO)):
+                page = os.pread(memory, len(_ZERO), place)
+                if page != _ZERO:
+                    os.pwrite(file.fileno(), page, place)
+            at = end
+    os.chmod(path, 0o644)
 
 
 class _Monitor:

@@ -285,6 +285,7 @@ def machine_plan(
         "link_window": machine.link_window,
         "agent": agent_fd if agent_fd >= 0 else None,
         "restored": machine.restored,
+        "orders": machine.orders,
         "report": report_fd if report_fd >= 0 else None,
     }
     capabilities = {key: list(_CAPABILITIES) for key in ("bounding", "effective", "permitted")}

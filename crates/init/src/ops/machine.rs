@@ -66,6 +66,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
         }),
         command: machine.command,
         restored: machine.restored,
+        orders: machine.orders,
         env: machine.env,
         user: machine.user,
         traces: machine.traces,
