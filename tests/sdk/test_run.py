@@ -37,6 +37,13 @@ def test_a_memory_limit_that_no_program_starts_with_is_named(state_root: str) ->
     assert [name for name in os.listdir(state_root) if name.startswith((".layer-", "run-"))] == []
 
 
+def test_what_it_took_is_told(state_root: str, isolation: str) -> None:
+    code = "import time; kept = b'x' * (50 << 20)\nwhile time.process_time() < 0.2: pass"
+    result = run(["python3", "-c", code], isolation=isolation, state_root=state_root)
+    assert result.cpu_s >= 0.2
+    assert 50 << 20 <= result.max_memory < 2 << 30
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: anybody else is the sandbox's user themselves")
 def test_a_writable_bind_belongs_to_its_owner(tmp_path: Path, state_root: str) -> None:
     os.chown(tmp_path, 4242, 4343)

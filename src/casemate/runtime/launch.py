@@ -77,6 +77,10 @@ class Running:
             except ProcessLookupError:
                 pass
 
+    def consumption(self) -> tuple[int, int]:
+        """Processor time of the whole sandbox in ns, and the most memory that it had at once in bytes; until `delete`."""
+        return self.container.cgroup().consumption()
+
     def oom_kills(self) -> int:
         """How often the kernel killed a process for the memory limit's sake."""
         return usage.oom_kills(self.container)

@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from casemate.errors import EngineError, SandboxError
 from casemate.policy.hardened import DEFAULT_PIDS
@@ -115,7 +116,7 @@ def _follow(running: Running, pump: Pump, timeout: float | None) -> CommandResul
 def _result(pump: Pump, running: Running, expired: float | None) -> CommandResult:
     result = pump.result()
     if expired is not None:
-        return CommandResult(124, result.stdout_bytes, result.stderr_bytes, f"ended after {expired:g} s", result.truncated, 9, result.duration_s)
+        return replace(result, exit_code=124, error=f"ended after {expired:g} s", signal=9)
     if result.exit_code == 137 and running.oom_kills():
         return pump.result("killed: the memory limit was reached")
     return pump.result("killed by the sandbox's seccomp policy") if result.signal == 31 else result
@@ -132,7 +133,10 @@ class _ChildEnd:
 
     def poll(self) -> End | None:
         status = self._running.wait(0)
-        return End(status) if status else None
+        if not status:
+            return None
+        cpu_ns, max_memory = self._running.consumption()
+        return End(status, cpu_ns / 1e9, max_memory)
 
     def close(self) -> None:
         """The descriptor is the container's."""

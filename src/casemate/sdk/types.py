@@ -43,6 +43,8 @@ class CommandResult:
     """How a command ended. `exit_code` is 128 + n for signal n. Outputs as text (UTF-8, undecodable bytes replaced) and as bytes.
 
     truncated: more was printed than `max_output` bytes; the beginning is kept. Times in seconds, memory in bytes (0 where unknown).
+    cpu_s, max_memory: of a command in a sandbox, its own (the resident memory of its largest process); of `casemate.run`, the whole sandbox's, engine and
+    cache of files included.
     """
 
     exit_code: int

@@ -114,6 +114,7 @@ def test_no_resources_need_no_controller(tmp_path: Path) -> None:
     manager.apply({})
     manager.join(1)
     assert (manager.paths(), manager.pids(), manager.frozen(), manager.oom_kills()) == ({}, [], False, 0)
+    assert manager.consumption() == (0, 0)
     manager.destroy()
 
 
@@ -124,7 +125,7 @@ def test_v2_statistics(tmp_path: Path) -> None:
         cpu_stat="usage_usec 30\nuser_usec 20\nsystem_usec 10\nnr_periods 4\nnr_throttled 2\nthrottled_usec 5\n",
         memory_current="1000\n", memory_max="max\n", memory_swap_max="0\n", memory_swap_current="24\n",
         memory_stat="anon 7\nfile 8\n", memory_events="low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n",
-        pids_current="2\n", pids_max="max\n", io_stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n",
+        memory_peak="4096\n", pids_current="2\n", pids_max="max\n", io_stat="8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n",
         cpu_pressure="some avg10=0.50 avg60=0.00 avg300=0.00 total=9\n",
     )  # fmt: skip
     manager = host.open(None)
@@ -143,6 +144,7 @@ def test_v2_statistics(tmp_path: Path) -> None:
     assert isinstance(blkio, dict)
     assert blkio["ioServicedRecursive"][1] == {"major": 8, "minor": 0, "op": "Write", "value": 4}
     assert manager.oom_kills() == 1
+    assert manager.consumption() == (30000, 4096)
 
 
 def test_import_is_lean() -> None:

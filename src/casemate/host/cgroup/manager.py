@@ -209,6 +209,12 @@ class Manager:
 
         return stats_v2.collect(self.places)
 
+    def consumption(self) -> tuple[int, int]:
+        """Processor time so far in ns, and the most memory at once in bytes, for one read each; 0 where the host does not count."""
+        from casemate.host.cgroup import consumption
+
+        return consumption.cpu_ns(self.places), consumption.memory_peak(self.places)
+
     def oom_kills(self) -> int:
         """How many processes the kernel killed for the memory limit."""
         from casemate.host.cgroup import oom
