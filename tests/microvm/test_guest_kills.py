@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle import Bundle, leftovers
+from bundle import CASEMATE, Bundle, leftovers
 from casemate.host import process
 
 ROUNDS = {"uml": 8, "qemu": 3}
@@ -99,3 +99,22 @@ def left(bundle: Bundle, seen: set[int], name: str) -> str:
         time.sleep(0.01)
     found = leftovers(bundle.id, bundle.directory)
     return f"after {name} was killed: {found}" if found else ""
+
+
+def test_a_killed_do_takes_its_machine_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the signal of a parent's death, which the kernel forgets when a process changes its ids, as the relay does."""
+    monkeypatch.setenv("CASEMATE_HYPERVISOR", "uml")
+    words = [CASEMATE, "--root", str(tmp_path / "state"), "do", "--isolation=microvm", "--", "sh", "-c", "echo runs; exec sleep 1000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stdout.readline() == "runs\n"
+        (relay,) = process_children(running.pid)
+        running.kill()
+    deadline = time.monotonic() + 10
+    while not is_gone(relay):
+        assert time.monotonic() < deadline, "its relay lives on"
+        time.sleep(0.01)
+
+
+def process_children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

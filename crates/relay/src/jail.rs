@@ -8,6 +8,8 @@ use casemate_jail::{credentials, landlock};
 use casemate_plan::op::Credentials;
 use casemate_plan::seccomp::{SeccompArg, SeccompProfile, SeccompRule};
 
+use rustix::process::{parent_process_death_signal, set_parent_process_death_signal};
+
 use crate::Config;
 
 const ALLOW: &str = "SCMP_ACT_ALLOW";
@@ -344,6 +346,8 @@ const FILE_SERVER: &[&str] = &[
 /// Leaves this process the machine's own user, no capability and no way to one, and the machine's calls: for what is executed from now on, too.
 pub(crate) fn enter(config: &Config) -> io::Result<()> {
     let (uid, gid) = config.user;
+    // The kernel forgets it with every change of ids (commit_creds): a killed `do` would leave its machine behind.
+    let parents_end = parent_process_death_signal()?;
     credentials::apply(&Credentials {
         uid,
         gid,
@@ -352,6 +356,7 @@ pub(crate) fn enter(config: &Config) -> io::Result<()> {
         capabilities: None,
     })
     .map_err(io::Error::other)?;
+    set_parent_process_death_signal(parents_end)?;
     install(&machine_profile(config.traces))
 }
 
