@@ -5,7 +5,7 @@ use std::io;
 
 use casemate_jail::seccomp::compile;
 use casemate_jail::{credentials, landlock};
-use casemate_plan::op::Credentials;
+use casemate_plan::op::{Credentials, Landlock};
 use casemate_plan::seccomp::{SeccompArg, SeccompProfile, SeccompRule};
 
 use rustix::process::{parent_process_death_signal, set_parent_process_death_signal};
@@ -22,6 +22,10 @@ const AF_UNIX: u64 = 1;
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
 const EXECUTABLE: u64 = 4;
+const TERMINALS: &str = "/dev/pts";
+/// As `agents::terminal` opens one: O_RDWR | O_NOCTTY | O_CLOEXEC.
+const TERMINAL_FLAGS: u64 = 0o2_000_402;
+const O_LARGEFILE: u64 = 0o100_000;
 const INT: u64 = 0xffff_ffff;
 
 /// A hypervisor's, and what runs until it is started. Not ours to count exactly: each version of QEMU has other calls. What is not here does not exist: among
@@ -244,7 +248,8 @@ const MACHINE: &[&[&str]] = &[
 /// another user or cannot be dumped.
 const TRACER: &[&str] = &["modify_ldt", "personality", "ptrace"];
 
-/// The relay's, once the machine runs: streams, sockets and threads that are there, and terminals' settings. It opens, executes and signals nothing.
+/// The relay's, once the machine runs: streams, sockets and threads that are there, and terminals' settings. It executes and signals nothing, and opens
+/// terminals only.
 const RELAY: &[&str] = &[
     "accept4",
     "brk",
@@ -360,9 +365,16 @@ pub(crate) fn enter(config: &Config) -> io::Result<()> {
     install(&machine_profile(config.traces))
 }
 
-/// Leaves this process what the relay needs while the machine runs.
+/// Leaves this process what the relay needs while the machine runs. Of files, that is the terminals which stand for those of the guest.
 pub(crate) fn close() -> io::Result<()> {
     landlock::close_engine().map_err(io::Error::other)?;
+    let terminals = Landlock {
+        read_only: Vec::new(),
+        read_write: vec![TERMINALS.to_owned()],
+        scoped: false,
+        best_effort: true,
+    };
+    landlock::apply(&terminals).map_err(io::Error::other)?;
     install(&relay_profile())
 }
 
@@ -404,7 +416,8 @@ fn file_server_profile() -> SeccompProfile {
 fn relay_profile() -> SeccompProfile {
     let threads = rule(&["clone"], &[masked(0, CLONE_THREAD, CLONE_THREAD)]);
     let memory = rule(&["mmap", "mprotect"], &[masked(2, EXECUTABLE, 0)]);
-    profile(vec![rule(RELAY, &[]), threads, memory])
+    let terminal = rule(&["open"], &[masked(1, INT & !O_LARGEFILE, TERMINAL_FLAGS)]);
+    profile(vec![rule(RELAY, &[]), threads, memory, terminal])
 }
 
 fn profile(rules: Vec<SeccompRule>) -> SeccompProfile {
