@@ -1,4 +1,4 @@
-"""QEMU: with KVM where this host's is good, else by emulation, which needs nothing of the host."""
+"""QEMU by emulation, which needs nothing of the host. With KVM it would be quick too, but has not been tried: no machine of this project has one."""
 
 from __future__ import annotations
 
