@@ -137,7 +137,7 @@ def test_v2_statistics(tmp_path: Path) -> None:
     assert cpu["usage"] == {"total": 30000, "kernel": 10000, "user": 20000}
     assert cpu["throttling"] == {"periods": 4, "throttledPeriods": 2, "throttledTime": 5000}
     assert cpu["psi"] == {"some": {"avg10": 0.5, "avg60": 0.0, "avg300": 0.0, "total": 9}}
-    assert memory["usage"] == {"limit": 2**64 - 1, "usage": 1000, "max": 0, "failcnt": 3}
+    assert memory["usage"] == {"limit": 2**64 - 1, "usage": 1000, "max": 4096, "failcnt": 3}
     assert memory["swap"]["usage"] == 1024
     assert stats["pids"] == {"current": 2, "limit": 0}
     blkio = stats["blkio"]
