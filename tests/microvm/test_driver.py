@@ -70,6 +70,17 @@ def monitor_below(pid: int) -> int:
     return next((each for each in tree(pid) if b"\0vmm\0" in Path(f"/proc/{each}/cmdline").read_bytes() and status(each)["Seccomp"] == "2"), 0)
 
 
+def of_threads(pid: int, name: str) -> list[str]:
+    """The file of this name of each thread that is there."""
+    found = []
+    for file in Path(f"/proc/{pid}/task").glob(f"*/{name}"):
+        try:
+            found.append(file.read_text())
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
 def wait_for_monitor(running: subprocess.Popen[str]) -> int:
     deadline = time.monotonic() + 20
     while True:
@@ -99,8 +110,8 @@ def test_a_monitor_is_jailed_and_its_end_is_everybodys(small: Path, tmp_path: Pa
         assert not [place for place in places if place.startswith("/usr")]
         shown = [Path(f"/proc/{monitor}/root/{name}") for name in ("share/root/file", "usr/bin")]
         assert not [path for path in shown if path.exists()]
-        wait_for(lambda: "vcpu0" in "".join(name.read_text() for name in Path(f"/proc/{monitor}/task").glob("*/comm")))
-        threads = [status_of.read_text() for status_of in Path(f"/proc/{monitor}/task").glob("*/status")]
+        wait_for(lambda: "vcpu0" in "".join(of_threads(monitor, "comm")))
+        threads = of_threads(monitor, "status")
         assert len(threads) >= 2
         assert all("\nSeccomp:\t2\n" in text and "\nCapEff:\t0000000000000000\n" in text for text in threads)
         os.kill(monitor if victim == "monitor" else relay, signal.SIGKILL)
