@@ -185,13 +185,9 @@ pub(crate) fn mount_share(share: Share) -> Result<Option<Files>> {
         return Files::mount(SHARE).map(Some);
     }
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let mount = || match share {
-        Share::Hostfs => mount("none", SHARE, "hostfs", flags, Some(c"/share")),
-        _ => mount("share", SHARE, "virtiofs", flags, None),
-    };
     // The device of a machine that was restored is plugged in about now.
-    let result = wait_for(|| match mount() {
-        Err(rustix::io::Errno::INVAL) if share == Share::Virtiofs => None,
+    let result = wait_for(|| match mount("share", SHARE, "virtiofs", flags, None) {
+        Err(rustix::io::Errno::INVAL) => None,
         result => Some(result),
     });
     result

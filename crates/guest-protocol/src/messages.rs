@@ -8,8 +8,6 @@ use crate::Bytes;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Share {
-    /// User Mode Linux: the file system of the process that the kernel is.
-    Hostfs,
     Virtiofs,
     /// Over the link: the kernel's FUSE protocol, as `Files` of either direction.
     Protocol,

@@ -50,7 +50,6 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     // From here on the relay holds the channel, whose end says that the program runs.
     drop(process::take_fd(state.channel.raw()).context(|| "channel".into())?);
     let share = match machine.share.as_deref() {
-        Some("hostfs") => Some(Share::Hostfs),
         Some("virtiofs") => Some(Share::Virtiofs),
         Some("protocol") => Some(Share::Protocol),
         _ => None,
