@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import random
 import signal
@@ -37,6 +38,16 @@ def kill_within(monitor: Monitor, limit_s: float, seed: int) -> None:
     time.sleep(random.Random(seed).uniform(0, limit_s))
     monitor.process.kill()
     monitor.process.wait(timeout=10)
+
+
+def answers(path: Path) -> bool:
+    """Whether a monitor serves there; one that ends instead is waited for."""
+    try:
+        with contextlib.closing(UnixConnection(path)) as connection:
+            connection.request("GET", "/")
+            return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def request_and_forget(monitor: Monitor, path: str, body: Any) -> threading.Thread:
@@ -106,7 +117,8 @@ def test_while_it_forks(start: Start, guest: Path, tmp_path: Path, seed: int) ->
     kill_within(parent, 0.05, seed)
     thread.join()
     # All children run, or none does: those that had not got the word end, and take their sockets along.
-    left = wait_for(lambda: (found := processes(tmp_path), len(found) in (0, 8))[1] and [found])[0]
+    wait_for(lambda: not processes(tmp_path) or all(answers(tmp_path / f"child{number}") for number in range(8)))
+    left = processes(tmp_path)
     sockets = sorted(path.name for path in tmp_path.glob("child*"))
     for pid in left:
         handle = os.pidfd_open(pid)
