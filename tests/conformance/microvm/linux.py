@@ -165,7 +165,7 @@ def last_words(machine: Monitor) -> str:
 
 def run(agent: Agent) -> tuple[bytes, int]:
     """The engine's own version, as a program in the guest: nothing else that is executable lies there."""
-    agent.tell("configure", time_ns=time.time_ns(), entropy=os.urandom(64), share=None)
+    agent.tell("configure", time_ns=time.time_ns(), entropy=os.urandom(64), share=None, is_narrow=False)
     program = {"args": ["/run/casemate-engine", "--version"], "env": []}
     bind = {"op": "mount", "source": "/proc/self/exe", "destination": program["args"][0], "flags": MS_BIND, "create": "auto"}
     root = {"op": "root", "path": "/", "shared": True}
