@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from casemate import jsonlite
-from casemate.errors import HostError
 from casemate.guest.initramfs import AGENT, initramfs
 from casemate.hypervisor import template
 from casemate.hypervisor.base import Hypervisor, Machine
@@ -129,9 +128,7 @@ def _describe(machine: Machine, document: dict[str, object]) -> None:
 
 
 def _state(configuration: dict[str, object], machine: Machine) -> str:
-    """The template's directory; "" where there is none, and none can be made: then the machine boots."""
-    if not template.is_wanted():
-        return ""
+    """The template's directory; "" where the machine boots."""
     files = {f"/guest/{name}": path for name, path in machine.files.items()}
     source = configuration["boot-source"]
     assert isinstance(source, dict)
@@ -142,8 +139,4 @@ def _state(configuration: dict[str, object], machine: Machine) -> str:
 
         save_template(outside, _DISKS, path, machine.boot_timeout_s)
 
-    try:
-        return template.find_or_make("casemate", [engine_path(), *files.values()], [jsonlite.dumps(configuration)], make)
-    except (HostError, OSError) as error:
-        template.note_failure(str(error))
-        return ""
+    return template.state("casemate", [engine_path(), *files.values()], [jsonlite.dumps(configuration)], make)

@@ -135,8 +135,6 @@ def _monitor(fd: str) -> list[str]:
 
 def _state(memory_mib: int, files: dict[str, str]) -> str:
     """The template's state; "" where there is none, and none can be made: then the machine boots."""
-    if not template.is_wanted():
-        return ""
 
     def command(link: int, monitor: int, memory: int) -> list[str]:
         return [*_command(memory_mib, files, str(link), _memory_in(str(memory), memory_mib)), *_monitor(str(monitor))]
@@ -146,9 +144,5 @@ def _state(memory_mib: int, files: dict[str, str]) -> str:
 
         save_template(command, memory_mib << 20, path)
 
-    try:
-        words = _command(memory_mib, _IN_JAIL, "", _memory_in("", memory_mib))
-        return template.find_or_make("qemu", [PROGRAM, *files.values()], words, make)
-    except (HostError, OSError) as error:
-        template.note_failure(str(error))
-        return ""
+    words = _command(memory_mib, _IN_JAIL, "", _memory_in("", memory_mib))
+    return template.state("qemu", [PROGRAM, *files.values()], words, make)

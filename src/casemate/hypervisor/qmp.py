@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
 from casemate import jsonlite
 from casemate.errors import HostError
 from casemate.hypervisor.qemu import IGNORE_SHARED
-from casemate.hypervisor.template import wait_for_agent
+from casemate.hypervisor.template_machine import running, wait_for_agent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,31 +31,20 @@ def save_template(command: Callable[[int, int, int], list[str]], size: int, path
     with link, its_link, monitor, its_monitor:
         os.ftruncate(memory, size)
         given = (its_link.fileno(), its_monitor.fileno(), memory)
-        process = subprocess.Popen(
-            command(*given), pass_fds=given, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-        )  # fmt: skip
-        its_link.close()
-        its_monitor.close()
         try:
-            wait_for_agent(link)
-            qmp = _Monitor(monitor)
-            qmp.ask("qmp_capabilities")
-            qmp.ask("migrate-set-capabilities", **IGNORE_SHARED)
-            qmp.ask("migrate", uri=f"exec:cat > '{path}/state'")
-            qmp.wait_until_saved()
-            _keep(memory, size, f"{path}/memory")
-            os.chmod(f"{path}/state", 0o644)
-        except (OSError, HostError) as error:
-            process.kill()
-            said = process.stderr.read().decode(errors="replace").strip()[-300:] if process.stderr else ""
-            raise HostError(f"no template of a machine could be made: {error} {said}".rstrip()) from None
+            with running(command(*given), given, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}):
+                its_link.close()
+                its_monitor.close()
+                wait_for_agent(link)
+                qmp = _Monitor(monitor)
+                qmp.ask("qmp_capabilities")
+                qmp.ask("migrate-set-capabilities", **IGNORE_SHARED)
+                qmp.ask("migrate", uri=f"exec:cat > '{path}/state'")
+                qmp.wait_until_saved()
+                _keep(memory, size, f"{path}/memory")
+                os.chmod(f"{path}/state", 0o644)
         finally:
             os.close(memory)
-            process.kill()
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
 
 
 def _keep(memory: int, size: int, path: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import select
 import shutil
 
 from casemate.errors import HostError
@@ -18,11 +17,9 @@ from casemate.guest import store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from socket import socket
 
 _KEPT = 4  # templates; each is as large as what a guest has touched at boot, some 90 MiB
 _FAILED = ".failed"
-BOOT_S = 60
 
 
 def is_wanted() -> bool:
@@ -48,7 +45,18 @@ def note_failure(reason: str) -> None:
         pass  # the store cannot be written, which is a reason of its own
 
 
-def find_or_make(kind: str, files: list[str], words: list[str], make: Callable[[str], None]) -> str:
+def state(kind: str, files: list[str], words: list[str], make: Callable[[str], None]) -> str:
+    """As `_find_or_make`; "" where no template is wanted, and where none can be made, which is noted: then the machine boots."""
+    if not is_wanted():
+        return ""
+    try:
+        return _find_or_make(kind, files, words, make)
+    except (HostError, OSError) as error:
+        note_failure(str(error))
+        return ""
+
+
+def _find_or_make(kind: str, files: list[str], words: list[str], make: Callable[[str], None]) -> str:
     """The path of the state of a machine like this, a file or a directory.
 
     files, words: what it is made of.   make: boots such a machine and writes its state to the path, if there is none. Raises HostError, after which the machine
@@ -110,12 +118,3 @@ def _remove(path: str) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.unlink(path)
-
-
-def wait_for_agent(channel: socket, seconds: float = 0) -> None:
-    """Until a machine's agent has spoken. Raises HostError."""
-    seconds = seconds or BOOT_S
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    if not poll.poll(seconds * 1000):
-        raise HostError(f"the agent's first word did not come within {seconds:g} s")

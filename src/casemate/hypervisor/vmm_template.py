@@ -6,14 +6,13 @@ Each start maps the memory privately: the pages that no guest writes are the pag
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 import time
 from socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
 from casemate import jsonlite
 from casemate.errors import HostError
-from casemate.hypervisor.template import wait_for_agent
+from casemate.hypervisor.template_machine import running, wait_for_agent
 from casemate.isolation.engine_process import engine_path
 
 _API_S = 10
@@ -36,24 +35,14 @@ def save_template(configuration: dict[str, object], disks: tuple[str, ...], path
             out.write(jsonlite.dumps({**configuration, "drives": drives}))
         api = f"{scratch}/api"
         words = [engine_path(), "vmm", "--api-sock", api, "--config-file", document, "--console-fd", str(its_link.fileno())]
-        process = subprocess.Popen(words, pass_fds=(its_link.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={})
-        its_link.close()
-        try:
+        with running(words, (its_link.fileno(),), {}):
+            its_link.close()
             wait_for_agent(link, boot_s)
             _ask(api, "PATCH", "/vm", {"state": "Paused"})
             _ask(api, "PUT", "/snapshot/create", {"snapshot_path": f"{path}/state", "mem_file_path": f"{path}/memory"})
             os.unlink(blank)
             for name in ("state", "memory"):
                 os.chmod(f"{path}/{name}", 0o644)
-        except (OSError, HostError) as error:
-            process.kill()
-            said = process.stderr.read().decode(errors="replace").strip()[-300:] if process.stderr else ""
-            raise HostError(f"no template of a machine could be made: {error} {said}".rstrip()) from None
-        finally:
-            process.kill()
-            process.wait()
-            if process.stderr:
-                process.stderr.close()
 
 
 def _ask(path: str, method: str, place: str, body: dict[str, object]) -> None:
