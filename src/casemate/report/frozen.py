@@ -9,7 +9,7 @@ from casemate.runtime.container import Container
 
 
 def look(container: Container) -> dict[str, object]:
-    """As `control.debug_report`, with what is not known left empty; `is_paused` is true. A thread that ends meanwhile is left out."""
+    """As `control.debug_report`, with what is not known left empty. A thread that ends meanwhile is left out."""
     own = container.record.pid
     depth = len(_status(own).get("NSpid", "").split())
     tasks: list[dict[str, object]] = []
@@ -23,7 +23,7 @@ def look(container: Container) -> dict[str, object]:
                 tasks.append(_task(tid, status, depth))
             elif pid == own and status:
                 threads.append({"tid": tid, "name": status["Name"], "state": status["State"][:1], "channel": _channel(tid), "handles": ""})
-    return {"is_paused": True, "is_stuck": False, "left_out": 0, "tasks": tasks, "threads": threads, "files": [], "mappings": []}
+    return {"is_stuck": False, "left_out": 0, "tasks": tasks, "threads": threads, "files": [], "mappings": []}
 
 
 def _task(tid: int, status: dict[str, str], depth: int) -> dict[str, object]:
