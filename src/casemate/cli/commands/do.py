@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HELP = "Runs a command in a sandbox: the host's root read-only below a private writable layer, sensitive places hidden, no network unless asked."
 OPTIONS = [
     Option("isolation", VALUE, "the wall (default: namespaces, or as configured)", "NAME"),
-    Option("hypervisor", VALUE, "with --isolation=microvm: uml or qemu (default: the first that can run here)", "NAME"),
+    Option("hypervisor", VALUE, "with --isolation=microvm: uml, qemu or casemate (default: the first that can run here)", "NAME"),
     Option("yes y", FLAG, "with --isolation=microvm: install the kernel that guests boot, if there is none"),
     Option("rootfs", VALUE, "this directory as the root, in place of the host's", "DIR"),
     Option("root-image", VALUE, "microvm with --rootfs: the guest's root is an image, written in memory or a disk (default: auto)", "auto|no|memory|SIZE"),
