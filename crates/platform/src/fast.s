@@ -7,13 +7,29 @@
     .globl casemate_fast_yields, casemate_fast_timed, casemate_fast_told, casemate_fast_yield, casemate_fast_yielded
     .globl casemate_fast_line, casemate_fast_line_saved, casemate_fast_line_kept, casemate_fast_line_filling, casemate_fast_line_filled, casemate_fast_line_written
     .globl casemate_fast_futex, casemate_fast_futex_over, casemate_fast_line_read, casemate_fast_line_reading, casemate_fast_line_seen, casemate_fast_line_over, casemate_fast_line_back, casemate_fast_line_slow
+
+    # rax: the thread's FS base. r11: its entry in a table of the process, which lies so far behind that; made of bits, since no register is left.
+    .macro CASEMATE_FAST_ENTRY mask
+    rdfsbase rax
+    mov r11d, eax
+    shr r11d, 8
+    and r11d, \mask
+    bts r11, 46
+    bts r11, 44
+    .endm
+    # eax: the processor that this runs on, by the selector that the vdso's getcpu uses.
+    .macro CASEMATE_FAST_PROCESSOR
+    mov eax, 0x7b
+    lsl eax, eax
+    .endm
+
     .balign 64
 casemate_fast_entry:
     cmp eax, 0x1ff
-    ja 9f
+    ja casemate_fast_leave
     lea r11d, [rax - 102]
     cmp r11d, 6
-    jbe 20f
+    jbe casemate_fast_ids
     cmp eax, 202
     je casemate_fast_futex
     cmp eax, 24
@@ -22,43 +38,39 @@ casemate_fast_entry:
 casemate_fast_shifted:
     mov cx, ax
 casemate_fast_packed:
-    # The thread's slot: a table of the process, by the thread's FS base. Its page lies at 0x500000002000.
-    rdfsbase rax
-    mov r11d, eax
-    shr r11d, 8
-    and r11d, 0xff0
-    bts r11, 46
-    bts r11, 44
+    # The thread's slot. The table's page lies at 0x500000002000.
+    CASEMATE_FAST_ENTRY 0xff0
     cmp [r11 + 0x2008], rax
-    jne 8f
+    jne casemate_fast_unpack
     mov r11, [r11 + 0x2000]
     test r11, r11
-    jz 8f
+    jz casemate_fast_unpack
     # read(2), write(2), sendto(2), recvfrom(2): of a line?
     movzx eax, cx
     cmp eax, 1
     jbe casemate_fast_line
     sub eax, 44
     cmp eax, 1
-    jbe 40f
+    jbe .Lfast_line_of_socket
     # Free, and somebody listens.
-41: mov rax, [r11]
+.Lfast_ask:
+    mov rax, [r11]
     btr rax, 32
-    jc 4f
-    # Nobody: where this runs, so that a server is put elsewhere (the selector is what the vdso's getcpu uses).
-    mov eax, 0x7b
-    lsl eax, eax
+    jc .Lfast_listened
+    # Nobody: where this runs, so that a server is put elsewhere.
+    CASEMATE_FAST_PROCESSOR
     mov [r11 + 0x38], eax
-    jmp 8f
-4:  test rax, rax
-    jnz 8f
+    jmp casemate_fast_unpack
+.Lfast_listened:
+    test rax, rax
+    jnz casemate_fast_unpack
     mov [r11 + 0x08], rcx
 casemate_fast_saved:
     movzx ecx, cx
     lea rax, [rip + casemate_loader_start + 0xe00]
     movzx eax, byte ptr [rax + rcx]
     test eax, eax
-    jz 7f
+    jz .Lfast_kept_away
     mov [r11 + 0x10], ecx
     mov [r11 + 0x14], eax
     mov [r11 + 0x40], rdi
@@ -72,110 +84,123 @@ casemate_fast_kept:
     xor ecx, ecx
     mov [r11 + 0x1c], rcx
     cmp eax, 1
-    je 5f
+    je .Lfast_post
     cmp eax, 3
-    jb 32f
-    je 12f
+    jb .Lfast_touch_out
+    je .Lfast_copy_in
     cmp eax, 5
-    jb 13f
-    je 14f
+    jb .Lfast_stat_to_rsi
+    je .Lfast_path_at_rdi
     cmp eax, 6
-    je 15f
+    je .Lfast_path_at_rsi
     cmp eax, 7
-    je 14f
-    jmp 15f
+    je .Lfast_path_at_rdi
+    jmp .Lfast_path_at_rsi
 
     # 2: data to rsi, at most rdx bytes of it. Touched first, so that data taken from a file always has where to go: writes nothing, in one step.
-32: test rdx, rdx
-    jz 5f
+.Lfast_touch_out:
+    test rdx, rdx
+    jz .Lfast_post
     cmp rdx, 0x1000
-    ja 5f
+    ja .Lfast_post
     lock or byte ptr [rsi], 0
     lock or byte ptr [rsi + rdx - 1], 0
     mov [r11 + 0x28], rsi
     mov [r11 + 0x20], edx
-    jmp 5f
+    jmp .Lfast_post
 
     # 3: data from rsi, rdx bytes.
-12: test rdx, rdx
-    jz 5f
+.Lfast_copy_in:
+    test rdx, rdx
+    jz .Lfast_post
     cmp rdx, 0x1000
-    ja 5f
+    ja .Lfast_post
     mov [r11 + 0x20], edx
     lea rdi, [r11 + 0x1000]
     mov ecx, edx
     rep movsb
-    jmp 5f
+    jmp .Lfast_post
 
     # 4: a struct stat to rsi.
-13: mov [r11 + 0x28], rsi
+.Lfast_stat_to_rsi:
+    mov [r11 + 0x28], rsi
     mov dword ptr [r11 + 0x20], 144
-    jmp 5f
+    jmp .Lfast_post
 
     # 5, 7: a path at rdi. 6, 8: at rsi. Without one of at most 255 bytes, the sentry reads it itself.
-14: mov rsi, rdi
-15: lea rdi, [r11 + 0x100]
+.Lfast_path_at_rdi:
+    mov rsi, rdi
+.Lfast_path_at_rsi:
+    lea rdi, [r11 + 0x100]
     xor ecx, ecx
-16: mov al, [rsi + rcx]
+.Lfast_copy_path:
+    mov al, [rsi + rcx]
     mov [rdi + rcx], al
     inc ecx
     test al, al
-    jz 17f
+    jz .Lfast_path_copied
     cmp ecx, 256
-    jb 16b
+    jb .Lfast_copy_path
     xor ecx, ecx
-17: mov [r11 + 0x1c], ecx
+.Lfast_path_copied:
+    mov [r11 + 0x1c], ecx
     # 7: a struct stat to what was rsi. 8: to rdx.
     mov eax, [r11 + 0x14]
     cmp eax, 7
-    jb 5f
+    jb .Lfast_post
     mov rsi, [r11 + 0x48]
-    je 13b
+    je .Lfast_stat_to_rsi
     mov rsi, rdx
-    jmp 13b
+    jmp .Lfast_stat_to_rsi
 
-5:  mov dword ptr [r11], 1
+.Lfast_post:
+    mov dword ptr [r11], 1
     mov ecx, 0x300
-6:  mov eax, [r11]
+.Lfast_wait:
+    mov eax, [r11]
     cmp eax, 3
     je casemate_fast_done
     cmp eax, 4
-    je casemate_fast_declined
+    je .Lfast_declined
     pause
     dec ecx
-    jnz 6b
+    jnz .Lfast_wait
     # Nobody came: taken back, if nobody comes just now; then where this runs is told again.
     mov eax, 1
     lock cmpxchg [r11], ecx
-    je 27f
+    je .Lfast_taken_back
     # It is being served, but by a long call, or on this very processor.
     mov rdi, r11
-18: mov eax, 24
+.Lfast_served_slowly:
+    mov eax, 24
     syscall
     mov r11, rdi
     mov eax, [r11]
     cmp eax, 2
-    je 18b
+    je .Lfast_served_slowly
     cmp eax, 3
-    jne casemate_fast_declined
+    jne .Lfast_declined
 
 casemate_fast_done:
     mov ecx, [r11 + 0x18]
     test ecx, ecx
-    jz 3f
+    jz .Lfast_copied
     mov rdi, [r11 + 0x28]
     lea rsi, [r11 + 0x1000]
     cmp ecx, 24
-    jae 2f
-31: mov al, [rsi]
+    jae .Lfast_copy_many
+.Lfast_copy_byte:
+    mov al, [rsi]
     mov [rdi], al
     inc rsi
     inc rdi
     dec ecx
-    jnz 31b
-    jmp 3f
-2:  rep movsb
-3:  mov rax, [r11 + 0x30]
+    jnz .Lfast_copy_byte
+    jmp .Lfast_copied
+.Lfast_copy_many:
+    rep movsb
+.Lfast_copied:
+    mov rax, [r11 + 0x30]
     mov rdi, [r11 + 0x40]
     mov rsi, [r11 + 0x48]
     mov rcx, [r11 + 0x08]
@@ -186,19 +211,20 @@ casemate_fast_finished:
     jmp rcx
 
 casemate_fast_declined:
-    jmp 28f
-27: mov eax, 0x7b
-    lsl eax, eax
+.Lfast_taken_back:
+    CASEMATE_FAST_PROCESSOR
     mov [r11 + 0x38], eax
-28: mov rdi, [r11 + 0x40]
+.Lfast_declined:
+    mov rdi, [r11 + 0x40]
     mov rsi, [r11 + 0x48]
-7:  mov rcx, [r11 + 0x08]
+.Lfast_kept_away:
+    mov rcx, [r11 + 0x08]
     mov dword ptr [r11], 0
 casemate_fast_unpack:
-8:  movzx eax, cx
+    movzx eax, cx
     shr rcx, 16
 casemate_fast_leave:
-9:  cmp eax, 435
+    cmp eax, 435
     je casemate_clone3
     jmp rcx
 
@@ -206,33 +232,35 @@ casemate_fast_leave:
     # a fault at the program's pointers makes the ordinary call. Only 88 bytes, and if the sentry says so (no filter is to see a clone3).
 casemate_clone3:
     cmp rsi, 88
-    jne 93f
+    jne .Lfast_clone_as_asked
     cmp dword ptr [rip + casemate_loader_start + 0x1f20], 1
-    jne 93f
+    jne .Lfast_clone_as_asked
     # No flag beyond 32 bits, no set_tid, no cgroup; none of the flags that clone(2) has not, or that need more (namespaces, CLONE_PIDFD, CLONE_PARENT).
     mov r11d, [rdi + 4]
     or r11, [rdi + 64]
     or r11, [rdi + 72]
     or r11, [rdi + 80]
-    jnz 93f
+    jnz .Lfast_clone_as_asked
     test dword ptr [rdi], 0x7e42b0ff
-    jnz 93f
+    jnz .Lfast_clone_as_asked
     # exit_signal: none for a thread, else SIGCHLD (another would be the host's own).
     test dword ptr [rdi], 0x10000
-    jnz 91f
+    jnz .Lfast_clone_thread
     cmp qword ptr [rdi + 32], 17
-    jne 93f
-    jmp 92f
-91: cmp qword ptr [rdi + 32], 0
-    jne 93f
+    jne .Lfast_clone_as_asked
+    jmp .Lfast_clone_stack
+.Lfast_clone_thread:
+    cmp qword ptr [rdi + 32], 0
+    jne .Lfast_clone_as_asked
     # A stack of the child's own, with room for what it restores.
-92: mov r11, [rdi + 40]
+.Lfast_clone_stack:
+    mov r11, [rdi + 40]
     test r11, r11
-    jz 93f
+    jz .Lfast_clone_as_asked
     cmp qword ptr [rdi + 48], 0x400
-    jb 93f
+    jb .Lfast_clone_as_asked
     add r11, [rdi + 48]
-    jc 93f
+    jc .Lfast_clone_as_asked
     mov [r11 - 192], rdi
     mov [r11 - 184], rsi
     mov [r11 - 176], rdx
@@ -247,29 +275,36 @@ casemate_clone3:
     mov [rsp - 152], rcx
     lea rsp, [rsp - 192]
     jmp casemate_clone3_begun
-93: jmp rcx
+.Lfast_clone_as_asked:
+    jmp rcx
 
     # getuid(2) and its like: what the sentry left on the data page, plus one. 0: ask.
 casemate_fast_ids:
-20: cmp eax, 102
-    je 21f
+    cmp eax, 102
+    je .Lfast_uid
     cmp eax, 104
-    je 22f
+    je .Lfast_gid
     cmp eax, 107
-    je 23f
+    je .Lfast_euid
     cmp eax, 108
-    je 24f
+    je .Lfast_egid
     jmp rcx
-21: mov r11, [rip + casemate_loader_start + 0x1f00]
-    jmp 25f
-22: mov r11, [rip + casemate_loader_start + 0x1f08]
-    jmp 25f
-23: mov r11, [rip + casemate_loader_start + 0x1f10]
-    jmp 25f
-24: mov r11, [rip + casemate_loader_start + 0x1f18]
-25: sub r11, 1
-    jb 9b
-26: add rcx, 2
+.Lfast_uid:
+    mov r11, [rip + casemate_loader_start + 0x1f00]
+    jmp .Lfast_known_id
+.Lfast_gid:
+    mov r11, [rip + casemate_loader_start + 0x1f08]
+    jmp .Lfast_known_id
+.Lfast_euid:
+    mov r11, [rip + casemate_loader_start + 0x1f10]
+    jmp .Lfast_known_id
+.Lfast_egid:
+    mov r11, [rip + casemate_loader_start + 0x1f18]
+.Lfast_known_id:
+    sub r11, 1
+    jb casemate_fast_leave
+.Lfast_answer:
+    add rcx, 2
 casemate_fast_known:
     mov rax, r11
 casemate_fast_answered:
@@ -280,7 +315,7 @@ casemate_fast_answered:
     # When a thread last did: FS base, and the time stamp in 256 cycles; 32 of them, behind the commands. Not where the ids are not told, either.
 casemate_fast_yields:
     cmp qword ptr [rip + casemate_loader_start + 0x1f00], 0
-    je 9b
+    je casemate_fast_leave
     mov r11, rdx
 casemate_fast_timed:
     rdtsc
@@ -290,49 +325,49 @@ casemate_fast_told:
     shl rcx, 16
 casemate_fast_yield:
     mov cx, ax
-    rdfsbase rax
-    mov r11d, eax
-    shr r11d, 8
-    and r11d, 0x1f0
-    bts r11, 46
-    bts r11, 44
+    CASEMATE_FAST_ENTRY 0x1f0
     test rax, rax
-    jz 43f
+    jz .Lfast_yield_now
     cmp [r11 + 0x1d00], rax
-    jne 42f
+    jne .Lfast_yield_other
     movzx eax, cx
     sub ax, [r11 + 0x1d08]
     cmp ax, 16
-    jae 43f
+    jae .Lfast_yield_now
     xor r11d, r11d
-    jmp 44f
-42: mov [r11 + 0x1d00], rax
-43: mov [r11 + 0x1d08], cx
-44: shr rcx, 16
+    jmp .Lfast_yield_decided
+.Lfast_yield_other:
+    mov [r11 + 0x1d00], rax
+.Lfast_yield_now:
+    mov [r11 + 0x1d08], cx
+.Lfast_yield_decided:
+    shr rcx, 16
 casemate_fast_yielded:
     mov eax, 24
     test r11, r11
-    jz 26b
+    jz .Lfast_answer
     jmp rcx
 
     # Lines (crates/platform/src/line.rs): 0x80 and 0x88 in a slot are read's and write's descriptors and words, 0x90 is the box to write to, 0x200 the own
     # one. In a box: its word (1 granted, 2 reader, 4 asleep, 8 filling, 16 full), the message's length, the writer's processor, patience, sleeps, bytes.
 casemate_fast_line:
-    jmp 54f
+    jmp .Lfast_line_of_file
     # As write(2) and read(2), where no flag and no address is given.
-40: xor eax, 1
+.Lfast_line_of_socket:
+    xor eax, 1
     test r10d, r10d
-    jnz 41b
+    jnz .Lfast_ask
     test r8, r8
-    jnz 41b
-54: cmp [r11 + 8*rax + 0x80], edi
-    jne 41b
+    jnz .Lfast_ask
+.Lfast_line_of_file:
+    cmp [r11 + 8*rax + 0x80], edi
+    jne .Lfast_ask
     cmp dword ptr [r11 + 8*rax + 0x84], 0
-    je 41b
+    je .Lfast_ask
     cmp dword ptr [r11], 0
-    jne 8b
+    jne casemate_fast_unpack
     test rdx, rdx
-    jz 8b
+    jz casemate_fast_unpack
     mov [r11 + 0x08], rcx
 casemate_fast_line_saved:
     mov ecx, eax
@@ -353,7 +388,8 @@ casemate_fast_line_kept:
     mov [r8 + 0x30], rdx
     mov r10, [r8 + 0x90]
     mov ecx, eax
-42: mov eax, [r10]
+.Lfast_write_try:
+    mov eax, [r10]
     mov edi, eax
     and edi, -7
     cmp edi, ecx
@@ -361,13 +397,12 @@ casemate_fast_line_kept:
     lea edi, [rax + 8]
     lock cmpxchg [r10], edi
 casemate_fast_line_filling:
-    jne 42b
+    jne .Lfast_write_try
     lea rdi, [r10 + 0x40]
     mov ecx, edx
     rep movsb
     mov [r10 + 0x04], edx
-    mov eax, 0x7b
-    lsl eax, eax
+    CASEMATE_FAST_PROCESSOR
     mov [r10 + 0x08], eax
     mov eax, 8
     lock xadd [r10], eax
@@ -388,7 +423,8 @@ casemate_fast_line_written:
 casemate_fast_line_read:
     lea r10, [r8 + 0x200]
     mov ecx, eax
-43: mov eax, [r10]
+.Lfast_read_try:
+    mov eax, [r10]
     mov edi, eax
     and edi, -25
     cmp edi, ecx
@@ -396,34 +432,37 @@ casemate_fast_line_read:
     lea edi, [rax + 2]
     lock cmpxchg [r10], edi
 casemate_fast_line_reading:
-    jne 43b
-44: test edi, 16
-    jnz 49f
+    jne .Lfast_read_try
+.Lfast_read_look:
+    test edi, 16
+    jnz .Lfast_read_message
     # The writer runs on this very processor: only without this thread. Elsewhere it is worth a look, as long as that has been.
-    mov eax, 0x7b
-    lsl eax, eax
+    CASEMATE_FAST_PROCESSOR
     cmp eax, [r10 + 0x08]
-    je 46f
+    je .Lfast_read_weigh
     mov edx, [r10 + 0x0c]
     test edx, edx
-    jz 46f
-45: pause
+    jz .Lfast_read_weigh
+.Lfast_read_spin:
+    pause
     mov eax, [r10]
     cmp eax, edi
-    jne 47f
+    jne .Lfast_read_paid
     dec edx
-    jnz 45b
+    jnz .Lfast_read_spin
     shr dword ptr [r10 + 0x0c], 1
-46: cmp dword ptr [r10 + 0x0c], 0
-    jne 50f
+.Lfast_read_weigh:
+    cmp dword ptr [r10 + 0x0c], 0
+    jne .Lfast_read_sleep
     dec dword ptr [r10 + 0x10]
-    jnz 50f
+    jnz .Lfast_read_sleep
     mov dword ptr [r10 + 0x10], 64
     mov dword ptr [r10 + 0x0c], 4096
-50: mov eax, edi
+.Lfast_read_sleep:
+    mov eax, edi
     or edi, 4
     lock cmpxchg [r10], edi
-    jne 48f
+    jne .Lfast_read_again
     mov edx, edi
     mov rdi, r10
     xor esi, esi
@@ -431,16 +470,19 @@ casemate_fast_line_reading:
     mov eax, 202
     syscall
     lea r10, [r8 + 0x200]
-    jmp 48f
-47: mov dword ptr [r10 + 0x0c], 4096
-48: mov edi, [r10]
+    jmp .Lfast_read_again
+.Lfast_read_paid:
+    mov dword ptr [r10 + 0x0c], 4096
+.Lfast_read_again:
+    mov edi, [r10]
     mov eax, edi
     and eax, -31
     cmp eax, [r8 + 0x14]
-    je 44b
+    je .Lfast_read_look
     jmp casemate_fast_line_slow
     # A message. More than is asked for: the sentry keeps the rest.
-49: mov edx, [r10 + 0x04]
+.Lfast_read_message:
+    mov edx, [r10 + 0x04]
     cmp rdx, [r8 + 0x50]
     ja casemate_fast_line_slow
     mov [r8 + 0x30], rdx
@@ -449,18 +491,21 @@ casemate_fast_line_reading:
     lea rsi, [r10 + 0x40]
     mov ecx, edx
     cmp ecx, 24
-    jae 52f
+    jae .Lfast_read_many
     test ecx, ecx
-    jz 53f
-51: mov al, [rsi]
+    jz .Lfast_read_over
+.Lfast_read_byte:
+    mov al, [rsi]
     mov [rdi], al
     inc rsi
     inc rdi
     dec ecx
-    jnz 51b
-    jmp 53f
-52: rep movsb
-53: mov eax, [r8 + 0x18]
+    jnz .Lfast_read_byte
+    jmp .Lfast_read_over
+.Lfast_read_many:
+    rep movsb
+.Lfast_read_over:
+    mov eax, [r8 + 0x18]
     mov ecx, [r8 + 0x14]
     lock cmpxchg [r10], ecx
 casemate_fast_line_seen:
@@ -487,20 +532,21 @@ casemate_fast_line_slow:
     mov r11, r8
     mov r8, [r11 + 0x60]
     mov rcx, [r11 + 0x08]
-    jmp 8b
+    jmp casemate_fast_unpack
 
     # futex(2) without a time limit, waiting: the host's own call, but begun only when the word is another one, or some 100 us later, where looking has been
     # paying lately, and 0x1fa0 allows it. 0x1f20: for every sixteenth thread of the process how many looks it takes, and its waits without.
 casemate_fast_futex:
     mov eax, esi
     and eax, 0x7f
-    jz 55f
+    jz .Lfast_futex_waits
     cmp eax, 9
-    jne 58f
-55: test r10, r10
-    jnz 58f
+    jne .Lfast_futex_call
+.Lfast_futex_waits:
+    test r10, r10
+    jnz .Lfast_futex_call
     cmp dword ptr [rip + casemate_loader_start + 0x1fa0], 0
-    je 58f
+    je .Lfast_futex_call
     rdfsbase rax
     shr eax, 8
     and eax, 15
@@ -508,22 +554,25 @@ casemate_fast_futex:
     lea r11, [r11 + 8*rax]
     mov eax, [r11]
     test eax, eax
-    jz 57f
-56: cmp [rdi], edx
-    jne 58f
+    jz .Lfast_futex_count
+.Lfast_futex_look:
+    cmp [rdi], edx
+    jne .Lfast_futex_call
     pause
     dec eax
-    jnz 56b
+    jnz .Lfast_futex_look
     mov dword ptr [r11], 0
-    jmp 58f
-57: mov eax, [r11 + 4]
+    jmp .Lfast_futex_call
+.Lfast_futex_count:
+    mov eax, [r11 + 4]
     inc dword ptr [r11 + 4]
     test eax, 0x1ff
-    jnz 58f
+    jnz .Lfast_futex_call
     mov eax, 4096
     mov [r11], eax
-    jmp 56b
-58: mov eax, 202
+    jmp .Lfast_futex_look
+.Lfast_futex_call:
+    mov eax, 202
 casemate_fast_futex_over:
     jmp rcx
 casemate_fast_end:
