@@ -155,18 +155,7 @@ impl Kernel {
         let found = if embryo.flags & CLONE_THREAD != 0 {
             self.unknown_thread(creator)
         } else {
-            let children =
-                crate::host::read_text(&format!("/proc/{creator}/task/{creator}/children"))
-                    .unwrap_or_default();
-            let children = children
-                .split_whitespace()
-                .filter_map(|pid| pid.parse().ok());
-            children.into_iter().find(|pid| {
-                // The host lists a dead child for a moment after it has told of the end.
-                !self.tasks.contains_key(pid)
-                    && !self.dying.contains(pid)
-                    && !self.buried.contains(pid)
-            })
+            self.unknown_child(creator)
         };
         match found.and_then(|tid| self.identify(tid).map(|ids| (tid, ids))) {
             Some((tid, ids)) => self.bind(creator, ids, tid),
@@ -179,15 +168,37 @@ impl Kernel {
         }
     }
 
+    /// A child of that thread's that is not on the books.
+    fn unknown_child(&self, creator: i32) -> Option<i32> {
+        let path = format!("/proc/{creator}/task/{creator}/children");
+        let children = || {
+            let text = crate::host::read_text(&path).unwrap_or_default();
+            let pids = text.split_whitespace();
+            pids.filter_map(|pid| pid.parse().ok()).collect()
+        };
+        // The host lists a dead child for a moment after it has told of the end.
+        let is_unknown = |pid: i32| {
+            !self.tasks.contains_key(&pid)
+                && !self.dying.contains(&pid)
+                && !self.buried.contains(&pid)
+        };
+        let listed = list_with(children, is_unknown);
+        listed.into_iter().find(|pid| is_unknown(*pid))
+    }
+
     /// A thread of the creator's process that is not on the books, and has not left them either.
     fn unknown_thread(&mut self, creator: i32) -> Option<i32> {
-        let process = self.process_of_mut(creator).ok()?;
-        let listed = list(&format!("/proc/{}/task", process.host_pid));
-        process.ended_threads.retain(|tid| listed.contains(tid));
-        let ended = process.ended_threads.clone();
-        listed
-            .into_iter()
-            .find(|tid| !self.tasks.contains_key(tid) && !ended.contains(tid))
+        let process = self.process_of(creator).ok()?;
+        let path = format!("/proc/{}/task", process.host_pid);
+        let is_unknown =
+            |tid: i32| !self.tasks.contains_key(&tid) && !process.ended_threads.contains(&tid);
+        let listed = list_with(|| list(&path), is_unknown);
+        let found = listed.iter().copied().find(|tid| is_unknown(*tid));
+        if found.is_none() {
+            let process = self.process_of_mut(creator).ok()?;
+            process.ended_threads.retain(|tid| listed.contains(tid));
+        }
+        found
     }
 
     /// A thread that belongs to no process on the books is ended, with its process.
@@ -291,6 +302,20 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
     }
 }
 
+/// A list of ids with one that is sought, if there is any. The host makes such lists step by step: an entry that goes meanwhile can hide the one behind it
+/// (proc(5), "children"). So a list without any counts only if nothing of it is gone from the next.
+fn list_with(list: impl Fn() -> Vec<i32>, is_sought: impl Fn(i32) -> bool) -> Vec<i32> {
+    let mut before = list();
+    while !before.iter().any(|id| is_sought(*id)) {
+        let now = list();
+        if before.iter().all(|id| now.contains(id)) {
+            return now;
+        }
+        before = now;
+    }
+    before
+}
+
 fn list(directory: &str) -> Vec<i32> {
     let entries = crate::host::list(directory).unwrap_or_default();
     entries
@@ -302,3 +327,33 @@ fn list(directory: &str) -> Vec<i32> {
 pub const CLONE_VM: u64 = 0x100;
 pub const CLONE_THREAD: u64 = 0x1_0000;
 pub const CLONE_PARENT: u64 = 0x8000;
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::list_with;
+
+    /// The lists that the host makes, one after the other; the last stays.
+    fn lists(of: &[&[i32]]) -> impl Fn() -> Vec<i32> {
+        let left = RefCell::new(of.iter().map(|list| list.to_vec()).collect::<Vec<_>>());
+        move || {
+            let mut left = left.borrow_mut();
+            if left.len() > 1 {
+                left.remove(0)
+            } else {
+                left[0].clone()
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_that_went_hides_none_behind_it() {
+        let is_new = |id: i32| id >= 100;
+        let listed = |of: &[&[i32]]| list_with(lists(of), is_new);
+        assert_eq!(listed(&[&[1, 2, 100]]), [1, 2, 100]);
+        assert_eq!(listed(&[&[1, 2], &[2], &[2, 100]]), [2, 100]);
+        assert_eq!(listed(&[&[1], &[]]), []);
+        assert_eq!(listed(&[&[1, 2], &[1, 2]]), [1, 2]);
+    }
+}
