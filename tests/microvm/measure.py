@@ -54,6 +54,7 @@ def memory_kib(pid: int) -> tuple[int, int]:
 
 def one(folder: str, guest: Path) -> dict[str, float]:
     path = f"{folder}/api"
+    Path(path).unlink(missing_ok=True)  # of the monitor before, which was killed: the next would first find out that nobody answers there
     output, inner = os.pipe()
     begin = time.perf_counter()
     actions = [(os.POSIX_SPAWN_DUP2, inner, 1), (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]

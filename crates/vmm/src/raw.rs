@@ -20,7 +20,7 @@ use vm_memory::{GuestMemoryBackend, GuestMemoryRegion, VolatileSlice};
 
 use crate::Memory;
 use crate::devices::lock;
-pub(crate) use pages::{FaultFd, Pages, keep_pagemap, notes_writes, scan};
+pub(crate) use pages::{FaultFd, Pages, keep_pagemap, notes_writes, release_code, scan};
 pub(crate) use tap::{HEADER as TAP_HEADER, Tap};
 pub(crate) use transfers::Transfers;
 pub(crate) use window::Window;

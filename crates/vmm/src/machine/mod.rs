@@ -315,6 +315,8 @@ impl Parts {
             _memory: Arc::clone(self.vm.memory()),
             filters: self.filters,
         };
+        // While this is the only thread: no other processor has to be told.
+        raw::release_code();
         let vcpus = Vcpus::start(self.cpus, &surroundings, &ended, runs)?;
         Ok(Machine {
             vcpus,
