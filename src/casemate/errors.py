@@ -6,6 +6,7 @@ CasemateError                      anything of ours; `exit_code` is what the com
   HostError                        this host cannot do it: reason, remedy
     CgroupError                    a cgroup file or controller: controller, path, field, errno
     EngineMissing                  the engine executable is not where the package keeps it
+  Interrupted                      a signal ended a start before there was a program (host/interruption.py)
   EngineError                      an operation of the plan failed: op, index, errno
   ContainerError                   container_id
     ContainerNotFound / ContainerExists / ContainerStateError
@@ -110,7 +111,9 @@ class ContainerStateError(ContainerError):
     def __init__(self, container_id: str, verb: str, status: str, needed: str) -> None:
         self.verb = verb
         self.status = status
-        super().__init__(container_id, f"cannot {verb} container {container_id!r}: it is {status}, must be {needed}")
+        # containerd's shim looks for runc's words: with them the container has ended, and without them kill itself has failed.
+        words = " (container not running)" if (verb, status) == ("kill", "stopped") else ""
+        super().__init__(container_id, f"cannot {verb} container {container_id!r}: it is {status}, must be {needed}{words}")
 
 
 class HookError(ContainerError):

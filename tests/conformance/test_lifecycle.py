@@ -69,6 +69,18 @@ def test_verb_on_an_unknown_id_fails(bundle: Bundle, verb: str) -> None:
     assert "nobody" in done.stderr or "not exist" in done.stderr
 
 
+def test_kill_of_what_has_ended_is_told_as_engines_read_it(bundle: Bundle) -> None:
+    """containerd deletes a container that has just ended by killing it first: any other word for "nothing runs there" is a failure to it."""
+    bundle.create("true")
+    bundle.verb("start", bundle.id, check=True)
+    wait_for(bundle, "stopped")
+    done = bundle.verb("kill", bundle.id, "KILL")
+    assert done.returncode != 0
+    assert "container not running" in done.stderr
+    done = bundle.verb("kill", "--all", bundle.id, "KILL")
+    assert done.returncode == 0 or "container not running" in done.stderr
+
+
 def test_second_create_of_an_id_fails_and_leaves_the_first(bundle: Bundle) -> None:
     bundle.create("sleep", "100")
     assert bundle.verb("create", "--bundle", str(bundle.directory), bundle.id).returncode != 0

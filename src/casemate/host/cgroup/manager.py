@@ -195,7 +195,7 @@ class Manager:
         return processes.pids(self.places, below=all) if self.owned else []
 
     def kill_all(self, signal: int) -> None:
-        """Signals all processes; SIGKILL waits until they are gone (2 s at most). Raises CgroupError."""
+        """Signals all processes; SIGKILL waits until they are gone (10 s at most). Raises CgroupError."""
         if self.owned:
             processes.kill_all(self.places, signal)
 
