@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from bundle import CASEMATE
 from casemate.guest import store
 from casemate.hypervisor import qmp, template_machine
 from casemate.hypervisor.qemu import Qemu
+from microvm.monitor import wait_for
 
 LOOK = "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '; date +%s; cat /hello"
 
@@ -76,3 +78,37 @@ def test_without_a_template_the_machine_boots_and_doctor_says_why(guest_store: P
     assert Qemu().machine(512).restored is None
     assert "machines boot anew at each start: no template of a machine could be made: the agent's first word did not come" in Qemu().remark()
     assert templates(guest_store) == []
+
+
+def start_and_terminate(tmp_path: Path, wait_for_it: Callable[[], object]) -> None:
+    """Starts a machine, sends SIGTERM when `wait_for_it` returns, and expects that the start ends by it."""
+    words = [CASEMATE, "--root", str(tmp_path / "state"), "do", "--isolation=microvm", "--hypervisor=qemu", "--", "true"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for_it()
+            process.terminate()
+            _, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (143, "casemate: ended by signal 15 before the program began\n")
+    assert [name for name in os.listdir(tmp_path / "state") if not name.startswith(".")] == []
+
+
+def test_a_signal_ends_the_making_of_a_template(guest_store: Path, tmp_path: Path) -> None:
+    # The kernel says nothing before the agent does, so the maker waits for it from when its file is there.
+    start_and_terminate(tmp_path, lambda: wait_for(lambda: list(guest_store.glob("templates/*.new"))))
+    assert templates(guest_store) == []
+    # Nobody takes it for a template that cannot be made.
+    assert not (guest_store / "templates/.failed").exists()
+
+
+def test_a_signal_ends_the_wait_for_another_who_makes_it(guest_store: Path, tmp_path: Path) -> None:
+    (guest_store / "templates").mkdir()
+    with open(guest_store / "templates/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        start_and_terminate(tmp_path, lambda: wait_for(lambda: str(os.stat(lock.fileno()).st_ino) in waiting()))
+
+
+def waiting() -> set[str]:
+    """The inodes of files that somebody waits to lock (proc(5), /proc/locks)."""
+    return {line.split()[6].split(":")[2] for line in Path("/proc/locks").read_text().splitlines() if "->" in line}

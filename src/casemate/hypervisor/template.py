@@ -13,6 +13,7 @@ import shutil
 
 from casemate.errors import HostError
 from casemate.guest import store
+from casemate.host.interruption import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def _find_or_make(kind: str, files: list[str], words: list[str], make: Callable[
     os.makedirs(directory, 0o755, exist_ok=True)
     lock = os.open(f"{directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of many starts at once, one makes it
+        with Wait():
+            fcntl.flock(lock, fcntl.LOCK_EX)  # of many starts at once, one makes it
         if not _touch(path):
             temporary = f"{path}.new"
             try:

@@ -7,6 +7,7 @@ import select
 import subprocess
 
 from casemate.errors import HostError
+from casemate.host.interruption import Wait
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,5 +40,7 @@ def wait_for_agent(channel: socket, seconds: float = 0) -> None:
     seconds = seconds or BOOT_S
     poll = select.poll()
     poll.register(channel, select.POLLIN)
-    if not poll.poll(seconds * 1000):
+    with Wait():
+        has_spoken = poll.poll(seconds * 1000)
+    if not has_spoken:
         raise HostError(f"the agent's first word did not come within {seconds:g} s")

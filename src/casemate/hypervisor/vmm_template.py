@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from socket import AF_UNIX, SOCK_STREAM, socket, socketpair
 
 from casemate import jsonlite
@@ -15,7 +14,6 @@ from casemate.errors import HostError
 from casemate.hypervisor.template_machine import running, wait_for_agent
 from casemate.isolation.engine_process import engine_path
 
-_API_S = 10
 _SAVE_S = 60
 # What stands in for a disk that is put in its place later. Longer than any: a guest that has not heard of the change yet reads no further than what is there.
 _BLANK_BYTES = 1 << 40
@@ -46,18 +44,11 @@ def save_template(configuration: dict[str, object], disks: tuple[str, ...], path
 
 
 def _ask(path: str, method: str, place: str, body: dict[str, object]) -> None:
-    """One request of the monitor's API, which answers it with no content. Raises HostError."""
+    """One request of the API of a monitor whose guest runs, and which therefore listens: it is answered with no content. Raises HostError."""
     text = jsonlite.dumps(body).encode()
-    deadline = time.monotonic() + _API_S
     with socket(AF_UNIX, SOCK_STREAM) as connection:
         connection.settimeout(_SAVE_S)
-        while True:
-            try:
-                connection.connect(path)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
+        connection.connect(path)
         connection.sendall(f"{method} {place} HTTP/1.1\r\nContent-Length: {len(text)}\r\n\r\n".encode() + text)
         answer = connection.recv(65536).decode(errors="replace")
     if not answer.startswith("HTTP/1.1 204"):

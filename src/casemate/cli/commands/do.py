@@ -8,6 +8,7 @@ import sys
 from casemate.cli.main import Globals
 from casemate.cli.options import FLAG, LIST, STRACE, VALUE, Option, Parsed, help_text, parse
 from casemate.errors import CasemateError, ContainerExists, EngineError, UsageError
+from casemate.host import interruption
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
 from casemate.runtime import overlay
@@ -280,7 +281,6 @@ class _Signals:
 
     def __init__(self) -> None:
         self._running: Running | None = None
-        self._early: list[int] = []
 
     def catch(self) -> None:
         import _signal
@@ -290,12 +290,12 @@ class _Signals:
 
     def send_on(self, running: Running) -> None:
         self._running = running
-        while self._early:
-            _deliver(running, self._early.pop(0))
+        while interruption.kept:
+            _deliver(running, interruption.kept.pop(0))
 
     def _caught(self, number: int, _: object) -> None:
         if self._running is None:
-            self._early.append(number)
+            interruption.keep(number)
         else:
             _deliver(self._running, number)
 
