@@ -100,6 +100,8 @@ fuzz: setup
 	cd fuzz && target/*/release/queues -max_total_time=$(FUZZ_S) -timeout=10 -max_len=4096 -artifact_prefix=found/ found corpus/queues
 	mkdir -p fuzz/found-inputs
 	cd fuzz && target/*/release/inputs -max_total_time=$(FUZZ_S) -timeout=10 -max_len=8192 -artifact_prefix=found-inputs/ found-inputs corpus/inputs
+	mkdir -p fuzz/found-files
+	cd fuzz && target/*/release/files -max_total_time=$(FUZZ_S) -timeout=10 -max_len=4096 -artifact_prefix=found-files/ found-files corpus/files
 
 clean:
 	rm -rf target build dist .cache src/casemate/_bin

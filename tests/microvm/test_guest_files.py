@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,3 +159,18 @@ def test_what_the_host_writes_is_seen_and_the_end_loses_nothing(tmp_path: Path) 
         assert process.stdout.readline() == "from outside\n"
         assert process.wait(timeout=60) == 0
     assert (tmp_path / "rw/last").stat().st_size == 300_000
+
+
+# `casemate` on a host that has no server of virtio-fs.
+WITHOUT_SERVER = (
+    "import sys; from casemate.hypervisor import virtiofsd; virtiofsd._PROGRAMS = (); from casemate.cli.main import main; sys.exit(main(sys.argv[1:]))"
+)
+
+
+def test_without_a_server_of_virtio_fs_they_come_over_the_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CASEMATE_FILES")
+    (tmp_path / "file").write_text("from the host")
+    words = ["do", "--isolation=microvm", "--bind", f"{tmp_path}/file:/file:ro", "--", "sh", "-c", "cat /file; grep -c ' /file fuse ' /proc/mounts"]
+    command = [sys.executable, "-c", WITHOUT_SERVER, "--root", str(tmp_path / "state"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
+    assert (done.returncode, done.stdout) == (0, "from the host1\n"), done.stderr

@@ -8,10 +8,14 @@
 mod change;
 mod content;
 mod directory;
+#[cfg(feature = "fuzzing")]
+mod fuzzing;
 mod nodes;
 mod server;
 #[cfg(test)]
 mod tests;
 mod wire;
 
+#[cfg(feature = "fuzzing")]
+pub use fuzzing::play;
 pub use server::{MAX_REQUEST, MAX_WRITE, serve};
