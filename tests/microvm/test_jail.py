@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from bundle import CASEMATE
 from microvm.monitor import Monitor, engine, wait_for
 from microvm.test_fork import Child
 from microvm.test_snapshot import ask, create, load, pause
@@ -207,3 +209,99 @@ def test_refusals(words: list[str], text: str, tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, timeout=20, check=False)
     assert ended.returncode == 2
     assert text in ended.stderr.decode()
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that the jail's user may pass, with a short path."""
+    with tempfile.TemporaryDirectory(prefix="jail") as made:
+        Path(made).chmod(0o711)
+        yield Path(made)
+
+
+def command(place: Path, *options: str) -> list[str]:
+    base = [] if "--no-jail" in options else ["--chroot-base-dir", str(place / "jails")]
+    return [CASEMATE, "vmm", *base, "--api-sock", str(place / "api"), *options]
+
+
+def begin(place: Path, *options: str) -> Monitor:
+    monitor = Monitor.__new__(Monitor)
+    monitor.adopt(command(place, *options), place / "api")
+    return monitor
+
+
+def jails(place: Path) -> set[str]:
+    return set(os.listdir(place / "jails/casemate-engine"))
+
+
+def test_the_command_jails_and_shows_what_is_named(place: Path, guest: Path) -> None:
+    disk = place / "disk"
+    disk.write_bytes(bytes(1 << 20))
+    disk.chmod(0o666)
+    drive = {"drive_id": "d", "path_on_host": str(disk), "is_root_device": False, "is_read_only": False}
+    boot = {"kernel_image_path": str(guest), "boot_args": "test=count"}
+    config = {"boot-source": boot, "drives": [drive], "vsock": {"guest_cid": 3, "uds_path": str(place / "vsock")}}
+    (place / "config.json").write_text(json.dumps(config))
+    monitor = begin(place, "--config-file", str(place / "config.json"), "--log-path", str(place / "log"), "--level", "Info")
+    try:
+        monitor.read_until("1\n")
+        said = status(monitor.process.pid)
+        user = (place / "log").stat().st_uid
+        assert user != 0
+        assert said["Uid"].split() == [str(user)] * 4
+        assert (said["CapEff"], said["NoNewPrivs"], said["Seccomp"]) == ("0" * 16, "1", "2")
+        (name,) = jails(place)
+        root = Path(f"/proc/{monitor.process.pid}/root")
+        assert root.stat().st_ino == (place / "jails/casemate-engine" / name / "root").stat().st_ino
+        assert (root / monitor.ok("GET", "/vm/config")["drives"][0]["path_on_host"].lstrip("/")).stat().st_ino == disk.stat().st_ino
+        assert (place / "vsock").is_socket()
+        assert "the machine runs" in (place / "log").read_text()
+    finally:
+        monitor.close()
+    # The name was drawn, and nobody can use that jail again: the next start removes it. The links lead to the new one.
+    monitor = begin(place)
+    try:
+        assert monitor.ok("GET", "/")["id"] in jails(place)
+        assert name not in jails(place)
+    finally:
+        monitor.close()
+
+
+def test_the_command_without_the_jail(place: Path, guest: Path) -> None:
+    monitor = begin(place, "--no-jail", "--id", "free")
+    try:
+        assert monitor.ok("GET", "/")["id"] == "free"
+        monitor.boot(guest, "test=count")
+        monitor.read_until("1\n")
+        said = status(monitor.process.pid)
+        assert (said["Uid"].split()[0], said["Seccomp"]) == ("0", "2")
+        assert not (place / "jails").exists()
+    finally:
+        monitor.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--config-file", "closed.json"], "kernel: the jail's user"),
+        (["--config-file", "broken.json"], "broken.json: "),
+        (["--config-file", "list.json"], "list.json: expected an object"),
+        (["--seccomp-filter", "none"], "none: No such file"),
+        (["--id", "a/b"], "--id 'a/b': expected 1 to 64 letters"),
+        (["--uid", "7"], "--uid and --gid go together"),
+        (["--no-jail", "--uid", "7", "--gid", "7"], "--uid needs the jail"),
+        (["--api-sock", "broken.json"], "broken.json: something is there already"),
+        (["--colour"], "unknown option --colour"),
+    ],
+)
+def test_the_command_refuses(place: Path, options: list[str], text: str) -> None:
+    (place / "kernel").touch(0o600)
+    (place / "closed.json").write_text(json.dumps({"boot-source": {"kernel_image_path": str(place / "kernel")}}))
+    (place / "broken.json").write_text("{")
+    (place / "list.json").write_text("[]")
+    done = subprocess.run(command(place, *options), cwd=place, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode != 0
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (place / "jails").exists() or jails(place) == set()
+    assert not (place / "api").is_symlink()
