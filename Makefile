@@ -83,6 +83,8 @@ bench: peers
 	$(BIN)/python bench/run.py
 	$(BIN)/python tests/microvm/measure.py
 	$(BIN)/python tests/microvm/measure_snapshot.py
+	packaging/apt-install debootstrap
+	$(BIN)/python tests/microvm/measure_roots.py
 
 bench-sentry: setup
 	$(BIN)/python bench/sentry/run.py

@@ -1,6 +1,7 @@
 """What a root costs by each way that a guest can have it: the host's directory, an image of it. A part of `make bench`.
 
-`python tests/microvm/measure_roots.py ROOTFS [RUNS]`; ROOTFS holds python3, find, date and sh. The figures are in docs/decisions/2026-11-28-roots-of-guests.md.
+`python tests/microvm/measure_roots.py [ROOTFS [RUNS [HYPERVISOR]]]`; ROOTFS holds python3, find, date and sh, and is that of `make compat` if none is
+named. The figures are in docs/decisions/2026-11-28-roots-of-guests.md.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from compat.root import make_root
 
 CASEMATE = str(Path(sys.executable).with_name("casemate"))
 INSIDE = """
@@ -62,7 +67,8 @@ def memory(way: str, root: str) -> float:
 
 
 def main() -> None:
-    root, runs = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    root = sys.argv[1] if len(sys.argv) > 1 else str(make_root())
+    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
     with tempfile.TemporaryDirectory() as state:
         os.environ["STATE"] = state
         for hypervisor in [sys.argv[3]] if len(sys.argv) > 3 else ["uml", "qemu"]:
