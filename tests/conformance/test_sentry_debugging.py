@@ -201,6 +201,25 @@ def test_tasks_files_and_mappings_are_told(sentry: Bundle) -> None:
     assert all(mapping["start"] < mapping["end"] for mapping in mappings)
 
 
+def test_stacks_of_its_own_threads_are_told(sentry: Bundle) -> None:
+    start(sentry, "exec sleep 100")
+    waiting(sentry, r"(clock_)?nanosleep\(")
+    threads = {thread["name"]: thread for thread in debug(sentry, "--threads")["threads"]}
+    for name, thread in threads.items():
+        assert len(thread["stack"]) > 2, name
+        assert all(re.fullmatch(r".+\+0x[0-9a-f]+", frame) for frame in thread["stack"]), thread
+        # What more can be told is the optimiser's: it puts functions into others.
+        assert any("casemate_sentry::" in frame for frame in thread["stack"]), thread
+    table = sentry.verb("debug", sentry.id, check=True).stdout
+    assert f"stack of {threads['worker']['tid']}, worker:\n    " in table
+
+
+def test_who_is_asked_for_a_stack_goes_on_with_its_work(sentry: Bundle) -> None:
+    start(sentry, "busybox dd if=/dev/zero of=/tmp/f bs=1 count=40000 2>/dev/null && exec sleep 100")
+    # Asks all threads each time. A call that failed meanwhile would end the container.
+    waiting(sentry, r"(clock_)?nanosleep\(")
+
+
 def test_a_clock_and_a_child_are_waited_for(sentry: Bundle) -> None:
     start(sentry, "sleep 100; true")
     task = waiting(sentry, r"(clock_)?nanosleep\(")

@@ -21,6 +21,7 @@ pub mod process;
 pub mod signals;
 pub mod socket;
 mod socket_options;
+pub mod stacks;
 pub mod zygote;
 
 pub use casemate_host::device;

@@ -1,4 +1,4 @@
-//! Signals of the host to the sentry itself, as data: it has no handlers, so none of its threads is ever interrupted by one.
+//! Signals of the host to the sentry itself, as data: none of its threads is ever interrupted by one. (What it has handlers for is not taken: see `stacks`.)
 
 use std::os::fd::{AsRawFd, OwnedFd};
 

@@ -193,6 +193,7 @@ pub fn run(
     // RLIMIT_FSIZE is checked for each program; the host's, which the sentry's own writes meet, must not end all of them.
     casemate_platform::process::ignore_file_size_signal();
     casemate_platform::process::reap_children_unseen();
+    casemate_platform::stacks::install().map_err(|error| BootError::new("stacks", error.into()))?;
     // Programs' own masks are applied by the sentry; its own would come on top.
     let umask = rustix::process::umask(Mode::empty()).bits();
     let config = Config {

@@ -88,9 +88,11 @@ pub fn random(bytes: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-/// What a thread is to know, before the jail is closed: itself, and the keys of its tables' hashes.
+/// What a thread is to know, before the jail is closed: itself, the keys of its tables' hashes, and where to write its stack.
 pub fn prepare_thread() {
-    OWN_NUMBER.set(Some(rustix::thread::gettid()));
+    let number = rustix::thread::gettid();
+    OWN_NUMBER.set(Some(number));
+    casemate_platform::stacks::register(number.as_raw_nonzero().get());
     let _ = std::hash::RandomState::new();
 }
 

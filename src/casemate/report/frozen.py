@@ -22,7 +22,7 @@ def look(container: Container) -> dict[str, object]:
             if len(numbers) > depth:
                 tasks.append(_task(tid, status, depth))
             elif pid == own and status:
-                threads.append({"tid": tid, "name": status["Name"], "state": status["State"][:1], "channel": _channel(tid), "handles": ""})
+                threads.append({"tid": tid, "name": status["Name"], "state": status["State"][:1], "channel": _channel(tid), "handles": "", "stack": []})
     return {"is_stuck": False, "left_out": 0, "tasks": tasks, "threads": threads, "files": [], "mappings": []}
 
 

@@ -8,6 +8,7 @@ use crate::socket::{READABLE, SETTABLE};
 const NEGATIVE: u32 = 0x8000_0000;
 const ALL: u32 = u32::MAX;
 const KICK: u32 = KICK_SIGNAL.cast_unsigned();
+const STACK: u32 = crate::stacks::SIGNAL.cast_unsigned();
 const KICK_ON_ALTERNATE_STACK: u32 = KICK_ALTERNATE_SIGNAL.cast_unsigned();
 const KILL: u32 = libc::SIGKILL.cast_unsigned();
 const CLOSE: u32 = libc::O_CLOEXEC.cast_unsigned();
@@ -225,9 +226,9 @@ pub const ALLOWED: &[Allowed] = &[
         &[
             without(0, NEGATIVE),
             without(1, NEGATIVE),
-            one_of(2, &[KICK, KICK_ON_ALTERNATE_STACK]),
+            one_of(2, &[KICK, KICK_ON_ALTERNATE_STACK, STACK]),
         ],
-        "kicks: the two signals that the stub takes",
+        "kicks: the two signals that the stub takes; a thread of its own is asked for its stack",
     ),
     row(
         libc::SYS_mmap,
@@ -285,7 +286,7 @@ pub const ALLOWED: &[Allowed] = &[
         libc::SYS_rt_sigreturn,
         "rt_sigreturn",
         &[],
-        "the handler that names a refused call",
+        "the handlers that name a refused call, and where a thread is",
     ),
     row(libc::SYS_exit_group, "exit_group", &[], "the end"),
     row(

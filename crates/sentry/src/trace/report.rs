@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
+use casemate_platform::stacks;
 use serde::{Deserialize, Serialize};
 
 use super::{activity, processes};
@@ -18,6 +19,8 @@ pub(super) const MOST: usize = 4096;
 /// A kernel that is held for longer is told to be.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
+/// A thread that has a processor says within this where it is.
+const GLANCE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Report {
@@ -42,6 +45,8 @@ pub struct ThreadRow {
     pub channel: String,
     /// The program's call that it handles, and whose.
     pub handles: String,
+    /// Addresses of the instructions that it is at, the innermost first.
+    pub stack: Vec<u64>,
 }
 
 /// A thread of a program's.
@@ -141,6 +146,7 @@ fn thread(tid: i32, handled: &[(i32, i32, i32)]) -> ThreadRow {
         handles: handles.map_or_else(String::new, |(_, caller, nr)| {
             format!("{} of thread {caller}", table::name(*nr))
         }),
+        stack: stacks::of(tid, || host::pause_for(GLANCE)),
     }
 }
 

@@ -12,7 +12,7 @@ from casemate.runtime.control import debug_report, require_sentry
 HELP = "Shows threads and what they wait for, the sentry's own threads, open files and mappings: all, or what is named."
 SECTIONS = {
     "tasks": "the programs' threads: state, the call that each is in and what it waits for",
-    "threads": "the sentry's own threads: where each stands",
+    "threads": "the sentry's own threads: where each stands, with its stack",
     "files": "open files",
     "mappings": "memory",
 }
@@ -41,6 +41,8 @@ def main(arguments: list[str]) -> int:
     with open_container(parsed.arguments[0]) as container:
         is_paused = container.need("look into", RUNNING, PAUSED) == PAUSED
         report = _from_outside(container) if is_paused else debug_report(container)
+        if "threads" in chosen:
+            _name_frames(report["threads"], container.record.pid)
     shown = {"is_paused": is_paused, "is_stuck": report["is_stuck"], "left_out": report["left_out"], **{name: report[name] for name in chosen}}
     if form == "json":
         print(jsonlite.dumps(shown, indent=2))
@@ -57,6 +59,16 @@ def _from_outside(container: Container) -> dict[str, object]:
     return look(container)
 
 
+def _name_frames(threads: object, pid: int) -> None:
+    """Addresses of the sentry's code become the names of its functions. They are the engine's own and are told as they are."""
+    from casemate.report.symbols import Symbols
+
+    assert isinstance(threads, list)
+    symbols = Symbols(pid)
+    for thread in threads:
+        thread["stack"] = [symbols.name(address) for address in thread["stack"]]
+
+
 def _show(report: dict[str, object], chosen: list[str]) -> None:
     from casemate.report.table import show_table
 
@@ -70,9 +82,21 @@ def _show(report: dict[str, object], chosen: list[str]) -> None:
         print(f"{name.upper()} ({len(rows)})")
         columns = _COLUMNS[name]
         show_table([column.upper() for column in columns], [[_cell(column, row[column]) for column in columns] for row in rows])
+        if name == "threads":
+            _show_stacks(rows)
         print()
     if report["left_out"]:
         print(f"{report['left_out']} further rows were left out.")
+
+
+def _show_stacks(threads: list[dict[str, object]]) -> None:
+    for thread in threads:
+        frames = thread["stack"]
+        assert isinstance(frames, list)
+        if frames:
+            print(f"\nstack of {thread['tid']}, {thread['name']}:")
+        for frame in frames:
+            print(f"    {frame}")
 
 
 def _cell(column: str, value: object) -> str:
