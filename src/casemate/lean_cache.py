@@ -173,9 +173,21 @@ def _compiled(path: str) -> tuple[stat_result, bytes, list[str]]:
     with open(path, "rb") as file:
         tree = ast.parse(file.read(), path)
     tree.body = [node for node in tree.body if not (isinstance(node, ast.ImportFrom) and node.module == "__future__")]
+    for node in ast.walk(tree):
+        _remove_annotations(node)
     flags = __future__.annotations.compiler_flag
     code = dumps(compile(tree, path, "exec", flags=flags, dont_inherit=True, optimize=2))
     return status, code, _imported(tree)
+
+
+def _remove_annotations(node: ast.AST) -> None:
+    """Of functions: nothing looks at them when a verb runs, and each is a string and an instruction to load it: 0.2 of 1.9 ms of unmarshalling for `do`."""
+    import ast
+
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        node.returns = None
+    elif isinstance(node, ast.arg):
+        node.annotation = None
 
 
 def _imported(tree: ast.Module) -> list[str]:
