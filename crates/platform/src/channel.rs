@@ -21,13 +21,16 @@ const _: () = assert!(SIZE == 0x2_0000);
 pub const DATA_LEN: usize = 0x1000;
 pub const PATH_LEN: usize = 0x100;
 
-/// States of a slot. The stub goes from FREE to REQUEST and back, the sentry from REQUEST by TAKEN to one of the others, the stub back to FREE.
+/// States of a slot. The stub goes from FREE to REQUEST and back, the sentry from REQUEST by TAKEN to DONE or DECLINED, the stub back to FREE. Or, where nobody
+/// serves it, the stub goes from FREE or DECLINED to CARRIED, the sentry from there to DONE if the stub is to copy data.
 pub const FREE: u32 = 0;
 pub const REQUEST: u32 = 1;
 pub const TAKEN: u32 = 2;
 pub const DONE: u32 = 3;
 /// To be made as an ordinary call.
 pub const DECLINED: u32 = 4;
+/// Made as an ordinary call, whose data lies here.
+pub const CARRIED: u32 = 5;
 
 // Offsets in a slot, as fast.s has them.
 const STATE: usize = 0x00;
@@ -41,6 +44,7 @@ const OUT: usize = 0x28;
 const RESULT: usize = 0x30;
 const PROCESSOR: usize = 0x38;
 const ARGUMENTS: usize = 0x40;
+const KEPT: usize = 0x98;
 const PATH: usize = 0x100;
 const DATA: usize = 0x1000;
 
@@ -188,6 +192,12 @@ impl Channel {
     #[must_use]
     pub fn packed(&self, slot: usize) -> u64 {
         self.long(slot, RETURN).load(Ordering::Relaxed)
+    }
+
+    /// What rbx is but while the stub makes an ordinary call.
+    #[must_use]
+    pub fn kept(&self, slot: usize) -> u64 {
+        self.long(slot, KEPT).load(Ordering::Relaxed)
     }
 
     /// Where the stub copies data to.

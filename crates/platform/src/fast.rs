@@ -28,6 +28,9 @@ unsafe extern "C" {
     static casemate_fast_done: u8;
     static casemate_fast_finished: u8;
     static casemate_fast_declined: u8;
+    static casemate_fast_call: u8;
+    static casemate_fast_called: u8;
+    static casemate_fast_kept_away: u8;
     static casemate_fast_unpack: u8;
     static casemate_fast_leave: u8;
     #[cfg(test)]
@@ -122,6 +125,10 @@ pub enum Stage {
     Kept,
     /// As `Kept`, and the result is being copied.
     Copying,
+    /// About to be made as an ordinary call, which the slot carries data for; rbx is the slot, rax the number.
+    Calling,
+    /// That is over: rax is the result, unless the slot has one.
+    Called,
     /// Done: rcx is the address `AFTER` the trampoline's system call, rax the result.
     Finished,
     /// futex(2), not begun: rcx is the trampoline's system call.
@@ -162,7 +169,10 @@ pub fn stage(ip: u64) -> Option<Stage> {
         (&raw const casemate_fast_done, Stage::Kept),
         (&raw const casemate_fast_finished, Stage::Copying),
         (&raw const casemate_fast_declined, Stage::Finished),
-        (&raw const casemate_fast_unpack, Stage::Kept),
+        (&raw const casemate_fast_call, Stage::Kept),
+        (&raw const casemate_fast_called, Stage::Calling),
+        (&raw const casemate_fast_kept_away, Stage::Called),
+        (&raw const casemate_fast_unpack, Stage::Saved),
         (&raw const casemate_fast_leave, Stage::Packed),
         (&raw const casemate_fast_known, Stage::Untouched),
         (&raw const casemate_fast_answered, Stage::Moved),
@@ -190,6 +200,12 @@ pub fn stage(ip: u64) -> Option<Stage> {
     Some(found.map_or(Stage::Untouched, |(_, stage)| stage))
 }
 
+/// The instruction pointer of a call that the stub makes in the ordinary way, as the host's kernel reports it.
+#[must_use]
+pub fn called() -> u64 {
+    BASE + offset(&raw const casemate_fast_called)
+}
+
 /// What the stub does with a call besides asking: values as `fast.s` compares them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -208,6 +224,11 @@ pub enum Class {
     /// Both: a path, and `struct stat` to the argument behind it.
     Stat = 7,
     StatAt = 8,
+    /// A path, and a link's text to the argument behind it, as much as the one behind that says.
+    Link = 9,
+    LinkAt = 10,
+    /// `struct flock` is the third argument, where the second is a command on locks.
+    Lock = 11,
 }
 
 /// Calls that the stub offers to the sentry without a notification. None of them changes its caller's mask or ends it; one that sends it a signal (SIGPIPE, SIGXFSZ)
@@ -231,8 +252,8 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_access, Class::Path),
     (libc::SYS_faccessat, Class::PathAt),
     (libc::SYS_faccessat2, Class::PathAt),
-    (libc::SYS_readlink, Class::Path),
-    (libc::SYS_readlinkat, Class::PathAt),
+    (libc::SYS_readlink, Class::Link),
+    (libc::SYS_readlinkat, Class::LinkAt),
     (libc::SYS_getdents64, Class::Plain),
     (libc::SYS_unlink, Class::Path),
     (libc::SYS_unlinkat, Class::PathAt),
@@ -252,7 +273,7 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_fchownat, Class::PathAt),
     (libc::SYS_utimensat, Class::PathAt),
     (libc::SYS_getcwd, Class::Plain),
-    (libc::SYS_fcntl, Class::Plain),
+    (libc::SYS_fcntl, Class::Lock),
     (libc::SYS_dup, Class::Plain),
     (libc::SYS_dup2, Class::Plain),
     (libc::SYS_poll, Class::Plain),
@@ -323,6 +344,9 @@ pub fn class(nr: i32) -> Class {
         Some(6) => Class::PathAt,
         Some(7) => Class::Stat,
         Some(8) => Class::StatAt,
+        Some(9) => Class::Link,
+        Some(10) => Class::LinkAt,
+        Some(11) => Class::Lock,
         _ => Class::None,
     }
 }
@@ -429,6 +453,13 @@ mod tests {
             stage(at(&raw const casemate_fast_declined)),
             Some(Stage::Kept)
         );
+        for (label, expected) in [
+            (&raw const casemate_fast_call, Stage::Calling),
+            (&raw const casemate_fast_called, Stage::Called),
+            (&raw const casemate_fast_kept_away, Stage::Saved),
+        ] {
+            assert_eq!(stage(at(label)), Some(expected));
+        }
         assert_eq!(
             stage(at(&raw const casemate_fast_unpack)),
             Some(Stage::Packed)

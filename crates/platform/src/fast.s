@@ -3,7 +3,7 @@
 # flags, so these three are free; the program's stack is never touched (red zones, Go's small stacks). docs/decisions/2026-11-28-fast-path.md.
 
     .globl casemate_fast_entry, casemate_fast_shifted, casemate_fast_packed, casemate_fast_saved, casemate_fast_kept, casemate_fast_done, casemate_fast_finished
-    .globl casemate_fast_declined, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered, casemate_fast_end
+    .globl casemate_fast_declined, casemate_fast_call, casemate_fast_called, casemate_fast_kept_away, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered, casemate_fast_end
     .globl casemate_fast_yields, casemate_fast_timed, casemate_fast_told, casemate_fast_yield, casemate_fast_yielded
     .globl casemate_fast_line, casemate_fast_line_saved, casemate_fast_line_kept, casemate_fast_line_filling, casemate_fast_line_filled, casemate_fast_line_written
     .globl casemate_fast_futex, casemate_fast_futex_over, casemate_fast_line_read, casemate_fast_line_reading, casemate_fast_line_seen, casemate_fast_line_over, casemate_fast_line_back, casemate_fast_line_slow
@@ -52,25 +52,16 @@ casemate_fast_packed:
     sub eax, 44
     cmp eax, 1
     jbe .Lfast_line_of_socket
-    # Free, and somebody listens.
 .Lfast_ask:
-    mov rax, [r11]
-    btr rax, 32
-    jc .Lfast_listened
-    # Nobody: where this runs, so that a server is put elsewhere.
-    CASEMATE_FAST_PROCESSOR
-    mov [r11 + 0x38], eax
-    jmp casemate_fast_unpack
-.Lfast_listened:
-    test rax, rax
-    jnz casemate_fast_unpack
+    cmp dword ptr [r11], 0
+    jne casemate_fast_unpack
     mov [r11 + 0x08], rcx
 casemate_fast_saved:
     movzx ecx, cx
     lea rax, [rip + casemate_loader_start + 0xe00]
     movzx eax, byte ptr [rax + rcx]
     test eax, eax
-    jz .Lfast_kept_away
+    jz casemate_fast_kept_away
     mov [r11 + 0x10], ecx
     mov [r11 + 0x14], eax
     mov [r11 + 0x40], rdi
@@ -91,11 +82,26 @@ casemate_fast_kept:
     cmp eax, 5
     jb .Lfast_stat_to_rsi
     je .Lfast_path_at_rdi
-    cmp eax, 6
-    je .Lfast_path_at_rsi
     cmp eax, 7
+    jb .Lfast_path_at_rsi
     je .Lfast_path_at_rdi
-    jmp .Lfast_path_at_rsi
+    cmp eax, 9
+    jb .Lfast_path_at_rsi
+    je .Lfast_path_at_rdi
+    cmp eax, 11
+    jb .Lfast_path_at_rsi
+
+    # 11: a struct flock from rdx, for the commands that have one: F_GETLK to F_SETLKW, F_OFD_GETLK to F_OFD_SETLKW.
+    lea eax, [rsi - 5]
+    cmp eax, 2
+    jbe .Lfast_lock
+    lea eax, [rsi - 36]
+    cmp eax, 2
+    ja .Lfast_post
+.Lfast_lock:
+    mov rsi, rdx
+    mov ecx, 32
+    jmp .Lfast_copy_from_rsi
 
     # 2: data to rsi, at most rdx bytes of it. Touched first, so that data taken from a file always has where to go: writes nothing, in one step.
 .Lfast_touch_out:
@@ -115,9 +121,10 @@ casemate_fast_kept:
     jz .Lfast_post
     cmp rdx, 0x1000
     ja .Lfast_post
-    mov [r11 + 0x20], edx
-    lea rdi, [r11 + 0x1000]
     mov ecx, edx
+.Lfast_copy_from_rsi:
+    mov [r11 + 0x20], ecx
+    lea rdi, [r11 + 0x1000]
     rep movsb
     jmp .Lfast_post
 
@@ -127,7 +134,7 @@ casemate_fast_kept:
     mov dword ptr [r11 + 0x20], 144
     jmp .Lfast_post
 
-    # 5, 7: a path at rdi. 6, 8: at rsi. Without one of at most 255 bytes, the sentry reads it itself.
+    # 5, 7, 9: a path at rdi. 6, 8, 10: at rsi. Without one of at most 255 bytes, the sentry reads it itself.
 .Lfast_path_at_rdi:
     mov rsi, rdi
 .Lfast_path_at_rsi:
@@ -150,10 +157,24 @@ casemate_fast_kept:
     jb .Lfast_post
     mov rsi, [r11 + 0x48]
     je .Lfast_stat_to_rsi
+    # 9: a link's text to what was rsi, at most rdx bytes of it. 10: to rdx, at most r10.
+    mov rcx, rdx
+    cmp eax, 9
+    je .Lfast_link_to_rsi
     mov rsi, rdx
-    jmp .Lfast_stat_to_rsi
+    jb .Lfast_stat_to_rsi
+    mov rcx, r10
+.Lfast_link_to_rsi:
+    mov [r11 + 0x28], rsi
+    mov eax, 0x1000
+    cmp rcx, rax
+    cmova ecx, eax
+    mov [r11 + 0x20], ecx
 
 .Lfast_post:
+    # Nobody listens: then where this runs is told, so that a server is put elsewhere.
+    cmp dword ptr [r11 + 0x04], 0
+    je .Lfast_taken_back
     mov dword ptr [r11], 1
     mov ecx, 0x300
 .Lfast_wait:
@@ -214,10 +235,29 @@ casemate_fast_declined:
 .Lfast_taken_back:
     CASEMATE_FAST_PROCESSOR
     mov [r11 + 0x38], eax
+    # An ordinary call, but made here: the slot goes on holding what was copied, and takes what is to be (5). Its address has the one register
+    # that is kept for it through the call, rbx.
 .Lfast_declined:
     mov rdi, [r11 + 0x40]
     mov rsi, [r11 + 0x48]
-.Lfast_kept_away:
+    mov eax, [r11 + 0x10]
+    mov dword ptr [r11], 5
+    mov [r11 + 0x98], rbx
+    mov rbx, r11
+casemate_fast_call:
+    syscall
+casemate_fast_called:
+    mov r11, rbx
+    mov rbx, [r11 + 0x98]
+    cmp dword ptr [r11], 3
+    je casemate_fast_done
+    mov [r11 + 0x30], rax
+    mov dword ptr [r11 + 0x18], 0
+    mov dword ptr [r11], 3
+    jmp casemate_fast_done
+
+    # Not by the channel.
+casemate_fast_kept_away:
     mov rcx, [r11 + 0x08]
     mov dword ptr [r11], 0
 casemate_fast_unpack:

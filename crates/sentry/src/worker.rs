@@ -7,6 +7,7 @@ use casemate_platform::magic;
 use casemate_platform::notify::{Answer, Call, Listener};
 
 use crate::errno::Errno;
+use crate::fast::Window;
 use crate::kernel::deliver::Next;
 use crate::kernel::task::{Blocked, Restart};
 use crate::kernel::{Kernel, signals};
@@ -63,11 +64,11 @@ fn handle(kernel: &mut Kernel, mut call: Call) {
     {
         kernel.bind_child_of(call.tid);
     }
-    kernel.arrive(&mut call);
+    let window = kernel.arrive(&mut call);
     // A call made again after the host interrupted it finds its old wait gone.
     kernel.unblock(call.tid);
     let carried = carried(kernel, &call);
-    run(kernel, call, carried);
+    run_within(kernel, call, carried, window);
 }
 
 /// What the call is to remember: it is the same that a signal without a handler interrupted, whose time limit goes on.
@@ -140,11 +141,20 @@ fn bind(kernel: &mut Kernel, call: &Call) -> bool {
     kernel.bind_spawned(call.tid) || kernel.bind_caller(call.tid)
 }
 
-/// Runs a call, for the first time or after it waited, and answers it. A panic is a report, and ends that program.
+/// Runs a call, for the first time or after it waited, and answers it.
 fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
+    run_within(kernel, call, resumed, None);
+}
+
+/// As that, with its data in a slot. A panic is a report, and ends that program.
+fn run_within(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>, window: Option<Window>) {
     let is_new = resumed.is_none();
     let begun = trace::begin(kernel, &call, is_new);
-    let outcome = catch_unwind(AssertUnwindSafe(|| dispatch(kernel, call, resumed)));
+    let serve = || catch_unwind(AssertUnwindSafe(|| dispatch(kernel, call, resumed)));
+    let (outcome, out) = match window {
+        Some(window) => window.open(serve),
+        None => (serve(), 0),
+    };
     let outcome = outcome.unwrap_or_else(|_| {
         report_panic(&call);
         if let Ok(pid) = kernel.task(call.tid).map(|task| task.pid) {
@@ -154,6 +164,12 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
     });
     events::settle(kernel);
     trace::end(kernel, &call, &outcome, begun);
+    let result = match outcome {
+        Ok(Outcome::Value(value)) => Some(value),
+        Err(Errno(number)) => Some(-i64::from(number)),
+        Ok(_) => None,
+    };
+    kernel.leave_written(&call, result, out);
     if let Ok(Outcome::Value(1..)) = outcome {
         kernel.note_transfer(&call);
     }
@@ -162,11 +178,10 @@ fn run(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>) {
         Ok(Outcome::Value(_)) => kernel.make_read_faster(&call),
         _ => {}
     }
-    match outcome {
-        Ok(Outcome::Value(value)) => kernel.answer(&call, Answer::Value(value)),
-        Ok(Outcome::Native) => kernel.answer(&call, Answer::Continue),
-        Ok(Outcome::Blocked | Outcome::Later | Outcome::Gone) => {}
-        Err(Errno(number)) => kernel.answer(&call, Answer::Value(-i64::from(number))),
+    match (result, outcome) {
+        (Some(value), _) => kernel.answer(&call, Answer::Value(value)),
+        (None, Ok(Outcome::Native)) => kernel.answer(&call, Answer::Continue),
+        (None, _) => {}
     }
 }
 

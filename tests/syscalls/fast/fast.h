@@ -38,10 +38,18 @@ static inline int any(int below) {
     state = state * 1103515245 + 12345;
     return (int)((state >> 8) % (unsigned)below);
 }
+/* Some 200 us without a call, and without asking for the time: a server goes to sleep, and the next calls are made in the ordinary way. */
+static inline void idle(void) {
+    for (volatile int i = 0; i < 100000; i++) {}
+}
 /* One round of calls of every class that the stub knows. */
 static inline void round_of_calls(int file, int seed, int zero) {
+    static char link[4096];
+    static ssize_t link_len;
     char bytes[512];
     struct stat st;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 2};
+    if (!link_len) MUST((link_len = readlink("/proc/self/exe", link, sizeof link)) > 0);
     int from = any(3000), len = 1 + any(500);
     MUST(pread(file, bytes, len, from) == len);
     check_pattern(bytes, seed, from, len);
@@ -56,4 +64,13 @@ static inline void round_of_calls(int file, int seed, int zero) {
     MUST(stat("/absent", &st) == -1 && errno == ENOENT);
     MUST(access("/", X_OK) == 0);
     MUST(syscall(SYS_getuid) == 0);
+    ssize_t most = 1 + any(300), expected = most < link_len ? most : link_len;
+    memset(bytes, 0, sizeof bytes);
+    MUST(readlink("/proc/self/exe", bytes, most) == expected && !memcmp(bytes, link, expected) && !bytes[expected]);
+    MUST(readlinkat(AT_FDCWD, "/proc/self/exe", bytes, sizeof bytes) == (link_len < 512 ? link_len : 512));
+    MUST(readlink("/", bytes, sizeof bytes) == -1 && errno == EINVAL);
+    MUST(fcntl(file, F_SETLK, &lock) == 0);
+    lock.l_type = F_UNLCK;
+    MUST(fcntl(file, F_SETLK, &lock) == 0);
+    MUST(fcntl(file, F_GETFD) >= 0);
 }

@@ -29,6 +29,19 @@ int main(void) {
         memcpy(pages + 4092, "/", 2);
         MUST(stat(pages + 4092, &st) == 0);
         MUST(fstat(file, nowhere) == -1 && errno == EFAULT);
+        if (round % 2) idle();
+        MUST(readlink(nowhere, bytes, sizeof bytes) == -1 && errno == EFAULT);
+        MUST(readlink("/proc/self/exe", nowhere, 64) == -1 && errno == EFAULT);
+        MUST(readlink("/proc/self/exe", fixed, 64) == -1 && errno == EFAULT);
+        MUST(readlink("/proc/self/exe", bytes, 0) == -1 && errno == EINVAL);
+        MUST(syscall(SYS_readlink, "/proc/self/exe", bytes, -1) == -1 && errno == EINVAL);
+        MUST(fcntl(file, F_SETLK, nowhere) == -1 && errno == EFAULT);
+        MUST(fcntl(file, F_SETLK, pages + 4092) == -1 && errno == EFAULT);
+        MUST(pread(file, nowhere, 16, 0) == -1 && errno == EFAULT);
+        MUST(pread(file, fixed, 16, 0) == -1 && errno == EFAULT);
+        MUST(pwrite(file, nowhere, 16, 0) == -1 && errno == EFAULT);
+        MUST(fstat(file, (void *)fixed) == -1 && errno == EFAULT);
+        MUST(stat("/", (void *)fixed) == -1 && errno == EFAULT);
         MUST(write(ends[1], nowhere, 4) == -1 && errno == EFAULT);
         /* A pipe's bytes are not lost by a read that has nowhere to put them, where Linux keeps them, too. */
         MUST(write(ends[1], "abcd", 4) == 4);

@@ -20,6 +20,7 @@ const R10: u64 = 56;
 const R11: u64 = 64;
 const RDI: u64 = 104;
 const RSI: u64 = 112;
+const RBX: u64 = 128;
 const RDX: u64 = 136;
 const RAX: u64 = 144;
 const RCX: u64 = 152;
@@ -156,6 +157,16 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
         }
         Stage::Kept | Stage::Copying => {
             let slot = slot.ok_or(Errno::EFAULT)?;
+            kept(frame, stage, slot, is_fault)?
+        }
+        Stage::Calling | Stage::Called => {
+            let slot = slot.ok_or(Errno::EFAULT)?;
+            frame.set(RBX, slot.channel.kept(slot.index))?;
+            // Without a result in the slot, it is the call's own.
+            if stage == Stage::Called && slot.channel.state(slot.index) != DONE {
+                slot.channel.finish(slot.index, rax.cast_signed(), 0);
+                slot.channel.set_state(slot.index, DONE);
+            }
             kept(frame, stage, slot, is_fault)?
         }
         Stage::LineKept

@@ -2,7 +2,7 @@
 //!
 //! Call sites that trap often are patched (`patch`) to jump to the stub (`casemate_platform::fast`). What that finds, the sentry keeps right (`ids`, `slots`);
 //! `server` serves the slots; `window` gives handlers the data that the stub copied; `frame` makes a signal's frame say what the program would know of.
-//! Every call that is not served this way is an ordinary notification, from the trampoline: `arrive` tells whose site it is.
+//! Every call that is not served this way is an ordinary notification, from the trampoline, or from the stub with its data in the slot: `arrive` tells whose site it is.
 
 pub mod frame;
 pub mod ids;
@@ -16,11 +16,14 @@ pub mod window;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use casemate_platform::channel::DONE;
 use casemate_platform::notify::Call;
 use casemate_platform::{fast, magic};
 
 use crate::kernel::Kernel;
+use crate::memory::{Address, Memory};
 pub use space::Space;
+pub use window::Window;
 
 /// A served call has no notification to answer.
 pub const CALL_ID: u64 = u64::MAX;
@@ -78,20 +81,32 @@ impl Fast {
 }
 
 impl Kernel {
-    /// A notification came: gives it the instruction pointer of its site, if it comes from a trampoline.
-    pub fn arrive(&mut self, call: &mut Call) {
-        let Some(task) = self.tasks.get_mut(&call.tid) else {
-            return;
-        };
-        let slow = call.ip.wrapping_sub(fast::AFTER);
+    /// A notification came: gives it the instruction pointer of its site, if it comes from a trampoline, or from the stub, which left its data in the slot then.
+    pub fn arrive(&mut self, call: &mut Call) -> Option<Window> {
+        let task = self.tasks.get_mut(&call.tid)?;
+        let carrying = task.slot.as_ref().filter(|slot| slot.carries(call));
+        let slow = carrying.map_or(call.ip.wrapping_sub(fast::AFTER), |slot| {
+            slot.channel.offered(slot.index).slow
+        });
         let site = task.space.lock().site_of(slow);
         task.is_from_trampoline = site.is_some();
+        let window = carrying.filter(|_| site.is_some()).map(|slot| {
+            let offered = slot.channel.offered(slot.index);
+            let place = (slot.channel.clone(), slot.index);
+            Window::new(
+                call.tid,
+                place,
+                (call.nr, &call.args),
+                (offered.path, offered.data),
+            )
+        });
         if let Some(site) = site {
             self.fast.is_close = self.fast.last.is_some_and(|last| last.elapsed() < CLOSE);
             call.ip = site.wrapping_add(fast::AFTER);
         }
         // In a signal's frame, the slot tells how far a call is.
         if call.nr != magic::DELIVER
+            && window.is_none()
             && let Some(slot) = &task.slot
         {
             slot.settle();
@@ -99,6 +114,28 @@ impl Kernel {
         if call.nr != magic::DELIVER {
             self.note_detached(call);
         }
+        window
+    }
+
+    /// Such a call is about to be answered, or put off: leaves the data that it wrote to the slot with the stub, or in the memory that it is for.
+    pub fn leave_written(&self, call: &Call, result: Option<i64>, out: usize) {
+        let slot = self
+            .tasks
+            .get(&call.tid)
+            .and_then(|task| task.slot.as_ref());
+        let Some(slot) = slot.filter(|_| out > 0) else {
+            return;
+        };
+        let (channel, index) = (&slot.channel, slot.index);
+        if let Some(result) = result {
+            channel.finish(index, result, out);
+            channel.set_state(index, DONE);
+            return;
+        }
+        let mut bytes = vec![0; out];
+        channel.read_data(index, 0, &mut bytes);
+        // It was found writable when the call began; where it is no more, the rest of the call finds that out.
+        let _ = Memory { tid: call.tid }.write(Address(channel.out(index)), &bytes);
     }
 
     /// As `make_faster`, for a read that had to wait: its site at least.

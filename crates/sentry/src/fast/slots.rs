@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use casemate_platform::channel::{Channel, FREE};
-use casemate_platform::fast::{TABLE_ENTRY, table_entry};
+use casemate_platform::channel::{CARRIED, Channel, FREE};
+use casemate_platform::fast::{self, TABLE_ENTRY, table_entry};
+use casemate_platform::notify::Call;
 
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
@@ -21,6 +22,14 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Whether the stub made this call, whose data lies in the slot.
+    #[must_use]
+    pub fn carries(&self, call: &Call) -> bool {
+        call.ip == fast::called()
+            && self.channel.state(self.index) == CARRIED
+            && self.channel.offered(self.index).nr == call.nr
+    }
+
     /// Its thread stands in a call of another kind, or in a signal's frame: whatever was left in the slot is over.
     pub fn settle(&self) {
         if self.channel.state(self.index) != FREE {

@@ -63,6 +63,15 @@ impl Window {
                 window.path = (args[1], path);
                 window.output = (args[2], STAT.min(data));
             }
+            Class::Link => {
+                window.path = (args[0], path);
+                window.output = (args[1], data);
+            }
+            Class::LinkAt => {
+                window.path = (args[1], path);
+                window.output = (args[2], data);
+            }
+            Class::Lock => window.input = (args[2], data),
         }
         window
     }
