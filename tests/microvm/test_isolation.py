@@ -249,6 +249,15 @@ def test_what_the_specification_says_holds_in_the_guest(bundle: Bundle, tmp_path
         assert text in done.stderr, done.stderr
 
 
+def test_the_state_tells_that_memory_ran_out(bundle: Bundle) -> None:
+    bundle.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
+    bundle.create("dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
+    assert "oomKills" not in bundle.state_document()
+    bundle.verb("start", bundle.id, check=True)
+    wait_for(bundle, "stopped")
+    assert bundle.state_document()["oomKills"] >= 1
+
+
 @pytest.mark.parametrize("victim", ["relay", "hypervisor"])
 def test_a_kill_leaves_nothing(bundle: Bundle, victim: str) -> None:
     """Whichever process of ours is killed, the others end with it, and `delete` finds nothing that it cannot remove."""
