@@ -110,7 +110,11 @@ pub(crate) fn scan(
         // SAFETY: the kernel fills at most `nr_regions` entries of `batch`, which lives on. Write protection by WP_MATCHING is the
         // asynchronous one of `Tracker`: the kernel takes it off itself at the next write, nothing waits.
         let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
-        check(count)?;
+        match check(count) {
+            // Linux before 6.7, as Debian 12's.
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => return Ok(None),
+            result => result?,
+        }
         for run in batch.iter().take(usize::try_from(count).unwrap_or(0)) {
             let (from, to) = (run.start - base, run.end - base);
             let from = usize::try_from(from).map_err(io::Error::other)?;
