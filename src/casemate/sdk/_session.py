@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from casemate import jsonlite
+from casemate.configuration import configured
 from casemate.errors import ContainerNotFound, ContainerStateError, SandboxError, SandboxNotFound, UsageError, WireError
 from casemate.isolation import registry
 from casemate.policy.hardened import DEFAULT_PIDS, Options
@@ -51,6 +52,7 @@ class Settings:
     user: str | None = None
     cwd: str = HOME
     show: Sequence[str] = ("python3",)
+    root_image: str = "auto"
     state_root: str = ""
 
     def options(self, state_root: str) -> Options:
@@ -77,6 +79,19 @@ class Settings:
             for name in self.show:
                 show_program(options, name, os.environ.get("PATH", "/usr/bin:/bin"))
         return options
+
+
+def choose_root(settings: Settings, options: Options, how: Start) -> None:
+    """Where there is a guest: its root may be an image. Raises SandboxError, HostError."""
+    has_guest = registry.get(settings.isolation or str(configured("isolation") or registry.DEFAULT)).has_hypervisor
+    if settings.root_image == "auto" and not (has_guest and options.rootfs):
+        return
+    if not (has_guest and options.rootfs):
+        raise SandboxError("root_image: needs a rootfs, and the isolation 'microvm'")
+    from casemate.hypervisor import root
+
+    with sandbox_errors():
+        root.choose(settings.root_image, options.rootfs, how.annotations, how.warn)
 
 
 def size_bytes(size: int | str) -> int:
@@ -153,6 +168,7 @@ class Session:
         how.warn = warn
         how.use_agent = True
         how.annotations = {ANNOTATION: "1"}
+        choose_root(settings, options, how)
         if settings.user:
             options.bind_user = _bind_user(settings.user, options)
         options.capabilities = _AGENT_CAPABILITIES

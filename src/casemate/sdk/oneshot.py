@@ -18,7 +18,7 @@ from casemate.runtime.sandbox import Start, show_program, start_sandbox
 from casemate.sdk._closing import close_meanwhile
 from casemate.sdk._pump import MAX_OUTPUT, End, Pump, Stream
 from casemate.sdk._replies import argument
-from casemate.sdk._session import HOME, Settings, sandbox_errors, warn
+from casemate.sdk._session import HOME, Settings, choose_root, sandbox_errors, warn
 from casemate.sdk._starting import Request, _stdin
 from casemate.sdk.types import CommandResult
 
@@ -29,7 +29,7 @@ def run(
     cmd: str | Sequence[str], *, rootfs: str = "", isolation: str = "", input: bytes | str | None = None, timeout: float | None = None,
     envs: Mapping[str, str] | None = None, binds: Sequence[tuple[str, str] | tuple[str, str, str]] = (), memory: int | str = 0, cpus: float = 0.0,
     pids: int = DEFAULT_PIDS, network: str = "none", user: str | None = None, cwd: str = "/", check: bool = False, max_output: int = MAX_OUTPUT,
-    state_root: str = "",
+    root_image: str = "auto", state_root: str = "",
 ) -> CommandResult:  # fmt: skip
     """Runs one program in a new sandbox, from start to end; as subprocess.run, and nothing is left afterwards.
 
@@ -41,7 +41,8 @@ def run(
     """
     settings = Settings(
         rootfs=rootfs, isolation=isolation, envs=envs or {}, binds=binds, memory=memory, cpus=cpus, pids=pids, network=network, cwd=cwd,
-        show=() if isinstance(cmd, str) else tuple(cmd[:1]), state_root=os.path.abspath(state_root) if state_root else store.default_root(),
+        show=() if isinstance(cmd, str) else tuple(cmd[:1]), root_image=root_image,
+        state_root=os.path.abspath(state_root) if state_root else store.default_root(),
     )  # fmt: skip
     result = _run(Request(cmd=cmd, stdin=input if input is not None else False, max_output=max_output), settings, user, timeout)
     return result.check() if check else result
@@ -66,6 +67,7 @@ def _run(request: Request, settings: Settings, user: str | None, timeout: float 
     how = Start(f"run-{os.getpid()}-{os.urandom(6).hex()}", settings.state_root)
     how.warn = warn
     how.isolation = settings.isolation
+    choose_root(settings, options, how)
     theirs, ours = [_stdin(request.stdin, [])[0]], []
     try:
         for _ in range(2):

@@ -33,7 +33,7 @@ class Sandbox:
         cls, rootfs: str = "", *, isolation: str = "", timeout: float | None = DEFAULT_TIMEOUT_S, metadata: Mapping[str, str] | None = None,
         envs: Mapping[str, str] | None = None, binds: Sequence[tuple[str, str] | tuple[str, str, str]] = (), memory: int | str = 0, cpus: float = 0.0,
         pids: int = DEFAULT_PIDS, network: str = "none", user: str | None = None, cwd: str = HOME, show: Sequence[str] = ("python3",),
-        state_root: str = "",
+        root_image: str = "auto", state_root: str = "",
     ) -> Sandbox:  # fmt: skip
         """Starts a sandbox over a root directory, or over the host's own root, read-only below a private layer.
 
@@ -41,13 +41,14 @@ class Sandbox:
         metadata: kept for `list`.   envs: of all its programs.   binds: (host path, sandbox path) or (…, …, "ro").   memory: bytes or "512M".   cpus: 0.5
         is half of one.   pids: processes and threads.   network: "none" or "host".   user: whom programs run as (default: root of the sandbox, which is
         nobody on the host).   cwd: the working directory, made if it is missing.   show: programs of the host whose installations below hidden directories
-        are shown read-only.   state_root: where its state is kept (default: /run/casemate).
+        are shown read-only.   root_image: of a microvm with a rootfs: "no" shows it that directory, "memory" or a size ("4G") gives it an image of it,
+        and what it writes is in its memory or on a disk; "auto" is the sooner of these.   state_root: where its state is kept (default: /run/casemate).
 
         Raises SandboxError (a wrong argument), HostError (this host cannot do it: reason and remedy), EngineError.
         """
         settings = Settings(
             rootfs=rootfs, isolation=isolation, timeout=timeout, metadata=metadata or {}, envs=envs or {}, binds=binds, memory=memory, cpus=cpus,
-            pids=pids, network=network, user=user, cwd=cwd, show=show, state_root=state_root,
+            pids=pids, network=network, user=user, cwd=cwd, show=show, root_image=root_image, state_root=state_root,
         )  # fmt: skip
         return cls(Session.create(settings))
 

@@ -109,9 +109,9 @@ def _choose_root(parsed: Parsed, options: Options, how: Start) -> None:
         if wanted:
             raise UsageError(f"do: --root-image goes not with --{wanted[0]}: what is written stays in the guest")
     if mode != "no" and options.rootfs and not wanted:
-        from casemate.cli.machine import choose_root
+        from casemate.hypervisor import root
 
-        choose_root(mode, options.rootfs, how)
+        root.choose(mode, options.rootfs, how.annotations, how.warn)
 
 
 def _has_hypervisor(how: Start) -> bool:

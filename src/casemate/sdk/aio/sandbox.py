@@ -33,12 +33,12 @@ class AsyncSandbox:
         cls, rootfs: str = "", *, isolation: str = "", timeout: float | None = DEFAULT_TIMEOUT_S, metadata: Mapping[str, str] | None = None,
         envs: Mapping[str, str] | None = None, binds: Sequence[tuple[str, str] | tuple[str, str, str]] = (), memory: int | str = 0, cpus: float = 0.0,
         pids: int = DEFAULT_PIDS, network: str = "none", user: str | None = None, cwd: str = HOME, show: Sequence[str] = ("python3",),
-        state_root: str = "",
+        root_image: str = "auto", state_root: str = "",
     ) -> AsyncSandbox:  # fmt: skip
         """As `Sandbox.create`."""
         settings = Settings(
             rootfs=rootfs, isolation=isolation, timeout=timeout, metadata=metadata or {}, envs=envs or {}, binds=binds, memory=memory, cpus=cpus,
-            pids=pids, network=network, user=user, cwd=cwd, show=show, state_root=state_root,
+            pids=pids, network=network, user=user, cwd=cwd, show=show, root_image=root_image, state_root=state_root,
         )  # fmt: skip
         return cls(await asyncio.to_thread(Session.create, settings))
 
