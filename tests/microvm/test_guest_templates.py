@@ -76,7 +76,7 @@ def test_copies_have_nothing_in_common_that_must_differ(guest_store: Path, tmp_p
 def test_without_a_template_the_machine_boots_and_doctor_says_why(guest_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(template_machine, "BOOT_S", 0.01)
     assert Qemu().machine(512).restored is None
-    assert "machines boot anew at each start: no template of a machine could be made: the agent's first word did not come" in Qemu().remark()
+    assert "boot anew at each start: no template of a machine could be made: the agent's first word did not come" in Qemu().remark()
     assert templates(guest_store) == []
 
 

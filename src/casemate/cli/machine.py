@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 from casemate.errors import HostError
-from casemate.guest import store
-from casemate.hypervisor import registry, virtiofsd
+from casemate.guest.told import tell_once
+from casemate.hypervisor import registry, template, virtiofsd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.hypervisor.base import Hypervisor
     from casemate.runtime.sandbox import Start
-
-_TOLD = "told-"
 
 
 def prepare(wanted: str, how: Start, *, install: bool) -> None:
@@ -37,49 +33,15 @@ def prepare(wanted: str, how: Start, *, install: bool) -> None:
         how.warn(f"running `casemate kernel install {kernel}` (--yes)")
         install_kernel(kernel)
         choice = registry.choose(wanted)
+    template.say = how.warn
     _tell_of_files(choice.hypervisor, how)
     if choice.by_probe:
         name = choice.hypervisor.name
         text = f"guests are run by {name}: {choice.why} (said once; --hypervisor names another, `casemate doctor` shows all)"
-        _tell_once("hypervisor", name, text, how)
+        tell_once("hypervisor", name, text, how.warn)
 
 
 def _tell_of_files(hypervisor: Hypervisor, how: Start) -> None:
     if hypervisor.name != "casemate" and virtiofsd.way() == "protocol":
         text = "there is no virtiofsd, so the guest's files come over its agent's stream, which is slow (said once; Debian has it in qemu-system-common)"
-        _tell_once("files", "protocol", text, how)
-
-
-def choose_root(mode: str, rootfs: str, how: Start) -> None:
-    """Has the guest's root made from an image of `rootfs`. "auto": where that is possible; why not is told once. Raises HostError, UsageError."""
-    from casemate.guest import images
-
-    if mode != "auto":
-        images.disk_size(mode)
-        how.annotations[images.ANNOTATION] = mode
-        return
-    if not registry.choose(how.annotations.get(registry.ANNOTATION, "")).hypervisor.is_faster_by_images:
-        return
-    try:
-        images.find_or_make(rootfs)
-    except HostError as error:
-        text = f"the guest's root is the host's directory, not an image of it: {error.reason} (said once; {error.remedy})"
-        _tell_once("root", error.reason, text, how)
-        return
-    how.annotations[images.ANNOTATION] = "memory"
-
-
-def _tell_once(topic: str, name: str, text: str, how: Start) -> None:
-    """A later start tells it again only if it is another."""
-    path = f"{store.prepare()}/{_TOLD}{topic}"
-    try:
-        with open(path, encoding="utf-8") as file:
-            if file.read() == name:
-                return
-    except FileNotFoundError:
-        pass
-    how.warn(text)
-    temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="utf-8") as out:
-        out.write(name)
-    os.rename(temporary, path)
+        tell_once("files", "protocol", text, how.warn)

@@ -17,7 +17,7 @@ import time
 from collections import deque
 
 from casemate.errors import HostError
-from casemate.guest import configuration, kernels, source, store
+from casemate.guest import configuration, kernels, pvm, source, store
 from casemate.guest.progress import Progress
 
 TYPE_CHECKING = False
@@ -54,9 +54,11 @@ def build(
     lacking = missing()
     if lacking:
         raise HostError(f"a build lacks {', '.join(lacking)}", f"as root: apt-get install {' '.join(lacking)}, or give --yes")
-    options = configuration.merged([configuration.FRAGMENT, *fragments])
+    variant = [configuration.VARIANTS[name]] if name in configuration.VARIANTS else []
+    options = configuration.merged([configuration.FRAGMENT, *variant, *fragments])
     compiler = _line(["gcc", "--version"])
-    recipe = hashlib.sha256("\0".join([_RECIPE, origin.label, compiler, configuration.rendered(options)]).encode()).hexdigest()
+    steps = [_RECIPE, pvm.RECIPE] if name == kernels.POOR_KVM else [_RECIPE]
+    recipe = hashlib.sha256("\0".join([*steps, origin.label, compiler, configuration.rendered(options)]).encode()).hexdigest()
     cache = f"{store.prepare()}/cache"
     os.makedirs(cache, 0o755, exist_ok=True)
     with _Lock(cache, say):
@@ -153,7 +155,13 @@ def _store(name: str, tree: str, objects: str, environment: dict[str, str], fact
 
     def fill(directory: str) -> list[str]:
         # Symbols are half of the file, and no guest's.
-        _line(["objcopy", "--strip-all", f"{objects}/vmlinux", f"{directory}/vmlinux"], may_be_empty=True)
+        image = f"{directory}/vmlinux"
+        _line(["objcopy", "--strip-all", f"{objects}/vmlinux", image], may_be_empty=True)
+        if name == kernels.POOR_KVM:
+            with open(image, "rb") as built:
+                elf = built.read()
+            with open(image, "wb") as changed:
+                changed.write(pvm.patched(elf))
         shutil.copyfile(f"{objects}/.config", f"{directory}/config")
         return ["vmlinux", "config"]
 

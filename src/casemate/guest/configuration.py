@@ -8,6 +8,8 @@ from casemate.errors import HostError
 
 # What every kernel of ours has; further fragments change it.
 FRAGMENT = os.path.join(os.path.dirname(__file__), "config-x86_64")
+# What those of ours have besides that are for a purpose, by name.
+VARIANTS = {"poor-kvm": os.path.join(os.path.dirname(__file__), "config-poor-kvm")}
 _OFF = " is not set"
 
 

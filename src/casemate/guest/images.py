@@ -50,7 +50,7 @@ def disk_size(mode: str) -> int | None:
 
 def why_not() -> str:
     """What this host lacks for images; "" if nothing."""
-    return "" if _program(MAKE) else f"there is no {MAKE} (Debian's package erofs-utils)"
+    return "" if program_path(MAKE) else f"there is no {MAKE} (Debian's package erofs-utils)"
 
 
 def find_or_make(tree: str) -> str:
@@ -97,7 +97,7 @@ def _note(digest: hashlib._Hash, path: str, status: os.stat_result) -> None:
 
 def make_disk(size: int, owner: tuple[int, int]) -> str:
     """A disk for a layer, sparse. Its name goes as soon as the machine has opened it: so it ends with the machine, however that ends. Raises HostError."""
-    program = _program(_MAKE_DISK)
+    program = program_path(_MAKE_DISK)
     if not program:
         raise HostError(f"there is no {_MAKE_DISK}", "install e2fsprogs, or keep what is written in memory (--root-image=memory)")
     directory = f"{store.prepare()}/images"
@@ -108,7 +108,7 @@ def make_disk(size: int, owner: tuple[int, int]) -> str:
     try:
         os.ftruncate(fd, size)
         # No journal: a machine that crashed is not started again.
-        _run([program, "-q", "-F", "-m0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", path])
+        run([program, "-q", "-F", "-m0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", path])
         os.fchown(fd, *owner)
     except BaseException:
         os.unlink(path)
@@ -139,7 +139,7 @@ def _refuse_mounts(tree: str) -> None:
 
 def _make(tree: str, directory: str) -> str:
     """Makes the image, under a lock: of many starts one does it. It appears by rename, once the tree was the same before and after."""
-    program = _program(MAKE)
+    program = program_path(MAKE)
     if not program:
         raise HostError(why_not(), "apt-get install erofs-utils")
     lock = os.open(f"{directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -167,22 +167,24 @@ def _write(program: str, tree: str, name: str, path: str) -> None:
     # Without root's privileges a file of another owner would be one that the guest's root does not own.
     owners = [] if os.geteuid() == 0 else ["--all-root"]
     uuid = f"{name[:8]}-{name[8:12]}-{name[12:16]}-{name[16:20]}-{name[20:32]}"  # of the tree, not of the moment: the same tree makes the same bytes
-    _run([program, "--quiet", *_FORM, *owners, f"-U{uuid}", path, tree])
-    check = _program(_CHECK)
+    run([program, "--quiet", *_FORM, *owners, f"-U{uuid}", path, tree])
+    check = program_path(_CHECK)
     if check:
-        _run([check, path])
+        run([check, path])
     # The hypervisor's ids are nobody's: the directory is closed to others instead.
     os.chmod(path, 0o444)
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
+    """One of the programs that make images. Raises HostError with what it said."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"PATH": _PATH}, check=False)
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip()[-300:]
         raise HostError(f"{os.path.basename(command[0])} failed ({done.returncode}): {said}", "leave out --root-image")
 
 
-def _program(name: str) -> str:
+def program_path(name: str) -> str:
+    """Where the system has it; "" if nowhere."""
     return next((path for place in _PATH.split(":") if os.access(path := f"{place}/{name}", os.X_OK)), "")
 
 

@@ -25,6 +25,8 @@ _METADATA = "kernel.json"
 CLOUD_PACKAGE = "linux-image-cloud-amd64"
 # What guests boot, the first that is installed: ours is booted in half of the distribution's time (docs/decisions/2026-11-28-kernel-of-ours.md).
 OURS, CLOUD = "casemate", "cloud"
+# Where KVM has no virtualisation in the processor behind it and emulates guests' kernels (docs/decisions/2026-11-28-linux-on-kvm.md).
+POOR_KVM = "poor-kvm"
 # What a machine's devices need, each after what it depends on (modules.dep). Built in where there is no such file.
 _MODULES = (
     "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci_modern_dev",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WHOLE_RANGE = ["0", "0", "4294967295"]
 _MAX_FILE = 1 << 20
+_FIRST_CPU = 8192
 # linux/capability.h, by number.
 CAPABILITIES = (
     "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE",
@@ -163,10 +164,13 @@ def kvm(root: str = "") -> dict[str, object]:
 
 def has_virtualisation(root: str = "") -> bool:
     """Whether the processor says that it has hardware virtualisation (VMX or SVM). Without, a KVM may be there all the same and emulate a guest's kernel."""
-    for line in _text(f"{root}/proc/cpuinfo").splitlines():
-        if line.startswith("flags"):
-            return not {"vmx", "svm"}.isdisjoint(line.split())
-    return False
+    try:
+        with open(f"{root}/proc/cpuinfo", "rb", buffering=0) as file:
+            first = file.read(_FIRST_CPU)  # of many: the file has a page of text for each
+    except OSError:
+        return False
+    flags = next((line for line in first.splitlines() if line.startswith(b"flags")), b"")
+    return not {b"vmx", b"svm"}.isdisjoint(flags.split())
 
 
 def subordinate_ids(file: str, root: str = "") -> list[list[int]]:

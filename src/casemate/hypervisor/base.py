@@ -11,6 +11,7 @@ SHARES = ("protocol", "none")
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from casemate.guest.kernels import Kernel
     from casemate.isolation.base import Verdict
 
 
@@ -18,7 +19,7 @@ class Machine:
     """How to start one. Paths in `helpers` and `command` are those of the jail: /usr is the host's, /guest/NAME what `files` gives, /share the containers'.
 
     files: name to path on the host.   share: how the guest mounts /share ("virtiofs" or "protocol"; "" if it has none).
-    devices: of the host, as (path, major, minor).   disks: name, path on the host and whether it is written, of further files.
+    devices: path in the jail to the path on the host.   disks: name, path on the host and whether it is written, of further files.
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
     traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
@@ -54,7 +55,7 @@ class Machine:
         self.file_server: tuple[str, str] | None = None
         self.traces = False
         self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
-        self.devices: list[tuple[str, int, int]] = []
+        self.devices: dict[str, str] = {}
         self.disks: list[tuple[str, str, bool]] = []
         self.documents: dict[str, str] = {}
         self.opened: dict[str, str] = {}
@@ -117,3 +118,32 @@ class Hypervisor:
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         """Gives the machine a disk, and returns its name in the guest: `serial:NAME`, or the device's. Raises HostError if it takes none."""
         raise HostError(f"hypervisor {self.name!r} gives its machines no disks", "leave out --root-image")
+
+
+class OfKernels(Hypervisor):
+    """A driver whose machines boot a kernel of the store."""
+
+    def probe(self) -> Verdict:
+        verdict = self.host()
+        return self.without_kernel() if verdict.ok and self.kernel() is None else verdict
+
+    def kernel_to_install(self) -> str:
+        from casemate.guest import kernels
+
+        return kernels.CLOUD if self.host().ok and self.kernel() is None else ""
+
+    def host(self) -> Verdict:
+        """Whether this host can run it, kernels apart."""
+        raise NotImplementedError
+
+    def kernel(self) -> Kernel | None:
+        """What its machines boot here; None if that is not there."""
+        from casemate.guest import kernels
+
+        return kernels.preferred()
+
+    def without_kernel(self) -> Verdict:
+        from casemate.guest import kernels
+        from casemate.isolation.base import Verdict
+
+        return Verdict(False, "there is no kernel for it", f"run `casemate kernel install {kernels.CLOUD}`")

@@ -1,4 +1,4 @@
-"""QEMU by emulation, which needs nothing of the host. With KVM it would be quick too, but has not been tried: no machine of this project has one."""
+"""QEMU: on KVM where the processor has virtualisation, else by emulation, which needs nothing of the host."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 from casemate import jsonlite
 from casemate.errors import HostError
 from casemate.guest.initramfs import AGENT, initramfs
-from casemate.hypervisor import template, virtiofsd
-from casemate.hypervisor.base import Hypervisor, Machine
+from casemate.hypervisor import kvm, template, virtiofsd
+from casemate.hypervisor.base import Machine, OfKernels
 from casemate.isolation.base import Verdict
 
 PROGRAM = "/usr/bin/qemu-system-x86_64"
@@ -17,36 +17,25 @@ PROGRAM = "/usr/bin/qemu-system-x86_64"
 _MACHINE = "q35,memory-backend=memory"
 
 
-class Qemu(Hypervisor):
+class Qemu(OfKernels):
     """The agent's stream is a port of virtio-serial; the containers' files come by virtio-fs, from a server of files in the same jail."""
 
     name = "qemu"
     is_faster_by_images = True  # a file server answers each look at a file across an emulated device
-    merit = "an emulated machine, which needs no KVM"
+    merit = "a whole machine, which is emulated where KVM is not real"
 
-    def probe(self) -> Verdict:
-        from casemate.guest import kernels
-
+    def host(self) -> Verdict:
         if not os.access(PROGRAM, os.X_OK):
             return Verdict(False, f"there is no {PROGRAM}", "install Debian's package qemu-system-x86")
-        if kernels.preferred() is None:
-            return Verdict(False, "there is no kernel for it", f"run `casemate kernel install {kernels.CLOUD}`")
         return Verdict(True)
 
     def remark(self) -> str:
+        by = "machines run on KVM" if kvm.is_real() else f"machines are emulated: {kvm.why_not_real()}"
         why_not = template.why_not()
-        return f"machines boot anew at each start: {why_not}" if why_not else "machines are restored from a template"
-
-    def kernel_to_install(self) -> str:
-        from casemate.guest import kernels
-
-        has_programs = os.access(PROGRAM, os.X_OK)
-        return kernels.CLOUD if has_programs and kernels.preferred() is None else ""
+        return f"{by}; they boot anew at each start: {why_not}" if why_not else f"{by}; they are restored from a template"
 
     def machine(self, memory_mib: int, share: str = "") -> Machine:
-        from casemate.guest import kernels
-
-        kernel = kernels.preferred()
+        kernel = self.kernel()
         assert kernel  # probe() has seen it
         files = {"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)}
         state = _state(memory_mib, files)
@@ -59,6 +48,8 @@ class Qemu(Hypervisor):
             command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX]
         share = share or virtiofsd.way()
         machine = Machine(command, share="" if share == "none" else share, files=files)
+        if kvm.is_real():
+            machine.devices = {kvm.DEVICE: kvm.device_for_anybody()}
         if state:
             machine.restored = []
             machine.orders = [
@@ -73,9 +64,7 @@ class Qemu(Hypervisor):
         return machine
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
-        from casemate.guest import kernels
-
-        kernel = kernels.preferred()
+        kernel = self.kernel()
         if kernel and not kernel.has("overlay"):
             raise HostError("the installed kernel has no modules for disks", f"run `casemate kernel install {kernel.name}` again")
         block = {"driver": "file", "node-name": name, "filename": f"/guest/{name}", "read-only": not writable}
@@ -114,12 +103,20 @@ def _memory_in(descriptor: str, memory_mib: int) -> str:
     return f"memory-backend-file,id=memory,size={memory_mib}M,share=on,mem-path=/proc/self/fd/{descriptor}"
 
 
+def _processor() -> list[str]:
+    if kvm.is_real():
+        return ["-accel", "kvm", "-cpu", "host", "-smp", str(kvm.processors())]
+    return ["-accel", "tcg", "-cpu", "max", "-smp", "1"]
+
+
 def _command(memory_mib: int, files: dict[str, str], link: str, memory: str = "") -> list[str]:
     """All but what carries files. memory: an object, if it is there already."""
     ports = [word for chassis, name in enumerate(_PORTS, 1) for word in ("-device", f"pcie-root-port,id={name},chassis={chassis}")]
-    append = f"console=ttyS0 quiet casemate.end=restart panic=-1 reboot=t rdinit=/{AGENT} casemate.link=vport random.trust_cpu=on mitigations=off"
+    append = f"console=ttyS0 quiet casemate.end=restart panic=-1 reboot=t rdinit=/{AGENT} casemate.link=vport random.trust_cpu=on"
+    if not kvm.is_real():
+        append += " mitigations=off"  # of an emulated processor's faults, which it has not
     return [
-        PROGRAM, "-M", _MACHINE, "-accel", "tcg", "-cpu", "max", "-m", f"{memory_mib}M", "-smp", "1",
+        PROGRAM, "-M", _MACHINE, *_processor(), "-m", f"{memory_mib}M",
         "-object", memory or f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", files["kernel"], "-initrd", files["initramfs"], "-append", append,

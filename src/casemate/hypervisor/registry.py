@@ -1,4 +1,4 @@
-"""The hypervisors of this version, in the order in which they are tried. A new one is one file and one line here."""
+"""The hypervisors of this version, and the order in which they are tried. A new one is one file and one line here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from casemate.hypervisor.base import Hypervisor
 
 NAMES = ("uml", "qemu", "casemate")
+# Where KVM is real it beats a kernel as a process, and the small monitor the large one.
+_WITH_KVM = ("casemate", "qemu", "uml")
 ANNOTATION = "dev.casemate.hypervisor"
 
 
@@ -42,6 +44,13 @@ def get(name: str) -> Hypervisor:
     raise HostError(f"hypervisor {name!r} is not in this version of casemate", f"use one of: {', '.join(NAMES)}")
 
 
+def order() -> tuple[str, ...]:
+    """All of them, the first to be tried first."""
+    from casemate.hypervisor import kvm
+
+    return _WITH_KVM if kvm.is_real() else NAMES
+
+
 def choose(wanted: str = "") -> Choice:
     """The hypervisor that was asked for (here, by CASEMATE_HYPERVISOR or the configuration), else the first that this host can run.
 
@@ -55,7 +64,7 @@ def choose(wanted: str = "") -> Choice:
             raise HostError(f"hypervisor {name!r} cannot run on this host: {verdict.reason}", verdict.remedy)
         return Choice(hypervisor, who)
     lacking: list[str] = []
-    for name in NAMES:
+    for name in order():
         hypervisor = get(name)
         verdict = hypervisor.probe()
         if verdict.ok:
@@ -68,7 +77,7 @@ def choose(wanted: str = "") -> Choice:
 def installable(wanted: str = "") -> str:
     """What `casemate kernel install` has to be given for a hypervisor to run here; "" if that would not be enough."""
     name, _ = _named(wanted)
-    return next((kernel for candidate in ([name] if name else NAMES) if (kernel := get(candidate).kernel_to_install())), "")
+    return next((kernel for candidate in ([name] if name else order()) if (kernel := get(candidate).kernel_to_install())), "")
 
 
 def _named(wanted: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 
 from casemate.errors import HostError
 from casemate.guest import store
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 _KEPT = 4  # templates; each is as large as what a guest has touched at boot, some 90 MiB
 _FAILED = ".failed"
+
+
+def _to_nobody(_: str) -> None:
+    """For OCI verbs, whose engines read what they say."""
+
+
+# Hears how far one is that takes long to make; `do` puts its own in place.
+say: Callable[[str], None] = _to_nobody
 
 
 def is_wanted() -> bool:
@@ -46,25 +55,27 @@ def note_failure(reason: str) -> None:
         pass  # the store cannot be written, which is a reason of its own
 
 
-def state(kind: str, files: list[str], words: list[str], make: Callable[[str], None]) -> str:
+def state(kind: str, files: list[str], words: list[str], make: Callable[[str], None], told: str = "") -> str:
     """As `_find_or_make`; "" where no template is wanted, and where none can be made, which is noted: then the machine boots."""
     if not is_wanted():
         return ""
     try:
-        return _find_or_make(kind, files, words, make)
+        return _find_or_make(kind, files, words, make, told)
     except (HostError, OSError) as error:
         note_failure(str(error))
+        if told:
+            say(f"it could not be saved, so this one boots: {error}")
         return ""
 
 
-def _find_or_make(kind: str, files: list[str], words: list[str], make: Callable[[str], None]) -> str:
+def _find_or_make(kind: str, files: list[str], words: list[str], make: Callable[[str], None], told: str) -> str:
     """The path of the state of a machine like this, a file or a directory.
 
     files, words: what it is made of.   make: boots such a machine and writes its state to the path, if there is none. Raises HostError, after which the machine
     can still be booted.
     """
-    directory = f"{store.prepare()}/templates"
-    path = f"{directory}/{kind}-{_digest(files, words)}"
+    path = place(kind, files, words)
+    directory = os.path.dirname(path)
     if _touch(path):
         return path
     os.makedirs(directory, 0o755, exist_ok=True)
@@ -73,18 +84,32 @@ def _find_or_make(kind: str, files: list[str], words: list[str], make: Callable[
         with Wait():
             fcntl.flock(lock, fcntl.LOCK_EX)  # of many starts at once, one makes it
         if not _touch(path):
-            temporary = f"{path}.new"
-            try:
-                make(temporary)
-                os.rename(temporary, path)
-            finally:
-                _remove(temporary)
+            _make(path, make, told)
             _forget_older(directory)
             if os.path.lexists(f"{directory}/{_FAILED}"):
                 os.unlink(f"{directory}/{_FAILED}")
         return path
     finally:
         os.close(lock)
+
+
+def place(kind: str, files: list[str], words: list[str]) -> str:
+    """Where a machine like this has its template, if there is one."""
+    return f"{store.prepare()}/templates/{kind}-{_digest(files, words)}"
+
+
+def _make(path: str, make: Callable[[str], None], told: str) -> None:
+    temporary = f"{path}.new"
+    began = time.monotonic()
+    if told:
+        say(told)
+    try:
+        make(temporary)
+        os.rename(temporary, path)
+    finally:
+        _remove(temporary)
+    if told:
+        say(f"it was booted and saved in {time.monotonic() - began:.0f} s")
 
 
 def _digest(files: list[str], words: list[str]) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import select
 import subprocess
+import time
 
 from casemate.errors import HostError
 from casemate.host.interruption import Wait
+from casemate.hypervisor import template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from socket import socket
 
 BOOT_S = 60
+_TOLD_S = 10
 
 
 @contextlib.contextmanager
@@ -36,11 +39,19 @@ def running(words: list[str], given: tuple[int, ...], environment: dict[str, str
 
 
 def wait_for_agent(channel: socket, seconds: float = 0) -> None:
-    """Until a machine's agent has spoken. Raises HostError."""
-    seconds = seconds or BOOT_S
+    """Until a machine's agent has spoken. One that may take longer than others is told of meanwhile. Raises HostError."""
+    limit = seconds or BOOT_S
     poll = select.poll()
     poll.register(channel, select.POLLIN)
+    began = time.monotonic()
+    while not _has_come(poll, min(_TOLD_S, limit)):
+        waited = time.monotonic() - began
+        if waited >= limit:
+            raise HostError(f"the agent's first word did not come within {limit:g} s")
+        if limit > BOOT_S:
+            template.say(f"it boots since {waited:.0f} s")
+
+
+def _has_come(poll: select.poll, seconds: float) -> bool:
     with Wait():
-        has_spoken = poll.poll(seconds * 1000)
-    if not has_spoken:
-        raise HostError(f"the agent's first word did not come within {seconds:g} s")
+        return bool(poll.poll(seconds * 1000))

@@ -19,18 +19,22 @@ _SAVE_S = 60
 _BLANK_BYTES = 1 << 40
 
 
-def save_template(configuration: dict[str, object], disks: tuple[str, ...], path: str, boot_s: float) -> None:
-    """Boots a machine with so many disks, the last of them writable, and writes its state into the directory `path`. Raises HostError."""
+def save_template(configuration: str, disks: tuple[str, ...], path: str, boot_s: float) -> None:
+    """Boots the machine that the document `configuration` says, with further disks, the last of them writable, and writes its state into the directory
+    `path`. Raises HostError.
+    """
     os.makedirs(path, 0o755)
     blank = f"{path}/blank"
     with open(blank, "wb") as file:
         file.truncate(_BLANK_BYTES)
-    drives = [{"drive_id": name, "path_on_host": blank, "is_root_device": False, "is_read_only": name != disks[-1]} for name in disks]
+    whole = jsonlite.loads(configuration)
+    assert isinstance(whole, dict)
+    whole["drives"] += [{"drive_id": name, "path_on_host": blank, "is_root_device": False, "is_read_only": name != disks[-1]} for name in disks]
     link, its_link = socketpair(AF_UNIX, SOCK_STREAM)
     with link, tempfile.TemporaryDirectory() as scratch:
         document = f"{scratch}/machine"
         with open(document, "w", encoding="utf-8") as out:
-            out.write(jsonlite.dumps({**configuration, "drives": drives}))
+            out.write(jsonlite.dumps(whole))
         api = f"{scratch}/api"
         words = [engine_path(), "vmm", "--api-sock", api, "--config-file", document, "--console-fd", str(its_link.fileno())]
         with running(words, (its_link.fileno(),), {}):

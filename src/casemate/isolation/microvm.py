@@ -13,7 +13,7 @@ from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket
 from casemate import wire
 from casemate.errors import EngineError, HostError, UsageError
 from casemate.guest import images, store
-from casemate.hypervisor import registry, virtiofsd
+from casemate.hypervisor import kvm, registry, virtiofsd
 from casemate.hypervisor.user import own_user
 from casemate.isolation.base import Launch, Verdict
 from casemate.isolation.engine_process import launch_engine
@@ -155,6 +155,10 @@ class Microvm(Namespaces):
             changed["memory"] = {**memory, **limits}
         if isinstance(pids, dict) and _positive(pids.get("limit")):
             changed["pids"] = {**pids, "limit": _positive(pids["limit"]) + _HOST_PIDS}
+        if kvm.is_real():
+            # A hypervisor that opens it by itself, from the container's cgroup. The guest's programs have no device of the host's.
+            devices = resources.get("devices")
+            changed["devices"] = [*(devices if isinstance(devices, list) else []), kvm.DEVICE_RULE]
         return changed
 
 
@@ -479,8 +483,10 @@ def _jail(machine: Machine) -> list[Op]:
         ops.append(_mount(f"/guest/{name}", source=path, flags=MS_BIND, recursive_set=read_only))
     for name, path, writable in machine.disks:
         ops.append(_mount(f"/guest/{name}", source=path, flags=MS_BIND, recursive_set=0 if writable else read_only))
-    for path, major, minor in (("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/urandom", 1, 9), *machine.devices):
+    for path, major, minor in (("/dev/null", 1, 3), ("/dev/zero", 1, 5), ("/dev/urandom", 1, 9)):
         ops.append({"op": "device", "path": path, "type": "c", "major": major, "minor": minor, "mode": 0o666, "uid": 0, "gid": 0, "bind": True})
+    for path, source in machine.devices.items():
+        ops.append(_mount(path, source=source, flags=MS_BIND))
     return ops
 
 

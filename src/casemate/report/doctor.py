@@ -48,7 +48,7 @@ def _hypervisor_rows() -> list[Row]:
     except HostError:
         chosen, why = "", ""  # the rows say what each lacks
     rows = []
-    for name in hypervisors.NAMES:
+    for name in hypervisors.order():
         hypervisor = hypervisors.get(name)
         verdict = hypervisor.probe()
         said = [why if name == chosen else verdict.reason, hypervisor.remark() if verdict.ok else ""]

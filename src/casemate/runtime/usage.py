@@ -64,7 +64,10 @@ def limit(container: Container, changes: dict[str, object], merged: dict[str, ob
     if isolation.has_own_kernel and (changes.get("memory") or changes.get("pids")):
         limits = {name: _positive(_section(merged, name).get("limit")) for name in ("memory", "pids")}
         control.ask(container, {"request": "limits", **limits})
-    container.cgroup().update(isolation.host_resources(changes))
+    host = isolation.host_resources(changes)
+    if "devices" not in changes:
+        host.pop("devices", None)  # those of the start go on to hold
+    container.cgroup().update(host)
 
 
 def _asked_of_guest(container: Container) -> dict[str, int] | None:

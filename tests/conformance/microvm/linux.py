@@ -1,16 +1,14 @@
 """Linux on KVM: a kernel of the store with the guest agent as its first process, booted once on the monitor; then a snapshot, copies in other monitors,
 and a program that the agent runs in each.
 
-Where KVM has no virtualisation in the processor behind it, each instruction of the kernel takes 0.3 to 0.9 us: there it is one built for the purpose, with
-less in it (`config-poor-kvm`; some minutes, once), changed in four places (`kernel_for_pvm`), and its first file system is a disk, which nobody copies.
+Where KVM has no virtualisation in the processor behind it, each instruction of the kernel takes 0.3 to 0.9 us: there it is one built for the purpose
+(`casemate kernel build poor-kvm`; some minutes, once), and its first file system is a disk, which nobody copies.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import stat
 import struct
 import subprocess
 import tempfile
@@ -22,21 +20,14 @@ from tests.bundle import CASEMATE
 from tests.microvm.monitor import Monitor
 
 from casemate import wire
+from casemate.errors import HostError
 from casemate.guest import kernels
+from casemate.guest.agent_disk import agent_disk
 from casemate.guest.initramfs import AGENT, initramfs
-from casemate.isolation.engine_process import engine_path
-
-from .kernel_for_pvm import Unfit, patched
+from casemate.hypervisor.casemate import EMULATED
 
 Result = tuple[str, str, str]
 NAME = "linux boots, and its copies run a program"
-POOR = "poor-kvm"
-FRAGMENT = Path(__file__).with_name("config-poor-kvm")
-# What ring 0 may not execute there, and what is only slow.
-EMULATED = (
-    "noxsave nopti clearcpuid=smap,smep,umip,cx16,xsave,fsgsbase,pcid,invpcid,rdtscp,popcnt,sse4_1,sse4_2,ssse3,aes,"
-    "pclmulqdq,avx,avx2,sha_ni,bmi1,bmi2,adx,movbe idle=nomwait lpj=1000000 tsc=reliable init_on_alloc=0 quiet"
-)
 MS_BIND = 4096
 MEMORY_MIB = 128
 COPIES = 3
@@ -52,9 +43,9 @@ def linux() -> Iterator[Result]:
     is_poor = not {"vmx", "svm"} & set(Path("/proc/cpuinfo").read_text().split())
     with tempfile.TemporaryDirectory(prefix="linux") as folder:
         try:
-            start = on_poor_kvm(Path(folder)) if is_poor else on_kvm()
+            start = on_poor_kvm() if is_poor else on_kvm()
             print(f"  {journey(Path(folder), *start)}", flush=True)
-        except (Unfit, AssertionError, OSError, subprocess.SubprocessError) as error:
+        except (HostError, AssertionError, OSError, subprocess.SubprocessError) as error:
             yield NAME, str(error) or type(error).__name__, ""
             return
     yield NAME, "", ""
@@ -70,27 +61,12 @@ def on_kvm() -> Start:
     return {"kernel_image_path": kernel.image, "initrd_path": initramfs(kernel.name, kernel.modules)}, f"rdinit=/{AGENT}", []
 
 
-def on_poor_kvm(folder: Path) -> Start:
-    words = [CASEMATE, "kernel", "build", POOR, "--config", str(FRAGMENT), "--yes"]
-    subprocess.run(words, check=True, timeout=BUILD_S)
-    kernel = kernels.find(POOR)
+def on_poor_kvm() -> Start:
+    subprocess.run([CASEMATE, "kernel", "build", kernels.POOR_KVM, "--yes"], check=True, timeout=BUILD_S)
+    kernel = kernels.find(kernels.POOR_KVM)
     assert kernel
-    image = folder / "vmlinux"
-    image.write_bytes(patched(Path(kernel.image).read_bytes()))
-    drive = {"drive_id": "root", "path_on_host": str(disk(folder)), "is_root_device": True, "is_read_only": True}
-    return {"kernel_image_path": str(image)}, f"init=/{AGENT} {EMULATED}", [drive]
-
-
-def disk(folder: Path) -> Path:
-    """The agent and what it mounts upon, as a file system of which a guest reads what it needs."""
-    tree, image = folder / "root", folder / "root.erofs"
-    for name in ("dev", "proc", "run", "share", "sys", "tmp"):
-        (tree / name).mkdir(parents=True)
-    os.mknod(tree / "dev/console", stat.S_IFCHR | 0o600, os.makedev(5, 1))
-    shutil.copyfile(engine_path(), tree / AGENT)
-    (tree / AGENT).chmod(0o755)
-    subprocess.run(["mkfs.erofs", str(image), str(tree)], check=True, capture_output=True)
-    return image
+    drive = {"drive_id": "root", "path_on_host": agent_disk(), "is_root_device": True, "is_read_only": True}
+    return {"kernel_image_path": kernel.image}, f"init=/{AGENT} {EMULATED} quiet", [drive]
 
 
 def journey(folder: Path, source: dict[str, str], words: str, drives: list[dict[str, object]]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from casemate.cli.commands import kernel as command
 from casemate.errors import HostError, UsageError
-from casemate.guest import build, configuration, kernels, source
+from casemate.guest import build, configuration, kernels, pvm, source
 
 
 def built(log: Path, name: str = "casemate", *fragments: Path, **options: bool) -> tuple[kernels.Kernel, bool]:
@@ -126,3 +126,21 @@ def test_an_archive_of_something_else_is_refused(log: Path, tmp_path: Path) -> N
 def test_names_that_a_kernel_of_ones_own_cannot_have(log: Path, words: list[str]) -> None:
     with pytest.raises(UsageError):
         command.main(words)
+
+
+def test_the_kernel_for_poor_kvm_is_ours_with_less_and_changed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its name alone; a change of what is changed in it makes another."""
+    monkeypatch.setattr(pvm, "patched", lambda elf: b"changed: " + elf)
+    kernel, is_new = built(log, "poor-kvm")
+    assert is_new
+    assert Path(kernel.image).read_bytes().startswith(b"changed: ")
+    assert "# CONFIG_SMP is not set" in Path(kernel.path, "config").read_text()
+    assert not built(log, "poor-kvm")[1]
+    monkeypatch.setattr(pvm, "RECIPE", "another")
+    assert built(log, "poor-kvm")[1]
+
+
+def test_a_kernel_without_the_places_is_refused(log: Path) -> None:
+    header = b"\x7fELF" + bytes(60)
+    with pytest.raises(HostError, match="0 places of this kernel look like it"):
+        pvm.patched(header)

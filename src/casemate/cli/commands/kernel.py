@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "Installs, builds, lists and verifies the kernels that guests boot: `install cloud` (Debian's, for QEMU), `install uml` (User Mode Linux), or an image of "
-    "yours; `build` (ours, from Debian's source: it boots in half the time)."
+    "yours; `build` (ours, from Debian's source: it boots in half the time), `build poor-kvm` (for `--hypervisor=casemate` where KVM emulates kernels)."
 )
 OPTIONS = [
     Option("image", VALUE, "install: this bzImage or vmlinux, in place of the distribution's", "FILE"),

@@ -15,6 +15,11 @@ from __future__ import annotations
 import re
 import struct
 
+from casemate.errors import HostError
+
+# Part of what a kernel is known by: to be raised with each change below.
+RECIPE = "pvm 1"
+_REMEDY = "build it from Linux 6.1"
 _INT3_TEST = re.compile(rb"\x48\x8d\x7c\x24.\xcc\x90{4}\x83\x7c\x24.\x01", re.DOTALL)
 # cmp %rcx,%r11; jne (to the way by IRET); shl $16,%rcx; sar $16,%rcx; cmp %rcx,%r11
 _SYSRET = re.compile(rb"\x49\x39\xcb\x0f\x85(....)\x48\xc1\xe1\x10\x48\xc1\xf9\x10\x49\x39\xcb", re.DOTALL)
@@ -25,28 +30,21 @@ _FWAIT = re.compile(rb"\x9b\x65?\x48\xc7\x05....\0{4}", re.DOTALL)  # fwait; mov
 _WORD = 1 << 64
 
 
-class Unfit(Exception):
-    """The image does not have what is looked for."""
-
-
 class _Image:
     def __init__(self, elf: bytes) -> None:
         self.bytes = bytearray(elf)
         (headers,) = struct.unpack_from("<Q", elf, 32)
         size, count = struct.unpack_from("<HH", elf, 54)
         rows = (struct.unpack_from("<IIQQQQQQ", elf, headers + number * size) for number in range(count))
-        self._segments = [(offset, address, length) for kind, _, offset, address, _, length, _, _ in rows if kind == 1]
+        self._segments: list[tuple[int, int, int]] = [(offset, address, length) for kind, _, offset, address, _, length, _, _ in rows if kind == 1]
 
     def address(self, offset: int) -> int:
         return next(address + offset - start for start, address, length in self._segments if start <= offset < start + length)
 
-    def offset(self, address: int) -> int:
-        return next(start + address - first for start, first, length in self._segments if first <= address < first + length)
-
     def only(self, what: str, pattern: re.Pattern[bytes]) -> re.Match[bytes]:
         found = list(pattern.finditer(self.bytes))
         if len(found) != 1:
-            raise Unfit(f"{what}: {len(found)} places look like it")
+            raise HostError(f"{what}: {len(found)} places of this kernel look like it", _REMEDY)
         return found[0]
 
     def put(self, offset: int, code: bytes) -> None:
@@ -54,7 +52,7 @@ class _Image:
 
 
 def patched(elf: bytes) -> bytes:
-    """The kernel for such a KVM. Raises Unfit."""
+    """The kernel for such a KVM. Raises HostError."""
     image = _Image(elf)
     image.put(image.only("the self-test of int3", _INT3_TEST).start() + 5, bytes.fromhex("ff07909090"))  # incl (%rdi)
     sysret = image.only("the way out by SYSRET", _SYSRET)
@@ -64,7 +62,7 @@ def patched(elf: bytes) -> bytes:
         image.put(found.start(), b"\x90")
     entries = [found.start() for found in _ENTRY.finditer(image.bytes, 0, sysret.start())]
     if not entries:
-        raise Unfit("the entry of system calls: no place looks like it")
+        raise HostError("the entry of system calls: no place of this kernel looks like it", _REMEDY)
     gate = image.only("the gate of page faults", _GATE)
     (handler,) = struct.unpack("<Q", gate.group(1))
     # What comes behind the jump is never executed any more, and nothing in its first 70 bytes is changed when the kernel suits itself to the processor.
