@@ -6,7 +6,7 @@ CasemateError                      anything of ours; `exit_code` is what the com
   HostError                        this host cannot do it: reason, remedy
     CgroupError                    a cgroup file or controller: controller, path, field, errno
     EngineMissing                  the engine executable is not where the package keeps it
-  Interrupted                      a signal ended a start before there was a program (host/interruption.py)
+  Interrupted                      a signal ended a start before there was a program
   EngineError                      an operation of the plan failed: op, index, errno
   ContainerError                   container_id
     ContainerNotFound / ContainerExists / ContainerStateError
@@ -29,6 +29,14 @@ class CasemateError(Exception):
 
 class UsageError(CasemateError):
     """A command line or a public function's argument is wrong."""
+
+
+class Interrupted(CasemateError):
+    """A signal ended a start before there was a program."""
+
+    def __init__(self, signal: int) -> None:
+        self.exit_code_for_verb = 128 + signal
+        super().__init__(f"ended by signal {signal} before the program began")
 
 
 class SpecError(CasemateError):

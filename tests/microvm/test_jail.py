@@ -16,7 +16,7 @@ import pytest
 from bundle import CASEMATE
 from microvm.monitor import Monitor, engine, wait_for
 from microvm.test_fork import Child
-from microvm.test_snapshot import ask, create, load, pause
+from microvm.test_snapshot import ask, create, load, pause, snapshot
 
 UID, GID = 54321, 54322
 
@@ -265,6 +265,29 @@ def test_the_command_jails_and_shows_what_is_named(place: Path, guest: Path) -> 
         assert name not in jails(place)
     finally:
         monitor.close()
+
+
+def test_the_command_goes_on_with_a_snapshot(place: Path, guest: Path) -> None:
+    original = begin(place, "--no-jail")
+    try:
+        original.boot(guest, "test=state mib=1", 32)
+        original.read_until("ready\n")
+        path = snapshot(original, place)
+    finally:
+        original.close()
+    (place / "api").unlink(missing_ok=True)
+    (place / "load.json").write_text(json.dumps(load(path)))
+    words = ["--load-snapshot", str(place / "load.json")]
+    done = subprocess.run(command(place, *words), capture_output=True, text=True, timeout=20, check=False)
+    assert "snapshot.state: the jail's user" in done.stderr
+    for name in ("snapshot.state", "snapshot.memory"):
+        (place / name).chmod(0o644)
+    copy = begin(place, *words)
+    try:
+        assert ask(copy, "c") == "256"
+        assert status(copy.process.pid)["Uid"].split()[0] != "0"
+    finally:
+        copy.close()
 
 
 def test_the_command_without_the_jail(place: Path, guest: Path) -> None:

@@ -7,19 +7,11 @@ from __future__ import annotations
 
 import _signal
 
-from casemate.errors import CasemateError
+from casemate.errors import Interrupted
 
 _ENDING = (_signal.SIGTERM, _signal.SIGHUP, _signal.SIGINT, _signal.SIGQUIT)
 
 kept: list[int] = []
-
-
-class Interrupted(CasemateError):
-    """The start was ended by a signal, before there was a program."""
-
-    def __init__(self, signal: int) -> None:
-        self.exit_code_for_verb = 128 + signal
-        super().__init__(f"ended by signal {signal} before the program began")
 
 
 def keep(signal: int) -> None:

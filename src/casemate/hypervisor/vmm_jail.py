@@ -13,12 +13,16 @@ from casemate import jsonlite
 from casemate.errors import HostError, UsageError
 from casemate.host import process
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Document = dict[str, object]
+
 BASE = "/srv/jailer"  # Firecracker's; not below /run, where hosts allow no device files
 _PREFIX = "vmm-"
 _OWNER = "owner"  # of a jail whose name was drawn: the process that has it, and when that started
 _READ, _WRITE = 4, 2  # a mode's bits
-
-Document = dict[str, object]
 
 
 class Jail:
@@ -82,11 +86,11 @@ class Jail:
 
     def configuration(self, path: str) -> str:
         """What --config-file names."""
-        return self._rewritten(path, self._configured)
+        return self._rewritten(path, self._configured, "configuration")
 
     def loading(self, path: str) -> str:
         """What --load-snapshot names: the body of a request to /snapshot/load."""
-        return self._rewritten(path, self._loaded)
+        return self._rewritten(path, self._loaded, "loading")
 
     def _check(self, path: str, wanted: int) -> None:
         try:
@@ -98,8 +102,7 @@ class Jail:
             reason = f"{path}: the jail's user {self._user[0]} may not {'write' if wanted & _WRITE else 'read'} it"
             raise HostError(reason, "change its mode, name its owner with --uid and --gid, or use --no-jail")
 
-    def _rewritten(self, path: str, change: object) -> str:
-        assert callable(change)
+    def _rewritten(self, path: str, change: Callable[[Document], None], name: str) -> str:
         try:
             with open(path, encoding="utf-8") as file:
                 document = jsonlite.loads(file.read())
@@ -108,7 +111,7 @@ class Jail:
         if not isinstance(document, dict):
             raise UsageError(f"{path}: expected an object")
         change(document)
-        inner = f"{self.directory}/machine.json"
+        inner = f"{self.directory}/{name}.json"
         # Anew: the one before may be what another monitor of this name has in its jail.
         if os.path.lexists(inner):
             os.unlink(inner)
@@ -152,11 +155,10 @@ def _rows(document: Document, key: str) -> list[Document]:
     return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
-def _change(section: Document, key: str, change: object) -> None:
+def _change(section: Document, key: str, change: Callable[[str], str]) -> None:
     """What is of another kind is the monitor's to refuse."""
     path = section.get(key)
     if isinstance(path, str) and path:
-        assert callable(change)
         section[key] = change(path)
 
 
