@@ -50,6 +50,9 @@ class Pod:
         config["annotations"] = {KIND: kind, SANDBOX_ID: self.id, "dev.casemate.isolation": self.isolation}
         if kind == "container":
             del config["annotations"]["dev.casemate.isolation"]  # the pod's is taken
+        if network := changes.pop("network", ""):
+            kinds = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "network"]
+            config["linux"]["namespaces"] = [*kinds, {"type": "network", "path": network}]
         config.update(changes)
         (bundle / "config.json").write_text(json.dumps(config))
         container = self.id if kind == "sandbox" else f"{self.id}-{name}"

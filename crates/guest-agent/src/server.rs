@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 
+use casemate_guest_protocol::network::Network;
 use casemate_guest_protocol::{
     CHANNEL, FILES, Limits, Link, LinkError, MAX_TO_GUEST, STDIN, ToGuest, ToHost, VERSION,
 };
@@ -328,6 +329,10 @@ impl Server {
                 }
                 Err(error) => self.answer(ticket, Err(error))?,
             },
+            ToGuest::Network { ticket, network } => {
+                let done = self.connect_network(&network);
+                self.answer(ticket, done)?;
+            }
             ToGuest::Connect {
                 connection,
                 streams,
@@ -342,6 +347,13 @@ impl Server {
             ToGuest::Remove { container } => drop(self.containers.remove(&container)),
         }
         Ok(())
+    }
+
+    fn connect_network(&self, network: &Network) -> Result<()> {
+        let first = self.first.as_deref().unwrap_or_default();
+        let pid = self.first_pid(first)?;
+        casemate_network::apply(network, pid)
+            .map_err(|error| Error::new(error.message, error.errno))
     }
 
     fn cgroup(&self, container: &str) -> Result<&Cgroup> {

@@ -6,6 +6,7 @@
 mod bytes;
 mod link;
 mod messages;
+pub mod network;
 mod window;
 
 pub use bytes::Bytes;
@@ -14,7 +15,7 @@ pub use messages::{Limits, ProcessRow, Root, Share, Stats, ToGuest, ToHost};
 pub use window::{Allowance, Receipt, WINDOW};
 
 /// Both sides are built together; a kernel's initial file system with an older agent is noticed by this number.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The largest frame to the guest: a plan with its seccomp profile, a program's arguments and environment (2 MiB at most, execve(2)).
 pub const MAX_TO_GUEST: usize = 8 << 20;
 /// The largest frame from the guest, which is hostile.

@@ -231,7 +231,8 @@ fn decode<T: for<'a> Deserialize<'a>>(body: &[u8]) -> Result<T, LinkError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Bytes, MAX_TO_HOST, ToHost};
+    use crate::network::{Address, Interface, Ip, Network, card_mac};
+    use crate::{Bytes, MAX_TO_GUEST, MAX_TO_HOST, ToGuest, ToHost};
     use proptest::prelude::*;
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
@@ -264,6 +265,40 @@ mod tests {
             }
         }
         assert_eq!(found, expected);
+    }
+
+    /// A message with a tag is read twice, and the second reader takes other forms of some types than the first.
+    #[test]
+    fn a_network_arrives_as_it_was_sent() {
+        let network = Network {
+            interfaces: vec![Interface {
+                name: "eth0".into(),
+                mac: card_mac(3),
+                mtu: 1400,
+                addresses: vec![Address {
+                    address: Ip("fd00::2".parse().expect("an address")),
+                    prefix: 64,
+                    peer: Some(Ip("192.0.2.1".parse().expect("an address"))),
+                    broadcast: None,
+                    scope: 0,
+                    has_no_route: true,
+                }],
+            }],
+            ..Network::default()
+        };
+        let (one, other) = pair();
+        let (mut sender, mut receiver) = (Link::new(one, 1 << 20), Link::new(other, MAX_TO_GUEST));
+        let message = ToGuest::Network {
+            ticket: 1,
+            network: network.clone(),
+        };
+        sender.send(&message).expect("send");
+        receiver.receive().expect("receive");
+        let found = receiver.take().expect("a message");
+        let Some(ToGuest::Network { network: found, .. }) = found else {
+            panic!("{found:?}");
+        };
+        assert_eq!(found, network);
     }
 
     proptest! {

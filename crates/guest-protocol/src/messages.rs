@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Bytes;
+use crate::network::Network;
 
 /// How the host's directories come into the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +145,11 @@ pub enum ToGuest {
     /// The peer on the host is gone.
     Close {
         connection: u32,
+    },
+    /// The machine's cards become what the host has in the first container's network, in that one's namespace.
+    Network {
+        ticket: u32,
+        network: Network,
     },
     /// Ends a container: kills what still runs of it.
     Remove {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use casemate_jail::seccomp::{Filter, compile};
+use casemate_network::Tap;
 use casemate_plan::{Op, Plan};
 use casemate_sentry::Starting;
 
@@ -59,6 +60,8 @@ pub(crate) struct State {
     pub(crate) own_mounts: Vec<OwnedFd>,
     /// What a sentry's programs are forked from, once `zygote` started it.
     pub(crate) zygote: Option<Starting>,
+    /// Of the machine to be.
+    pub(crate) taps: Vec<Tap>,
     /// Descriptors that the plan's last operation takes.
     pub(crate) last_fds: Vec<i32>,
 }
@@ -70,6 +73,7 @@ impl State {
         held.extend(self.listen);
         held.extend(&self.keep_fds);
         held.extend(&self.last_fds);
+        held.extend(self.taps.iter().map(|tap| tap.fd.as_raw_fd()));
         held.extend(self.own_mounts.iter().map(AsRawFd::as_raw_fd));
         held.extend(self.root.as_ref().map(|root| root.fd().as_raw_fd()));
         held.extend(self.root_tree.as_ref().map(AsRawFd::as_raw_fd));
@@ -99,6 +103,7 @@ pub(crate) fn run(plan: Plan, prepared: Prepared, channel: Channel) -> u8 {
         terminal: None,
         own_mounts: Vec::new(),
         zygote: None,
+        taps: Vec::new(),
         last_fds: plan.ops.last().map(Op::descriptors).unwrap_or_default(),
     };
     for (index, op) in plan.ops.into_iter().enumerate() {

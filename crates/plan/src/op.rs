@@ -161,6 +161,15 @@ pub enum Op {
         #[serde(with = "binary")]
         plan: Vec<u8>,
     },
+    Taps {
+        #[serde(default)]
+        header: bool,
+    },
+    MachineNetwork {
+        control: i32,
+        taps: Vec<String>,
+    },
+    NetworkRelease {},
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -441,7 +450,9 @@ impl Op {
                 named.push(*control);
                 named.extend(program.descriptors());
             }
-            Self::SentryExec { control, .. } | Self::MachineExec { control, .. } => {
+            Self::SentryExec { control, .. }
+            | Self::MachineExec { control, .. }
+            | Self::MachineNetwork { control, .. } => {
                 named.push(*control);
             }
             Self::Machine(machine) => {
@@ -556,6 +567,9 @@ pub struct Machine {
     pub inherit: Vec<i32>,
     #[serde(default)]
     pub traces: bool,
+    /// What the hypervisor, or its monitor once the guest runs, is told for each tap.
+    #[serde(default)]
+    pub card: Vec<String>,
     #[serde(default)]
     pub share: Option<String>,
     /// The disk that is the root of the first container, and the one that is written over it.

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use casemate_guest_protocol::Bytes;
+use casemate_guest_protocol::network::Network;
 use casemate_host::ids::{self, CapabilitySets};
 use casemate_host::{child, process};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -150,6 +151,22 @@ pub fn join(
     let copy = rustix::io::fcntl_dupfd_cloexec(&channel, 3)?;
     Connection::new(copy).send_with(&Event::Ready, &[], SendFlags::empty());
     stay(connection, &signals, slave.as_ref(), channel)
+}
+
+/// Has the machine's guest take over what `network` says; returns when it has.
+///
+/// # Errors
+/// It could not, and why.
+pub fn network(control: OwnedFd, network: Network) -> Result<(), Refused> {
+    let mut connection = Connection::new(control);
+    connection.send_with(&Request::Network { network }, &[], SendFlags::empty());
+    match next(&mut connection) {
+        Some(Event::Done) => Ok(()),
+        Some(Event::Error {
+            op, errno, message, ..
+        }) => Err(Refused { op, errno, message }),
+        _ => Err(Refused::plain("the virtual machine ended")),
+    }
 }
 
 fn drop_capabilities() -> Result<(), Refused> {

@@ -21,6 +21,8 @@ const AF_UNIX: u64 = 1;
 /// What types into a terminal as if its user did, or turns a console's memory over.
 const TIOCSTI: u64 = 0x5412;
 const TIOCLINUX: u64 = 0x541c;
+/// A hypervisor has the taps that it was given: it makes none, and leaves none behind (linux/if_tun.h: TUNSETIFF, TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP).
+const TAPS: [u64; 4] = [0x4004_54ca, 0x4004_54cb, 0x4004_54cc, 0x4004_54ce];
 const EXECUTABLE: u64 = 4;
 const TERMINALS: &str = "/dev/pts";
 /// As `agents::terminal` opens one: O_RDWR | O_NOCTTY | O_CLOEXEC.
@@ -397,7 +399,7 @@ fn machine_profile(traces: bool) -> SeccompProfile {
     }
     rules.push(rule(&["clone"], &[masked(0, NAMESPACES, 0)]));
     rules.push(rule(&["socket", "socketpair"], &[masked(0, INT, AF_UNIX)]));
-    for request in [TIOCSTI, TIOCLINUX] {
+    for request in [TIOCSTI, TIOCLINUX].into_iter().chain(TAPS) {
         let refused = rule(&["ioctl"], &[masked(1, INT, request)]);
         rules.push(SeccompRule {
             action: REFUSE.to_owned(),

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod agents;
+mod cards;
 pub mod client;
 mod connection;
 mod events;
@@ -19,6 +20,7 @@ mod vhost;
 use std::os::fd::OwnedFd;
 
 use casemate_guest_protocol::{Limits, Root, Share};
+use casemate_network::Tap;
 
 pub use relay::run;
 
@@ -42,6 +44,9 @@ pub struct Config {
     pub user: (u32, u32),
     /// The hypervisor traces processes of its own.
     pub traces: bool,
+    /// For each tap: further words of the command, or lines for the monitor of a guest that is restored. `{place}`, `{tap}` (its descriptor), `{mac}` and `{mtu}`
+    /// are the tap's.
+    pub card: Vec<String>,
     pub share: Option<Share>,
     /// The first container's root, if it is not the host's directory.
     pub root: Option<Root>,
@@ -76,6 +81,8 @@ pub struct Given {
     pub agent: Option<OwnedFd>,
     /// The hypervisor's alone.
     pub inherit: Vec<OwnedFd>,
+    /// The other ends of the machine's cards.
+    pub taps: Vec<Tap>,
     /// Where it is written, at the end, how often a program was killed for the limit of memory.
     pub report: Option<OwnedFd>,
 }

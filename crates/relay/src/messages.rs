@@ -1,5 +1,6 @@
 //! What the runtime asks over the control socket, and what it and the starter are told: frames as everywhere (docs/design/plan.md, "Frames").
 
+use casemate_guest_protocol::network::Network;
 use casemate_guest_protocol::{Bytes, ProcessRow, Stats};
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,12 @@ pub(crate) enum Request {
     },
     /// What the container uses.
     Stats {},
+    /// The taps that wait for the interfaces of the first container's network.
+    Taps {},
+    /// What those interfaces are.
+    Network {
+        network: Network,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -82,6 +89,9 @@ pub(crate) enum Event {
     },
     Stats {
         stats: Stats,
+    },
+    Taps {
+        names: Vec<String>,
     },
 }
 

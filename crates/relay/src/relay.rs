@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, accept_with
 use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
 
 use crate::agents::Channel;
+use crate::cards;
 use crate::connection::Connection;
 use crate::events::read_signals;
 use crate::files::Files;
@@ -94,11 +95,14 @@ impl From<LinkError> for Failure {
 
 /// Runs the machine until its first container's program has ended; returns the code to end with.
 #[must_use]
-pub fn run(config: Config, given: Given) -> i32 {
+pub fn run(mut config: Config, given: Given) -> i32 {
     let mut starter = Connection::new(given.channel);
-    match Relay::start(config, given.listen, given.agent, given.inherit) {
+    let mut inherit = given.inherit;
+    let taps = cards::plug(&mut config, given.taps, &mut inherit);
+    match Relay::start(config, given.listen, given.agent, inherit) {
         Ok(mut relay) => {
             relay.report = given.report;
+            relay.taps = taps;
             if relay.config.restored.is_some() {
                 // Its answer says that the guest runs. If it cannot be sent, the first turn says so.
                 let _ = relay.link.send(&ToGuest::Nudge {});
@@ -141,6 +145,7 @@ pub(crate) struct Relay {
     pub(crate) channels: BTreeMap<u32, Channel>,
     pub(crate) agent: Option<OwnedFd>,
     report: Option<OwnedFd>,
+    taps: Vec<String>,
     pub(crate) files: Option<Files>,
     /// How long the guest has been silent.
     silent_ms: u64,
@@ -251,6 +256,7 @@ impl Relay {
             channels: BTreeMap::new(),
             agent,
             report: None,
+            taps: Vec::new(),
             files,
             silent_ms: 0,
             next: FIRST + 1,
@@ -979,6 +985,18 @@ impl Relay {
             Request::Stats {} => {
                 let ticket = self.ticket(id);
                 self.link.send(&ToGuest::Stats { ticket, container })?;
+            }
+            Request::Taps {} => {
+                let names = if place == FIRST {
+                    self.taps.clone()
+                } else {
+                    Vec::new()
+                };
+                self.tell(id, &Event::Taps { names });
+            }
+            Request::Network { network } => {
+                let ticket = self.ticket(id);
+                self.link.send(&ToGuest::Network { ticket, network })?;
             }
         }
         Ok(())

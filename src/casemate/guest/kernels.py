@@ -32,6 +32,7 @@ _MODULES = (
     "drivers/virtio/virtio_ring", "drivers/virtio/virtio", "drivers/virtio/virtio_pci_legacy_dev", "drivers/virtio/virtio_pci_modern_dev",
     "drivers/virtio/virtio_pci", "drivers/virtio/virtio_mmio", "drivers/char/virtio_console", "fs/fuse/fuse", "fs/fuse/virtiofs",
     "drivers/block/virtio_blk", "lib/libcrc32c", "fs/erofs/erofs", "fs/overlayfs/overlay",
+    "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net",
 )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ class Machine:
     devices: path in the jail to the path on the host.   disks: name, path on the host and whether it is written, of further files.
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
+    card: for each tap of the machine's network, further words of the command, or what the monitor of a restored machine is told; {place}, {tap}, {mac} and
+    {mtu} become the tap's.   card_header: its frames come with what is left to the other side of checksums and segments (virtio_net_hdr).
     traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
     orders: what its monitor is told at the start.
     documents: name to text; as a word of the command, {document:NAME} becomes a path where it is read.
@@ -30,6 +32,8 @@ class Machine:
 
     __slots__ = (
         "boot_timeout_s",
+        "card",
+        "card_header",
         "command",
         "devices",
         "disks",
@@ -54,6 +58,8 @@ class Machine:
         self.helpers: list[list[str]] = []
         self.file_server: tuple[str, str] | None = None
         self.traces = False
+        self.card: list[str] = []
+        self.card_header = True
         self.environment = ["PATH=/usr/sbin:/usr/bin", "TMPDIR=/tmp", "HOME=/tmp"]
         self.devices: dict[str, str] = {}
         self.disks: list[tuple[str, str, bool]] = []
@@ -114,6 +120,10 @@ class Hypervisor:
     def machine(self, memory_mib: int, share: str = "") -> Machine:
         """A machine with so much memory. share: "" for the hypervisor's own way to show files, else one of SHARES. Raises HostError if a part is missing."""
         raise NotImplementedError
+
+    def connect(self, machine: Machine) -> None:
+        """Gives the machine a network card for each tap that there will be. Raises HostError if it can have none."""
+        raise HostError(f"hypervisor {self.name!r} gives its machines no network", "use another (--hypervisor, or the annotation dev.casemate.hypervisor)")
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         """Gives the machine a disk, and returns its name in the guest: `serial:NAME`, or the device's. Raises HostError if it takes none."""

@@ -76,6 +76,21 @@ class Qemu(OfKernels):
         machine.disks.append((name, source, writable))
         return f"serial:{name}"
 
+    def connect(self, machine: Machine) -> None:
+        from casemate.guest import kernels
+
+        kernel = kernels.preferred()
+        if kernel and not kernel.has("virtio_net"):
+            raise HostError("the installed kernel has no module for network cards", f"run `casemate kernel install {kernel.name}` again")
+        netdev = {"type": "tap", "id": "card{place}", "fd": "{tap}"}
+        # Functions of one slot, which a restored guest looks for when the first is plugged in; it boots from none of them.
+        place = {"bus": "cards", "addr": "0.{place}", "multifunction": "on"}
+        device = {"driver": "virtio-net-pci", "netdev": "card{place}", "mac": "{mac}", "romfile": "", **place}
+        if machine.restored is None:
+            machine.card = ["-netdev", jsonlite.dumps(netdev), "-device", jsonlite.dumps(device)]
+        else:
+            machine.card = [jsonlite.dumps({"execute": "netdev_add", "arguments": netdev}), jsonlite.dumps({"execute": "device_add", "arguments": device})]
+
 
 def _plug(machine: Machine, device: dict[str, str]) -> None:
     """Into its port: at the start, or once a machine of a template runs."""
@@ -90,8 +105,8 @@ _IN_JAIL = {"kernel": "/guest/kernel", "initramfs": "/guest/initramfs"}
 _SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 # The memory is not in the state, but a file of its own: only what is not zero in it costs memory after a restore. (Read from the state, each page was touched.)
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
-# What is plugged in after a restore: the containers' files, an image that is the root, a disk for what is written over it.
-_PORTS = ("files", "root", "layer")
+# What is plugged in after a restore: the containers' files, an image that is the root, a disk for what is written over it, network cards.
+_PORTS = ("files", "root", "layer", "cards")
 
 
 def _order(command: str, **arguments: object) -> str:

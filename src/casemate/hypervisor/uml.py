@@ -13,6 +13,7 @@ from casemate.isolation.base import Verdict
 PROGRAM = "/usr/bin/linux.uml"
 _MODULES = "/usr/lib/uml/modules"
 _NEEDED = ("fs/fuse/fuse", "fs/fuse/virtiofs")
+_FOR_NETWORK = ("lib/crc-ccitt", "net/ipv6/ipv6")
 _FOR_IMAGES = ("fs/erofs/erofs", "fs/overlayfs/overlay")
 _VIRTIO_ID_FS = 26
 _FILES_SOCKET = "/tmp/front.sock"
@@ -65,6 +66,12 @@ class Uml(Hypervisor):
             machine.helpers = [virtiofsd.command()]
             machine.file_server = (_FILES_SOCKET, virtiofsd.SOCKET)
         return machine
+
+    def connect(self, machine: Machine) -> None:
+        # vec=0: calls for many frames at once are of sockets only.
+        machine.card = ["vec{place}:transport=fd,fd={tap},mac={mac},mtu={mtu},vec=0"]
+        machine.card_header = False
+        machine.files["initramfs"] = initramfs("umlnet", _modules() + _modules(_FOR_IMAGES) + _modules(_FOR_NETWORK))
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         if not _modules(_FOR_IMAGES):

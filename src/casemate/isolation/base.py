@@ -147,8 +147,14 @@ class Isolation:
     def leave(self, container_id: str, sandbox_pid: int) -> None:
         """Takes back what `join` put into the sandbox whose first process is `sandbox_pid`, after the container's end."""
 
-    def start(self, channel_path: str, handlers: Handlers) -> None:
-        """Lets the created container behind the Unix socket execute its program; returns when it runs. Raises EngineError."""
+    def release(self, spec: dict[str, object]) -> None:
+        """Takes back what a container with this specification had in namespaces of others, after its end. Repeatable."""
+
+    def start(self, channel_path: str, handlers: Handlers, pid: int) -> None:
+        """Lets the created container behind the Unix socket execute its program; returns when it runs. Raises EngineError.
+
+        pid: the container's first process, on the host.
+        """
         raise NotImplementedError
 
     def exec(self, launch: Launch, channel_path: str) -> int:

@@ -15,6 +15,7 @@ from casemate.errors import EngineError, HostError, UsageError
 from casemate.guest import images, store
 from casemate.hypervisor import kvm, registry, virtiofsd
 from casemate.hypervisor.user import own_user
+from casemate.isolation import microvm_network
 from casemate.isolation.base import Launch, Verdict
 from casemate.isolation.engine_process import launch_engine
 from casemate.isolation.namespaces import Namespaces
@@ -23,7 +24,7 @@ from casemate.oci.fields.mount_options import MS_BIND, MS_NODEV, MS_NOEXEC, MS_N
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from casemate.hypervisor.base import Hypervisor, Machine
-    from casemate.isolation.base import Plan, PodSandbox
+    from casemate.isolation.base import Handlers, Plan, PodSandbox
 
     Op = dict[str, object]
 
@@ -96,6 +97,8 @@ class Microvm(Namespaces):
         needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
         machine = hypervisor.machine(memory_mib, _files() if needs_files else "none")
         guest_root = root.plug(hypervisor, machine) if root else None
+        if _can_have_interfaces(launch):
+            microvm_network.give_cards(hypervisor, machine, launch.plan)
         inherited = machine.open()
         plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)
         try:
@@ -135,6 +138,13 @@ class Microvm(Namespaces):
         except OSError:
             pass  # it never came so far, or the machine is gone
 
+    def start(self, channel_path: str, handlers: Handlers, pid: int) -> None:
+        microvm_network.connect(channel_path, pid)
+        super().start(channel_path, handlers, pid)
+
+    def release(self, spec: dict[str, object]) -> None:
+        microvm_network.release(spec)
+
     def exec(self, launch: Launch, channel_path: str) -> int:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
@@ -155,10 +165,13 @@ class Microvm(Namespaces):
             changed["memory"] = {**memory, **limits}
         if isinstance(pids, dict) and _positive(pids.get("limit")):
             changed["pids"] = {**pids, "limit": _positive(pids["limit"]) + _HOST_PIDS}
-        if kvm.is_real():
-            # A hypervisor that opens it by itself, from the container's cgroup. The guest's programs have no device of the host's.
-            devices = resources.get("devices")
-            changed["devices"] = [*(devices if isinstance(devices, list) else []), kvm.DEVICE_RULE]
+        devices = resources.get("devices")
+        given = devices if isinstance(devices, list) else []
+        # What is opened from within the container's cgroup: a hypervisor opens the first by itself, taps are files of the second. The guest's programs have no
+        # device of the host's.
+        own = ([kvm.DEVICE_RULE] if kvm.is_real() else []) + ([microvm_network.TUN] if given else [])
+        if own:
+            changed["devices"] = [*given, *own]
         return changed
 
 
@@ -199,6 +212,14 @@ def _on_host(id_maps: object, user: list[int]) -> tuple[int, int]:
     rows = zip((id_maps["uid"], id_maps["gid"]), user, strict=True)
     uid, gid = (next((outside + wanted - inside for inside, outside, size in row if inside <= wanted < inside + size), -1) for row, wanted in rows)
     return uid, gid
+
+
+def _can_have_interfaces(launch: Launch) -> bool:
+    """Whether somebody may give the container's network an interface: not to one that is a sandbox of ours, and to a new one not without privileges."""
+    if "network" in _kinds(launch.plan):
+        return True
+    is_own = launch.agent_fd >= 0 or any(op["op"] == "parent_death_signal" for op in _ops(launch.plan))
+    return os.geteuid() == 0 and not is_own
 
 
 def _files() -> str:
@@ -260,6 +281,9 @@ def machine_plan(
         # The host's is the hypervisor's; the container has one in the guest, where no other is.
         guest = {**guest, "new": [*_new(plan), "network"], "ops": [{"op": "loopback_up"}, *_ops(guest)]}
     root = next(index for index, op in enumerate(host_ops) if op["op"] == "root")
+    taps = microvm_network.make_taps(machine)
+    host_ops[root:root] = taps
+    root += len(taps)
     if root_image:
         guest = {**guest, "ops": [{**op, **_IMAGE_ROOT} if op["op"] == "root" else op for op in _ops(guest)]}
         # The hypervisor has no business with the directory: it gets an empty one.
@@ -275,6 +299,7 @@ def machine_plan(
         "env": machine.environment,
         "user": user or own_user(plan.get("id_maps")),
         "traces": machine.traces,
+        "card": machine.card,
         "inherit": inherited or [],
         "share": machine.share or None,
         **(root_image or {}),

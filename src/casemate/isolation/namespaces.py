@@ -34,7 +34,7 @@ class Namespaces(Isolation):
     def create(self, launch: Launch) -> int:
         return launch_engine(launch)
 
-    def start(self, channel_path: str, handlers: Handlers) -> None:
+    def start(self, channel_path: str, handlers: Handlers, pid: int) -> None:
         channel = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
             channel.connect(channel_path)

@@ -72,9 +72,9 @@ class Sentry(Namespaces):
             os.close(pidfd)
             channel.close()
 
-    def start(self, channel_path: str, handlers: Handlers) -> None:
+    def start(self, channel_path: str, handlers: Handlers, pid: int) -> None:
         try:
-            super().start(channel_path, handlers)
+            super().start(channel_path, handlers, pid)
         except EngineError as error:
             raise _of_the_program(error) from None
 

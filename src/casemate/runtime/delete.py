@@ -5,7 +5,7 @@ from __future__ import annotations
 import _signal
 import os
 
-from casemate.errors import CasemateError, ContainerError, ContainerNotFound, ContainerStateError, HookError
+from casemate.errors import CasemateError, ContainerError, ContainerNotFound, ContainerStateError, EngineError, HookError
 from casemate.host import process
 from casemate.isolation import registry
 from casemate.runtime import store
@@ -58,7 +58,7 @@ def destroy(container: Container, close: Callable[[list[int]], None] = close_all
         resctrl.leave(record.resctrl)
     if not record.has_mount_namespace and record.rootfs:
         unmount_below(record.rootfs)
-    warnings = _poststop(container)
+    warnings = [*_release(container), *_poststop(container)]
     remove_scratch(record.scratch, close)
     container.entry.remove()
     return warnings
@@ -106,6 +106,19 @@ def _wait_for_death(pidfd: int, pid: int, container_id: str) -> None:
         os.waitpid(pid, os.WNOHANG)  # ours if this very process started it; else its reaper is the caller's subreaper
     except ChildProcessError:
         pass
+
+
+def _release(container: Container) -> list[str]:
+    isolation = registry.get(container.record.isolation)
+    if not isolation.has_hypervisor:
+        return []  # what it had is the kernel's to take back
+    try:
+        isolation.release(container.spec())
+    except (ContainerError, EngineError) as error:
+        return [str(error)]
+    except FileNotFoundError:
+        pass  # create was killed before it stored the specification
+    return []
 
 
 def _poststop(container: Container) -> list[str]:

@@ -29,7 +29,7 @@ def start(container: Container) -> None:
     else:
         os.rename(store.START_SOCKET, waiting, src_dir_fd=entry.fd, dst_dir_fd=entry.fd)
     try:
-        registry.get(container.record.isolation).start(entry.socket_path(waiting), _handlers(container, spec))
+        registry.get(container.record.isolation).start(entry.socket_path(waiting), _handlers(container, spec), container.record.pid)
     except ConnectionRefusedError:
         raise ContainerStateError(container.id, "start", "stopped", CREATED) from None
     finally:

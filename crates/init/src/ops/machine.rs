@@ -26,6 +26,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
     kept.extend(machine.agent);
     kept.extend(machine.report);
     kept.extend(&machine.inherit);
+    kept.extend(state.taps.iter().map(|tap| tap.fd.as_raw_fd()));
     process::close_all_but(&kept).context(|| "close_range".into())?;
     let given = Given {
         channel: process::duplicate(state.channel.raw()).context(|| "channel".into())?,
@@ -46,6 +47,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
             .map(process::take_fd)
             .collect::<std::io::Result<_>>()
             .context(|| "descriptor of the hypervisor".into())?,
+        taps: std::mem::take(&mut state.taps),
     };
     // From here on the relay holds the channel, whose end says that the program runs.
     drop(process::take_fd(state.channel.raw()).context(|| "channel".into())?);
@@ -69,6 +71,7 @@ pub(super) fn machine(machine: op::Machine, state: &mut State) -> Result<()> {
         env: machine.env,
         user: machine.user,
         traces: machine.traces,
+        card: machine.card,
         share,
         root,
         container: machine.container,

@@ -9,6 +9,7 @@ mod mask;
 pub(crate) mod mount;
 mod mount_flags;
 mod mount_idmap;
+mod network;
 pub(crate) mod pivot;
 mod pty;
 mod sentry;
@@ -100,6 +101,9 @@ pub(crate) fn run(op: Op, state: &mut State) -> Result<()> {
             terminal,
             plan,
         } => machine::machine_exec(control, terminal, plan, state),
+        Op::Taps { header } => network::taps(header, state),
+        Op::MachineNetwork { control, taps } => network::machine_network(control, &taps),
+        Op::NetworkRelease {} => network::network_release(),
     }
 }
 
@@ -157,5 +161,8 @@ pub(crate) fn name(op: &Op) -> &'static str {
         Op::Machine(_) => "machine",
         Op::MachineJoin(_) => "machine_join",
         Op::MachineExec { .. } => "machine_exec",
+        Op::Taps { .. } => "taps",
+        Op::MachineNetwork { .. } => "machine_network",
+        Op::NetworkRelease {} => "network_release",
     }
 }

@@ -1,0 +1,237 @@
+"""A guest in the place of a container's interface: a network namespace with one end of a veth pair, as podman and CNI make it; at the other end, who is asked
+and asks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bundle import Bundle, leftovers
+from pod import KIND, SANDBOX_ID, Pod
+
+HYPERVISORS = ("uml", "qemu")
+MAC, MTU = "02:42:c0:a8:07:02", 1400
+CONTENT = bytes(range(256)) * 4096  # a megabyte: segments, acknowledgements, both ways of each queue many times round
+SERVER = """
+import http.server, socket, sys
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+server = Server(("::", 80), lambda *words: http.server.SimpleHTTPRequestHandler(*words, directory=sys.argv[1]))
+print("ready", flush=True)
+server.serve_forever()
+"""
+# What the guest sees of its network, and what it gets from the other end. Its own server's files are in /www.
+SCRIPT = """
+busybox ip -o link show eth0; busybox ip -o addr show eth0; busybox ip route; busybox ip -6 route; busybox arp -n
+for place in 192.168.7.1 '[fd00:7::1]' 172.31.7.1; do busybox wget -q -O - "http://$place/content" | busybox md5sum; done
+busybox httpd -p 80 -h /www && echo asked
+exec sleep 1000
+"""
+ASKED = "busybox wget -q -O - http://192.168.7.1/content | busybox md5sum; echo asked; exec sleep 1000"
+
+
+def ip(*words: str) -> str:
+    return subprocess.run(["ip", *words], capture_output=True, text=True, check=True).stdout
+
+
+class Wire:
+    """Two namespaces: `far` with a server of HTTP, `near` for a container. Between them the veth pair far0 and eth0, once it is `lay`ed."""
+
+    def __init__(self, directory: Path) -> None:
+        name = uuid.uuid4().hex[:8]
+        self.far, self.near = f"far-{name}", f"near-{name}"
+        self.directory = directory / "far"
+        self.directory.mkdir()
+        (self.directory / "content").write_bytes(CONTENT)
+        self.server: subprocess.Popen[str] | None = None
+        for namespace in (self.far, self.near):
+            ip("netns", "add", namespace)
+
+    @property
+    def path(self) -> str:
+        return f"/run/netns/{self.near}"
+
+    def lay(self, near: str = "") -> None:
+        """near: a namespace's name or process, if not the one that is there for it."""
+        near = near or self.near
+        ip("-n", self.far, "link", "add", "far0", "mtu", str(MTU), "type", "veth", "peer", "name", "eth0", "address", MAC, "mtu", str(MTU), "netns", near)
+        for words in (
+            "addr add 192.168.7.1/24 dev far0", "addr add fd00:7::1/64 dev far0 nodad", "addr add 172.31.7.1/32 dev lo", "link set far0 up", "link set lo up",
+        ):  # fmt: skip
+            ip("-n", self.far, *words.split())
+        enter = ["ip", "-n", near] if not near.isdecimal() else ["nsenter", "-t", near, "-n", "ip"]
+        for words in (
+            "addr add 192.168.7.2/24 broadcast 192.168.7.255 dev eth0", "addr add fd00:7::2/64 dev eth0 nodad", "link set eth0 up",
+            "route add default via 192.168.7.1 metric 50", "-6 route add default via fd00:7::1 metric 60", "route add 172.31.0.0/16 via 192.168.7.1",
+            "neigh add 192.168.7.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent",
+        ):  # fmt: skip
+            subprocess.run([*enter, *words.split()], check=True)
+        self.serve()
+
+    def serve(self) -> None:
+        words = ["ip", "netns", "exec", self.far, sys.executable, "-I", "-c", SERVER, str(self.directory)]
+        self.server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self.server.stdout
+        assert self.server.stdout.readline() == "ready\n"
+
+    def fetch(self, place: str) -> str:
+        words = ["ip", "netns", "exec", self.far, "curl", "--silent", "--show-error", "--globoff", "--max-time", "20", f"http://{place}/said"]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+    def left(self) -> list[str]:
+        """What of a machine is in the namespace that it had: taps, qdiscs."""
+        links = [link["ifname"] for link in json.loads(ip("-n", self.near, "-j", "link"))]
+        shown = subprocess.run(["tc", "-n", self.near, "qdisc"], capture_output=True, text=True, check=True).stdout
+        return [name for name in links if name.startswith("casemate")] + [line for line in shown.splitlines() if "ingress" in line]
+
+    def close(self) -> None:
+        if self.server:
+            self.server.kill()
+            self.server.communicate()
+        for namespace in (self.far, self.near):
+            ip("netns", "delete", namespace)
+
+
+@pytest.fixture
+def wire(tmp_path: Path) -> Iterator[Wire]:
+    made = Wire(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(params=HYPERVISORS)
+def bundle(tmp_path: Path, wire: Wire, request: pytest.FixtureRequest) -> Iterator[Bundle]:
+    made = Bundle(tmp_path, "casemate")
+    made.config["annotations"] = {"dev.casemate.isolation": "microvm", "dev.casemate.hypervisor": str(request.param)}
+    (made.rootfs / "www").mkdir()
+    (made.rootfs / "www/said").write_text("by the guest\n")
+    yield made
+    made.close()
+    assert leftovers(made.id, tmp_path) == []
+
+
+def in_namespace(bundle: Bundle, path: str) -> None:
+    namespaces = [entry for entry in bundle.config["linux"]["namespaces"] if entry["type"] != "network"]
+    bundle.config["linux"]["namespaces"] = [*namespaces, {"type": "network", "path": path} if path else {"type": "network"}]
+
+
+def wait_for_output(bundle: Bundle, last: str) -> str:
+    """What the container has said, up to the line `last`: it has its creator's streams, which are a file."""
+    deadline = time.monotonic() + 30
+    while True:
+        said = (bundle.directory / "said").read_text()
+        if last in said.splitlines():
+            return said
+        assert time.monotonic() < deadline, said + (bundle.directory / "err").read_text()
+        time.sleep(0.01)
+
+
+def create(bundle: Bundle, script: str) -> int:
+    bundle.config["process"]["args"] = ["sh", "-c", f"exec >/said; {script}"]
+    bundle.write()
+    bundle.verb("create", "--bundle", str(bundle.directory), bundle.id, check=True)
+    (bundle.directory / "said").symlink_to(bundle.rootfs / "said")
+    (bundle.rootfs / "said").touch()
+    return int(bundle.state_document()["pid"])
+
+
+def assert_has_the_network(said: str) -> None:
+    assert f"mtu {MTU} " in said
+    assert f"link/ether {MAC} " in said
+    assert "inet 192.168.7.2/24 brd 192.168.7.255 scope global eth0" in said
+    assert "inet6 fd00:7::2/64 scope global" in said
+    assert "default via 192.168.7.1 dev eth0  metric 50" in said
+    assert "172.31.0.0/16 via 192.168.7.1 dev eth0" in said
+    assert "default via fd00:7::1 dev eth0  metric 60" in said
+    assert "02:00:00:00:00:77" in said
+    digest = subprocess.run(["md5sum"], input=CONTENT, capture_output=True, check=True).stdout.split()[0].decode()
+    assert said.split().count(digest) == 3, said
+
+
+def test_the_guest_has_what_its_namespace_has(bundle: Bundle, wire: Wire) -> None:
+    """Both protocols, both directions; then a death of all at once, and nothing stays in the namespace."""
+    wire.lay()
+    in_namespace(bundle, wire.path)
+    pid = create(bundle, SCRIPT)
+    bundle.verb("start", bundle.id, check=True)
+    assert_has_the_network(wait_for_output(bundle, "asked"))
+    for place in ("192.168.7.2", "[fd00:7::2]"):
+        assert wire.fetch(place) == "by the guest\n"
+    assert len(wire.left()) == 3, "a tap, and what turns frames round on it and on the interface"
+    os.kill(pid, signal.SIGKILL)
+    bundle.verb("delete", "--force", bundle.id, check=True)
+    assert wire.left() == []
+    assert "192.168.7.2" in ip("-n", wire.near, "addr"), "the interface itself is not ours"
+
+
+def test_interfaces_that_come_before_the_start(bundle: Bundle, wire: Wire) -> None:
+    """As `ctr run --cni` and Docker give them: to the namespace of a container that was created."""
+    in_namespace(bundle, "")
+    pid = create(bundle, SCRIPT)
+    wire.lay(str(pid))
+    bundle.verb("start", bundle.id, check=True)
+    assert_has_the_network(wait_for_output(bundle, "asked"))
+    assert wire.fetch("192.168.7.2") == "by the guest\n"
+
+
+def test_an_interface_has_one_machine_and_outlives_it(tmp_path: Path, wire: Wire) -> None:
+    """A second machine in the same namespace is refused, and takes the place of one that was killed and never deleted."""
+    wire.lay()
+    machines = []
+    for name in ("one", "two", "three"):
+        (tmp_path / name).mkdir()
+        made = Bundle(tmp_path / name, "casemate")
+        made.config["annotations"] = {"dev.casemate.isolation": "microvm", "dev.casemate.hypervisor": "uml"}
+        in_namespace(made, wire.path)
+        machines.append(made)
+    one, two, three = machines
+    try:
+        pid = create(one, ASKED)
+        one.verb("start", one.id, check=True)
+        wait_for_output(one, "asked")
+        create(two, ASKED)
+        refused = two.verb("start", two.id)
+        assert (refused.returncode != 0, "eth0 is another machine's already" in refused.stderr) == (True, True)
+        assert two.status() == "stopped"
+        os.kill(pid, signal.SIGKILL)
+        create(three, ASKED)
+        three.verb("start", three.id, check=True)
+        wait_for_output(three, "asked")
+        one.verb("delete", "--force", one.id, check=True)
+        assert len(wire.left()) == 3, "the end of one machine takes nothing from another"
+    finally:
+        for made in machines:
+            made.close()
+    assert wire.left() == []
+
+
+def test_containers_of_a_pod_have_one_network(tmp_path: Path, wire: Wire) -> None:
+    wire.lay()
+    pod = Pod(tmp_path, "microvm")
+    try:
+        annotations = {KIND: "sandbox", SANDBOX_ID: pod.id, "dev.casemate.isolation": "microvm", "dev.casemate.hypervisor": "uml"}
+        pod.start("pause", "sleep", "1000", kind="sandbox", annotations=annotations, network=wire.path)
+        member = pod.start("member", "sleep", "1000", network=f"/proc/{pod.pid(pod.id)}/ns/net")
+        assert "192.168.7.2/24" in pod.exec(member, "busybox ip -o addr show eth0")
+        assert len(pod.exec(member, "busybox wget -q -O - http://192.168.7.1/content | wc -c").strip()) == len(str(len(CONTENT)))
+        pod.verb("delete", "--force", member)
+        assert "192.168.7.2/24" in pod.exec(pod.id, "busybox ip -o addr show eth0"), "it went with the member"
+    finally:
+        pod.close()
+    assert wire.left() == []
+
+
+def test_the_hosts_own_network_is_refused(bundle: Bundle) -> None:
+    in_namespace(bundle, f"/proc/{os.getpid()}/ns/net")
+    refused = bundle.run("true")
+    assert (refused.returncode != 0, "cannot give a program the host's network" in refused.stderr) == (True, True)
