@@ -19,7 +19,7 @@ import pytest
 from bundle import Bundle, leftovers
 from pod import KIND, SANDBOX_ID, Pod
 
-HYPERVISORS = ("uml", "qemu")
+HYPERVISORS = ("uml", "qemu", "booted")  # the last: QEMU without a template
 MAC, MTU = "02:42:c0:a8:07:02", 1400
 CONTENT = bytes(range(256)) * 4096  # a megabyte: segments, acknowledgements, both ways of each queue many times round
 SERVER = """
@@ -78,6 +78,13 @@ class Wire:
             subprocess.run([*enter, *words.split()], check=True)
         self.serve()
 
+    def lay_another(self) -> None:
+        """far1 and eth1."""
+        ip("-n", self.far, "link", "add", "far1", "type", "veth", "peer", "name", "eth1", "netns", self.near)
+        for namespace, words in ((self.far, "addr add 10.7.7.1/30 dev far1"), (self.near, "addr add 10.7.7.2/30 dev eth1")):
+            ip("-n", namespace, *words.split())
+            ip("-n", namespace, "link", "set", words.split()[-1], "up")
+
     def serve(self) -> None:
         words = ["ip", "netns", "exec", self.far, sys.executable, "-I", "-c", SERVER, str(self.directory)]
         self.server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -110,9 +117,13 @@ def wire(tmp_path: Path) -> Iterator[Wire]:
 
 
 @pytest.fixture(params=HYPERVISORS)
-def bundle(tmp_path: Path, wire: Wire, request: pytest.FixtureRequest) -> Iterator[Bundle]:
+def bundle(tmp_path: Path, wire: Wire, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bundle]:
+    hypervisor = str(request.param)
+    if hypervisor == "booted":
+        hypervisor = "qemu"
+        monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
     made = Bundle(tmp_path, "casemate")
-    made.config["annotations"] = {"dev.casemate.isolation": "microvm", "dev.casemate.hypervisor": str(request.param)}
+    made.config["annotations"] = {"dev.casemate.isolation": "microvm", "dev.casemate.hypervisor": hypervisor}
     (made.rootfs / "www").mkdir()
     (made.rootfs / "www/said").write_text("by the guest\n")
     yield made
@@ -161,19 +172,23 @@ def assert_has_the_network(said: str) -> None:
 def test_the_guest_has_what_its_namespace_has(bundle: Bundle, wire: Wire) -> None:
     """Both protocols, both directions; then a death of all at once, and nothing stays in the namespace."""
     wire.lay()
+    wire.lay_another()
     in_namespace(bundle, wire.path)
-    pid = create(bundle, SCRIPT)
+    pid = create(bundle, "busybox wget -q -O - http://10.7.7.1/content | wc -c; " + SCRIPT)
     bundle.verb("start", bundle.id, check=True)
-    assert_has_the_network(wait_for_output(bundle, "asked"))
+    said = wait_for_output(bundle, "asked")
+    assert said.splitlines()[0] == str(len(CONTENT))
+    assert_has_the_network(said)
     for place in ("192.168.7.2", "[fd00:7::2]"):
         assert wire.fetch(place) == "by the guest\n"
-    assert len(wire.left()) == 3, "a tap, and what turns frames round on it and on the interface"
+    assert len(wire.left()) == 6, "of each interface a tap, and what turns frames round on it and on the interface"
     os.kill(pid, signal.SIGKILL)
     bundle.verb("delete", "--force", bundle.id, check=True)
     assert wire.left() == []
     assert "192.168.7.2" in ip("-n", wire.near, "addr"), "the interface itself is not ours"
 
 
+@pytest.mark.parametrize("bundle", ["uml", "qemu"], indirect=True)
 def test_interfaces_that_come_before_the_start(bundle: Bundle, wire: Wire) -> None:
     """As `ctr run --cni` and Docker give them: to the namespace of a container that was created."""
     in_namespace(bundle, "")
@@ -231,6 +246,7 @@ def test_containers_of_a_pod_have_one_network(tmp_path: Path, wire: Wire) -> Non
     assert wire.left() == []
 
 
+@pytest.mark.parametrize("bundle", ["uml"], indirect=True)
 def test_the_hosts_own_network_is_refused(bundle: Bundle) -> None:
     in_namespace(bundle, f"/proc/{os.getpid()}/ns/net")
     refused = bundle.run("true")

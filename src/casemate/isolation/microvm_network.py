@@ -104,16 +104,22 @@ def release(spec: dict[str, object]) -> None:
 def _run(join: list[Op], op: Op, descriptors: tuple[int, ...]) -> None:
     """One operation in other namespaces, as a process of its own that ends with it."""
     null = os.open(_NULL, os.O_RDWR | os.O_CLOEXEC)
-    handlers = Handlers(child=lambda _: None, barrier=lambda _: None, console=os.close, seccomp_listener=os.close)
+    children: list[int] = []
+    handlers = Handlers(child=children.append, barrier=lambda _: None, console=os.close, seccomp_listener=os.close)
     plan: Plan = {"version": 1, "join": join, "ops": [{"op": "no_new_privs"}, op]}
     try:
-        pid = launch_engine(Launch(plan, stdio=(null, null, null), descriptors=descriptors, handlers=handlers))
-        if pid:
-            os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # whoever embeds this reaps all children itself
+        launch_engine(Launch(plan, stdio=(null, null, null), descriptors=descriptors, handlers=handlers))
     finally:
         os.close(null)
+        for pid in children:
+            _reap(pid)
+
+
+def _reap(pid: int) -> None:
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass  # whoever embeds this reaps all children itself
 
 
 def _user_namespace(pid: int) -> int:

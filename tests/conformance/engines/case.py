@@ -37,6 +37,7 @@ class Options:
     directory: str | None = None
     read_only: bool = False
     host_network: bool = False
+    network: str = ""  # by its name; of engines that have networks
     privileged: bool = False
     extra: Sequence[str] = ()  # in the engine's own words
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import socket
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -288,6 +291,19 @@ def host_network(box: Box) -> None:
     expect(interfaces(box.run("cat", "/proc/net/dev", options=Options(host_network=True)).expect().out), here, "interfaces")
 
 
+@case("bridge network", "podman")
+def bridge_network(box: Box) -> None:
+    """Addresses and routes are of the engine's making; the bridge's own are the host's, where somebody answers. IPv6 waits until nobody else has them."""
+    script = r"""
+        ip -o addr show eth0 | grep -c 'scope global'
+        v4=$(ip route | sed -n 's/^default via \([^ ]*\).*/\1/p') v6=$(ip -6 route | sed -n 's/^default via \([^ ]*\).*/\1/p')
+        for gateway in "$v4" "[$v6]"; do until wget -q -O - "http://$gateway:PORT/"; do sleep 0.1; done; done
+    """
+    with Answering() as port:
+        script = script.replace("PORT", str(port))
+        box.shell(script, Options(network=str(getattr(box.engine, "network", "")))).expect(0, "2\nanswer\nanswer\n")
+
+
 @case("privileged")
 def privileged(box: Box) -> None:
     box.shell("mount -t tmpfs none /tmp && echo mounted", Options(privileged=True)).expect(0, "mounted\n")
@@ -321,6 +337,31 @@ def ten_execs(box: Box) -> None:
         results = list(threads.map(lambda number: box.exec(name, f"echo {number}"), range(10)))
     for number, done in enumerate(results):
         done.expect(0, f"{number}\n")
+
+
+class Answering:
+    """Somebody at each of the host's addresses who has one answer; the port."""
+
+    def __enter__(self) -> int:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(b"answer\n")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(http.server.ThreadingHTTPServer):
+            address_family = socket.AF_INET6
+
+        self.server = Server(("::", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return int(self.server.server_address[1])
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
 
 
 def interfaces(table: str) -> list[str]:

@@ -31,7 +31,7 @@ class DockerCommands(Engine):
         return call(argv, directory=self.directory, environment=self.environment, text=options.text)
 
     def flags(self, runtime: str, options: Options) -> list[str]:
-        flags = ["--network", "host" if options.host_network else "none", *input_flags(options)]
+        flags = ["--network", options.network or ("host" if options.host_network else "none"), *input_flags(options)]
         if options.memory_mib is not None:
             flags += ["--memory", f"{options.memory_mib}m"]
         if options.pids is not None:

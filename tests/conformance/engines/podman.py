@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+
 from .case import IMAGE
 from .docker import DockerCommands
 from .image import PATH
 
 
 class Podman(DockerCommands):
+    """With a bridge of its own, whose addresses nobody else should have: 198.18.0.0/15 is for tests (RFC 2544)."""
+
     name = "podman"
+    network = f"conformance{os.getpid()}"
     programs = ("podman", "conmon")
     removal = ("rm", "--force", "--time", "0")
 
@@ -24,16 +29,22 @@ log_driver = "k8s-file"
 events_logger = "file"
 lock_type = "file"
 tmp_dir = "{self.directory}/tmp"
+[network]
+network_config_dir = "{self.directory}/networks"
 """
         )
         self.environment["CONTAINERS_CONF"] = str(configuration)
         directories = ["--root", f"{self.directory}/root", "--runroot", f"{self.directory}/run", "--storage-driver", "overlay"]
         self.client = ["podman", *directories, "--cgroup-manager", "cgroupfs"]
+        third = os.getpid() % 250
+        subnets = ("--subnet", f"198.18.{third}.0/24", "--ipv6", "--subnet", f"fd00:198:18:{third}::/64")
+        self.command("network", "create", "--disable-dns", *subnets, self.network).expect()
         self.command("import", "--change", f"ENV PATH={PATH}", str(self.layer), IMAGE).expect()
 
     def stop_engine(self) -> None:
         if hasattr(self, "client"):
             self.command("rm", "--all", "--force", "--time", "0")
+            self.command("network", "rm", "--force", self.network)
 
     def run_with(self, runtime: str) -> list[str]:
         return ["--runtime", self.runtimes[runtime], "run", "--cgroup-parent", f"/{self.cgroup}"]
