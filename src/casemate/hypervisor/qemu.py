@@ -84,7 +84,7 @@ class Qemu(OfKernels):
             raise HostError("the installed kernel has no module for network cards", f"run `casemate kernel install {kernel.name}` again")
         netdev = {"type": "tap", "id": "card{place}", "fd": "{tap}"}
         # Functions of one slot, which a restored guest looks for when the first is plugged in; it boots from none of them.
-        place = {"bus": "cards", "addr": "0.{place}", "multifunction": "on"}
+        place = {"bus": "cards", "addr": "0.{place}", "multifunction": True}
         device = {"driver": "virtio-net-pci", "netdev": "card{place}", "mac": "{mac}", "romfile": "", **place}
         if machine.restored is None:
             machine.card = ["-netdev", jsonlite.dumps(netdev), "-device", jsonlite.dumps(device)]
