@@ -31,7 +31,7 @@ class EngineHook(BuildHookInterface[Any]):
         subprocess.run(["cargo", "build", "--locked", "--profile", "engine", *packages], cwd=root, check=True, stdout=sys.stderr)
         built = target / TARGET / "engine"
         # Straight from where they were built: the source tree, where a container may run from them, stays as it is.
-        subprocess.run([root / "packaging/symbols", built], check=True, stdout=sys.stderr)
+        subprocess.run(["bash", root / "packaging/symbols", built], check=True, stdout=sys.stderr)
         for name in ("casemate-engine", "casemate-engine.symbols"):
             build_data["force_include"][str(built / "ship" / name)] = f"casemate/_bin/{name}"
         build_data["shared_scripts"][str(built / "casemate")] = "casemate"
