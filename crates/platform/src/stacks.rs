@@ -14,8 +14,6 @@ use std::sync::{Mutex, PoisonError};
 pub const MOST_FRAMES: usize = 48;
 /// A pod's sentry has 69 threads.
 const MOST_THREADS: usize = 96;
-/// How often an answer is looked for.
-const TRIES: u32 = 50;
 /// Not passed on to programs, and no fault of ours: nothing here has breakpoints.
 pub const SIGNAL: i32 = libc::SIGTRAP;
 
@@ -88,8 +86,8 @@ pub fn install() -> io::Result<()> {
 
 /// The addresses of the instructions that the thread is at, the innermost first. Empty: it is none of ours, or did not answer in time.
 ///
-/// `pause` is called between looks for the answer.
-pub fn of(tid: i32, pause: impl Fn()) -> Vec<u64> {
+/// `wait` is called between looks for the answer, and says whether there is time for another.
+pub fn of(tid: i32, wait: impl Fn() -> bool) -> Vec<u64> {
     let pid = OWN_PID.load(Ordering::Acquire);
     let slot = SLOTS
         .iter()
@@ -103,15 +101,14 @@ pub fn of(tid: i32, pause: impl Fn()) -> Vec<u64> {
     if unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, SIGNAL) } != 0 {
         return Vec::new();
     }
-    for _ in 0..TRIES {
-        if slot.answers.load(Ordering::Acquire) != before {
-            let depth = slot.depth.load(Ordering::Relaxed).min(MOST_FRAMES);
-            let frames = slot.frames.iter().take(depth);
-            return frames.map(|frame| frame.load(Ordering::Relaxed)).collect();
+    while slot.answers.load(Ordering::Acquire) == before {
+        if !wait() {
+            return Vec::new();
         }
-        pause();
     }
-    Vec::new()
+    let depth = slot.depth.load(Ordering::Relaxed).min(MOST_FRAMES);
+    let frames = slot.frames.iter().take(depth);
+    frames.map(|frame| frame.load(Ordering::Relaxed)).collect()
 }
 
 extern "C" fn on_asked(_signal: c_int) {
@@ -173,6 +170,11 @@ mod tests {
         unsafe { libc::gettid() }
     }
 
+    fn yield_once() -> bool {
+        std::thread::yield_now();
+        true
+    }
+
     #[inline(never)]
     fn wait_here(end: &Receiver<()>) {
         let _ = end.recv();
@@ -194,8 +196,9 @@ mod tests {
         let function = wait_here as *const () as u64;
         let is_there = |at: &u64| (function..function + 512).contains(at);
         let mut frames = Vec::new();
+        // It may still be on the way there.
         while !frames.iter().any(is_there) {
-            frames = of(tid, std::thread::yield_now);
+            frames = of(tid, yield_once);
         }
         assert!(frames.len() > 3, "{frames:x?}");
         end.send(()).expect("received");
@@ -216,7 +219,7 @@ mod tests {
             }
         });
         let tid = told.recv().expect("sent");
-        while of(tid, std::thread::yield_now).is_empty() {}
+        assert!(!of(tid, yield_once).is_empty());
         done.store(1, Ordering::Relaxed);
         worker.join().expect("it ends");
     }
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn strangers_are_not_asked() {
         install().expect("sigaction");
-        assert_eq!(of(1, || ()), [] as [u64; 0]);
-        assert_eq!(of(0, || ()), [] as [u64; 0]);
+        assert_eq!(of(1, yield_once), [] as [u64; 0]);
+        assert_eq!(of(0, yield_once), [] as [u64; 0]);
     }
 }

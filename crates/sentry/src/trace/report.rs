@@ -19,7 +19,7 @@ pub(super) const MOST: usize = 4096;
 /// A kernel that is held for longer is told to be.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
-/// A thread that has a processor says within this where it is.
+/// A thread that has a processor says within this where it is. All together have `PATIENCE`.
 const GLANCE: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -119,15 +119,20 @@ fn threads() -> Vec<ThreadRow> {
     let handled = activity::now();
     let listed = host::list("/proc/self/task").unwrap_or_default();
     let numbers = listed.iter().filter_map(|(name, _)| name.parse().ok());
+    let began = Instant::now();
+    let wait = || {
+        host::pause_for(GLANCE);
+        began.elapsed() < PATIENCE
+    };
     let mut rows: Vec<ThreadRow> = numbers
         .take(MOST)
-        .map(|tid| thread(tid, &handled))
+        .map(|tid| thread(tid, &handled, wait))
         .collect();
     rows.sort_by_key(|row| row.tid);
     rows
 }
 
-fn thread(tid: i32, handled: &[(i32, i32, i32)]) -> ThreadRow {
+fn thread(tid: i32, handled: &[(i32, i32, i32)], wait: impl Fn() -> bool) -> ThreadRow {
     let text =
         |file: &str| host::read_text(&format!("/proc/self/task/{tid}/{file}")).unwrap_or_default();
     let stat = text("stat");
@@ -146,7 +151,7 @@ fn thread(tid: i32, handled: &[(i32, i32, i32)]) -> ThreadRow {
         handles: handles.map_or_else(String::new, |(_, caller, nr)| {
             format!("{} of thread {caller}", table::name(*nr))
         }),
-        stack: stacks::of(tid, || host::pause_for(GLANCE)),
+        stack: stacks::of(tid, wait),
     }
 }
 
