@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # Not the verbs': left to the ordinary import.
 _LEFT_OUT = ("casemate.sdk", "casemate.report", "casemate.serve")
 MAGIC = b"LEAN"
+# Of CPython's own, what every verb uses and builds differ in having inside.
+_LIBRARIES = ("_json", "_socket", "fcntl")
 
 
 class Finder:
@@ -45,6 +47,8 @@ class Finder:
         self._entries = entries
 
     def find_spec(self, name: str, path: object, target: object = None) -> object:
+        if name in _LIBRARIES:
+            return _library(name)
         entry = self._entries.get(name)
         if entry is None or not _is_true(entry):
             self.is_stale |= name.startswith("casemate.") and not name.startswith(_LEFT_OUT)
@@ -109,6 +113,26 @@ def _is_true(entry: Entry) -> bool:
     except OSError:
         return False
     return found.st_mtime_ns == entry[2] and found.st_size == entry[3]
+
+
+def _library(name: str) -> ModuleSpec | None:
+    """A library of the interpreter's, where it is a file of its own: without the listing of directories that importlib looks in (0.3 ms of three's 0.8)."""
+    if name in sys.builtin_module_names:
+        return None
+    import _imp
+
+    for directory in sys.path:
+        if directory.endswith("/lib-dynload"):
+            path = f"{directory}/{name}{_imp.extension_suffixes()[0]}"
+            try:
+                stat(path)
+            except OSError:
+                return None
+            loader = modules["_frozen_importlib_external"].ExtensionFileLoader(name, path)
+            spec: ModuleSpec = _ModuleSpec(name, loader, origin=path)
+            spec.has_location = True
+            return spec
+    return None
 
 
 def install(package: str, fd: int, base: int, entries: dict[str, Entry]) -> Finder:

@@ -97,3 +97,17 @@ def test_a_broken_cache_is_replaced(content: bytes) -> None:
     done = subprocess.run([CASEMATE, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert cache.read_bytes() != content
+
+
+LIBRARIES = """
+import _json, _socket, fcntl
+for module in _json, _socket, fcntl:
+    print(module.__name__, getattr(module, "__file__", ""), type(module.__loader__).__name__ if hasattr(module, "__file__") else "")
+"""
+
+
+def test_libraries_of_the_interpreter_are_its_own(tmp_path: Path) -> None:
+    package = copy_of_package(tmp_path)
+    lean_cache.build(str(package))
+    ordinary = subprocess.run([sys.executable, "-I", "-S", "-c", LIBRARIES], capture_output=True, text=True, check=True)
+    assert probe(package, PROBE.replace("print(", "pass; (") + LIBRARIES) == ordinary.stdout.split()

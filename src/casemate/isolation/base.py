@@ -53,9 +53,10 @@ class Handlers:
     """What the starter does when a process being started reports. Each is called on the caller's thread, in the order of the plan.
 
     child(pid): the process exists and waits.   barrier(name): it waits until this returns.   console(fd), seccomp_listener(fd): the callee owns fd.
+    meanwhile(): where the only barrier was answered in advance, the process is on its way, and nobody waits for the starter.
     """
 
-    __slots__ = ("barrier", "child", "console", "seccomp_listener")
+    __slots__ = ("barrier", "child", "console", "meanwhile", "seccomp_listener")
 
     def __init__(
         self,
@@ -69,6 +70,11 @@ class Handlers:
         self.barrier = barrier
         self.console = console
         self.seccomp_listener = seccomp_listener
+        self.meanwhile: Callable[[], None] = _nothing
+
+
+def _nothing() -> None:
+    """For who has nothing to do."""
 
 
 class Launch:

@@ -142,6 +142,7 @@ def _follow(channel: Socket, handlers: Handlers, in_advance: bool = False) -> in
             handlers.child(pid)
             if in_advance:
                 _continue(channel)
+                handlers.meanwhile()
         elif event == "barrier":
             handlers.barrier(str(message.get("name")))
             if not in_advance:

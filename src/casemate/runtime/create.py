@@ -19,11 +19,8 @@ from casemate.isolation.base import RECORDED, Handlers, Launch, PodSandbox
 from casemate.oci import pods
 from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_create
-from casemate.runtime import store, usage
+from casemate.runtime import store
 from casemate.runtime.container import CREATED, CREATING, RUNNING, Container, now_rfc3339
-from casemate.runtime.delete import destroy
-from casemate.runtime.hooks import run_hooks
-from casemate.runtime.seccomp_agent import send_listener
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,6 +97,8 @@ def create(request: CreateRequest) -> Container:
 
 def exceeded_memory_limit(container: Container) -> int:
     """The memory limit in bytes, if it is why a container's first process did not come to its program; else 0."""
+    from casemate.runtime import usage
+
     try:
         linux = container.spec().get("linux")
         resources = linux.get("resources") if isinstance(linux, dict) else None
@@ -158,12 +157,19 @@ def _new_record(request: CreateRequest, isolation: str) -> store.Record:
 
 
 def _undo(container: Container) -> None:
+    from casemate.runtime.delete import destroy
+
     try:
         destroy(container)
     except (OSError, CasemateError):
         pass  # the first error is the one to show; `delete --force` can try again, the record is there
     finally:
         container.close()
+
+
+def _prepare_end() -> None:
+    """What the end will need is loaded while nothing else is to be done (0.8 ms)."""
+    from casemate.runtime import delete  # noqa: F401
 
 
 class _Creation:
@@ -215,8 +221,9 @@ class _Creation:
                 child=lambda pid: self._on_child(pid, manager),
                 barrier=lambda name: self._on_barrier(name, manager),
                 console=self._on_console,
-                seccomp_listener=lambda fd: send_listener(self.container, request.spec, fd),
+                seccomp_listener=self._on_listener,
             )
+            handlers.meanwhile = _prepare_end
             if agent:
                 descriptors = (*descriptors, agent.fileno())
             launch = Launch(plan, stdio=request.stdio, descriptors=descriptors, handlers=handlers, spec=request.spec)
@@ -387,6 +394,8 @@ class _Creation:
             self._resctrl(record)
             self.entry.save(record)
         elif name == "createRuntime":
+            from casemate.runtime.hooks import run_hooks
+
             run_hooks(self.container, self.request.spec, "prestart", CREATING)
             run_hooks(self.container, self.request.spec, "createRuntime", CREATING)
         else:
@@ -398,6 +407,11 @@ class _Creation:
             from casemate.host import resctrl
 
             record.resctrl = resctrl.join(settings, record.id, record.pid)
+
+    def _on_listener(self, fd: int) -> None:
+        from casemate.runtime.seccomp_agent import send_listener
+
+        send_listener(self.container, self.request.spec, fd)
 
     def _on_console(self, fd: int) -> None:
         if self.request.console is None:

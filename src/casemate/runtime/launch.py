@@ -13,12 +13,10 @@ import os
 from casemate.errors import CasemateError, ContainerStateError
 from casemate.host import process
 from casemate.isolation.base import ExitStatus
-from casemate.runtime import store, usage
+from casemate.runtime import store
 from casemate.runtime.container import Container
 from casemate.runtime.create import CreateRequest, create, exceeded_memory_limit, memory_too_small
-from casemate.runtime.delete import destroy
 from casemate.runtime.scratch import close_all
-from casemate.runtime.start import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,10 +81,14 @@ class Running:
 
     def oom_kills(self) -> int:
         """How often the kernel killed a process for the memory limit's sake."""
+        from casemate.runtime import usage
+
         return usage.oom_kills(self.container)
 
     def delete(self, close: Callable[[list[int]], None] = close_all) -> None:
         """Ends what runs and removes cgroup, scratch directories and state. close: see runtime.scratch.remove_scratch."""
+        from casemate.runtime.delete import destroy
+
         self.kill()
         self.wait()
         self.container.entry.lock()
@@ -158,6 +160,8 @@ def launch(
             watch(container.record.pid)
         running = Running(container, master[0], pidfd[0])
         if not container.is_started:
+            from casemate.runtime.start import start
+
             start(container)
     except BaseException as error:
         if running:
@@ -165,6 +169,8 @@ def launch(
                 # It is ending: what a guest's kernel has to say of memory is known once it has.
                 running.wait(_END_S)
             os.close(running.pidfd)
+        from casemate.runtime.delete import destroy
+
         limit = exceeded_memory_limit(container) if isinstance(error, CasemateError | ProcessLookupError) else 0
         destroy(container)
         container.close()

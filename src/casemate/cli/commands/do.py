@@ -12,7 +12,6 @@ from casemate.host import interruption
 from casemate.policy.hardened import DEFAULT_PIDS, Options
 from casemate.policy.ids import lend
 from casemate.runtime import overlay
-from casemate.runtime.collect import collect
 from casemate.runtime.launch import Running
 from casemate.runtime.sandbox import Start, show_program, start_sandbox
 from casemate.runtime.store import LOG_FILE, check_id
@@ -89,6 +88,8 @@ def main(arguments: list[str]) -> int:
         running, layer = start_sandbox(options, how)
     except EngineError as error:
         return _failed(error)
+    from casemate.runtime.collect import collect  # while the program runs
+
     try:
         signals.send_on(running)
         code = _follow(running, timeout, parsed)

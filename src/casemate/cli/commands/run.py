@@ -8,8 +8,6 @@ from casemate.cli.options import FLAG, Option
 from casemate.cli.verb import read
 from casemate.errors import UsageError
 from casemate.runtime.create import create, write_pid_file
-from casemate.runtime.delete import destroy
-from casemate.runtime.start import start
 
 HELP = "Creates a container, starts its program, waits for its end and deletes it."
 RUN_OPTIONS = [
@@ -35,8 +33,12 @@ def main(arguments: list[str]) -> int:
     if parsed.value("pid-file"):
         request.recorded = lambda pid: write_pid_file(parsed.value("pid-file"), pid)
     container = create(request)
+    from casemate.runtime.delete import destroy  # meanwhile loaded
+
     try:
         if not container.is_started:
+            from casemate.runtime.start import start
+
             if request.recorded:
                 request.recorded(container.record.pid)
             start(container)
