@@ -103,6 +103,7 @@ class Hypervisor:
 
     name = ""
     is_faster_by_images = False  # than by its own way to show files: then a root is an image where nobody loses anything by it
+    has_network = True  # its machines can have cards
     merit = ""  # why it is taken before the hypervisors after it
 
     def probe(self) -> Verdict:

@@ -32,6 +32,7 @@ class Casemate(OfKernels):
 
     name = "casemate"
     is_faster_by_images = True  # than by nothing
+    has_network = False
     merit = "a small monitor of ours on KVM"
 
     def host(self) -> Verdict:

@@ -90,14 +90,15 @@ class Microvm(Namespaces):
         wanted = annotations.get(registry.ANNOTATION) if isinstance(annotations, dict) else None
         limits = _limits(launch.spec)
         memory_mib = _memory_mib(max(limits["memory"], _pod_memory(annotations)))
-        hypervisor = registry.choose(str(wanted or "")).hypervisor
+        has_cards = _can_have_interfaces(launch)
+        hypervisor = registry.choose(str(wanted or ""), for_network=has_cards).hypervisor
         user = own_user(launch.plan.get("id_maps"))
         root = _root_image(annotations, launch.plan, user)
         # What `do` starts is no pod, so nothing comes to it by files but its binds.
         needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
         machine = hypervisor.machine(memory_mib, _files() if needs_files else "none")
         guest_root = root.plug(hypervisor, machine) if root else None
-        if _can_have_interfaces(launch):
+        if has_cards:
             microvm_network.give_cards(hypervisor, machine, launch.plan)
         inherited = machine.open()
         plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)

@@ -57,6 +57,12 @@ def test_the_first_that_can_run_is_taken(host: Host, device: bool, processor: bo
     assert registry.order()[0] == ("casemate" if device and processor else "uml")
 
 
+def test_a_container_that_may_have_interfaces_gets_one_with_cards(host: Host) -> None:
+    host(device=True, processor=True, has=("qemu",))
+    assert registry.choose(for_network=True).hypervisor.name == "qemu"
+    assert registry.choose("casemate", for_network=True).hypervisor.name == "casemate"  # whoever names it is told later what it lacks
+
+
 def test_what_each_lacks_is_said(host: Host) -> None:
     host(device=True, processor=False, with_kernels=())
     with pytest.raises(HostError) as caught:
