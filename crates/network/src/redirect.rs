@@ -36,7 +36,7 @@ pub fn connect(taps: &[String]) -> Result<Network> {
     }
     if indices.len() > taps.len() {
         return Err(Error::new(format!(
-            "the network namespace has {} interfaces now, and had {} when the machine was made",
+            "the network namespace has {} interfaces, and the machine cards for {}: as many as there were, or one, when it was made",
             indices.len(),
             taps.len()
         )));

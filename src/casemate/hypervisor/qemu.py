@@ -77,9 +77,7 @@ class Qemu(OfKernels):
         return f"serial:{name}"
 
     def connect(self, machine: Machine) -> None:
-        from casemate.guest import kernels
-
-        kernel = kernels.preferred()
+        kernel = self.kernel()
         if kernel and not kernel.has("virtio_net"):
             raise HostError("the installed kernel has no module for network cards", f"run `casemate kernel install {kernel.name}` again")
         netdev = {"type": "tap", "id": "card{place}", "fd": "{tap}"}
