@@ -218,6 +218,8 @@ def test_an_interface_has_one_machine_and_outlives_it(tmp_path: Path, wire: Wire
         refused = two.verb("start", two.id)
         assert (refused.returncode != 0, "eth0 is another machine's already" in refused.stderr) == (True, True)
         assert two.status() == "stopped"
+        fetch = "busybox wget -q -O - http://192.168.7.1/content | busybox wc -c"
+        assert one.verb("exec", one.id, "sh", "-c", fetch, check=True).stdout == f"{len(CONTENT)}\n", "the first goes on"
         os.kill(pid, signal.SIGKILL)
         create(three, ASKED)
         three.verb("start", three.id, check=True)

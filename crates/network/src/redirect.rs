@@ -12,7 +12,7 @@ use crate::kernel::{
 };
 use crate::netlink::{Answer, Body, Netlink, i32_at, u32_at};
 use crate::read::{Found, all_links, read};
-use crate::tap::{bring_up, is_tap_name};
+use crate::tap::bring_up;
 
 const HEADER: usize = 20;
 /// What marks a filter as ours: its place among an interface's filters.
@@ -43,19 +43,16 @@ pub fn connect(taps: &[String]) -> Result<Network> {
     }
     let mut netlink = Netlink::open().about("rtnetlink")?;
     let links = all_links(&mut netlink)?;
-    let mut done = Vec::new();
     for ((interface, index), tap) in network.interfaces.iter().zip(&indices).zip(taps) {
-        let joined = join(
+        if let Err(error) = join(
             &mut netlink,
             &links,
             *index,
             &interface.name,
             tap,
             interface.mtu,
-        );
-        done.push(*index);
-        if let Err(error) = joined {
-            release_all(&mut netlink, &links, &done);
+        ) {
+            release_own(&mut netlink, &links, &indices, taps);
             return Err(error);
         }
     }
@@ -79,7 +76,14 @@ fn join(
     make_way(netlink, links, index, name)?;
     for (from, to, called) in [(index, tap_index, name), (tap_index, index, tap)] {
         add_ingress(netlink, from).about(format!("{called}: ingress qdisc"))?;
-        redirect(netlink, from, to).about(format!("{called}: redirection of its frames"))?;
+        if let Err(errno) = redirect(netlink, from, to) {
+            // The first error is the one to tell.
+            let _ = remove_ingress(netlink, from);
+            return Err(Error::of(
+                format!("{called}: redirection of its frames"),
+                errno,
+            ));
+        }
     }
     Ok(())
 }
@@ -118,13 +122,13 @@ pub fn release() -> Result<()> {
     Ok(())
 }
 
-/// Of a machine whose start failed: whatever cannot be taken away stays for `release`.
-fn release_all(netlink: &mut Netlink, links: &[Found], indices: &[i32]) {
+/// Of a machine whose start failed, and of no other: whatever cannot be taken away stays for `release`.
+fn release_own(netlink: &mut Netlink, links: &[Found], indices: &[i32], taps: &[String]) {
     for index in indices {
-        if let Ok(Some(tap)) = target(netlink, *index)
+        if let Ok(Some(target)) = target(netlink, *index)
             && links
                 .iter()
-                .any(|link| link.index == tap && is_tap_name(&link.name))
+                .any(|link| link.index == target && taps.contains(&link.name))
         {
             let _ = remove_ingress(netlink, *index);
         }
