@@ -229,6 +229,19 @@ pub enum Class {
     LinkAt = 10,
     /// `struct flock` is the third argument, where the second is a command on locks.
     Lock = 11,
+    /// A path is the second argument, and `struct statx` goes to the fifth.
+    Statx = 12,
+    /// As `Write` and `Read`, but always made as an ordinary call, with its data carried.
+    Send = 13,
+    Receive = 14,
+}
+
+impl Class {
+    /// Whether the stub waits for somebody who serves it.
+    #[must_use]
+    pub fn is_served(self) -> bool {
+        !matches!(self, Self::None | Self::Send | Self::Receive)
+    }
 }
 
 /// Calls that the stub offers to the sentry without a notification. None of them changes its caller's mask or ends it; one that sends it a signal (SIGPIPE, SIGXFSZ)
@@ -240,6 +253,8 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_pwrite64, Class::Write),
     (libc::SYS_readv, Class::Plain),
     (libc::SYS_writev, Class::Plain),
+    (libc::SYS_sendto, Class::Send),
+    (libc::SYS_recvfrom, Class::Receive),
     (libc::SYS_lseek, Class::Plain),
     (libc::SYS_open, Class::Path),
     (libc::SYS_openat, Class::PathAt),
@@ -248,7 +263,7 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_lstat, Class::Stat),
     (libc::SYS_fstat, Class::Fstat),
     (libc::SYS_newfstatat, Class::StatAt),
-    (libc::SYS_statx, Class::PathAt),
+    (libc::SYS_statx, Class::Statx),
     (libc::SYS_access, Class::Path),
     (libc::SYS_faccessat, Class::PathAt),
     (libc::SYS_faccessat2, Class::PathAt),
@@ -347,17 +362,17 @@ pub fn class(nr: i32) -> Class {
         Some(9) => Class::Link,
         Some(10) => Class::LinkAt,
         Some(11) => Class::Lock,
+        Some(12) => Class::Statx,
+        Some(13) => Class::Send,
+        Some(14) => Class::Receive,
         _ => Class::None,
     }
 }
 
-/// Calls that lines can serve besides read(2) and write(2).
-const LINED: [i64; 2] = [libc::SYS_sendto, libc::SYS_recvfrom];
-
 /// Whether a site that makes this call is worth patching.
 #[must_use]
 pub fn is_eligible(nr: i32) -> bool {
-    class(nr) != Class::None || ANSWERED.contains(&i64::from(nr)) || LINED.contains(&i64::from(nr))
+    class(nr) != Class::None || ANSWERED.contains(&i64::from(nr))
 }
 
 /// Whether a thread's FS base can be told without a call (FSGSBASE, which the kernel says it lets programs use).

@@ -90,8 +90,14 @@ casemate_fast_kept:
     je .Lfast_path_at_rdi
     cmp eax, 11
     jb .Lfast_path_at_rsi
+    je .Lfast_locks
+    cmp eax, 13
+    jb .Lfast_path_at_rsi
+    je .Lfast_copy_in
+    jmp .Lfast_touch_out
 
     # 11: a struct flock from rdx, for the commands that have one: F_GETLK to F_SETLKW, F_OFD_GETLK to F_OFD_SETLKW.
+.Lfast_locks:
     lea eax, [rsi - 5]
     cmp eax, 2
     jbe .Lfast_lock
@@ -103,7 +109,7 @@ casemate_fast_kept:
     mov ecx, 32
     jmp .Lfast_copy_from_rsi
 
-    # 2: data to rsi, at most rdx bytes of it. Touched first, so that data taken from a file always has where to go: writes nothing, in one step.
+    # 2, 14: data to rsi, at most rdx bytes of it. Touched first, so that data taken from a file always has where to go: writes nothing, in one step.
 .Lfast_touch_out:
     test rdx, rdx
     jz .Lfast_post
@@ -115,7 +121,7 @@ casemate_fast_kept:
     mov [r11 + 0x20], edx
     jmp .Lfast_post
 
-    # 3: data from rsi, rdx bytes.
+    # 3, 13: data from rsi, rdx bytes.
 .Lfast_copy_in:
     test rdx, rdx
     jz .Lfast_post
@@ -134,7 +140,7 @@ casemate_fast_kept:
     mov dword ptr [r11 + 0x20], 144
     jmp .Lfast_post
 
-    # 5, 7, 9: a path at rdi. 6, 8, 10: at rsi. Without one of at most 255 bytes, the sentry reads it itself.
+    # 5, 7, 9: a path at rdi. 6, 8, 10, 12: at rsi. Without one of at most 255 bytes, the sentry reads it itself.
 .Lfast_path_at_rdi:
     mov rsi, rdi
 .Lfast_path_at_rsi:
@@ -163,6 +169,8 @@ casemate_fast_kept:
     je .Lfast_link_to_rsi
     mov rsi, rdx
     jb .Lfast_stat_to_rsi
+    cmp eax, 12
+    je .Lfast_statx_to_r8
     mov rcx, r10
 .Lfast_link_to_rsi:
     mov [r11 + 0x28], rsi
@@ -170,8 +178,17 @@ casemate_fast_kept:
     cmp rcx, rax
     cmova ecx, eax
     mov [r11 + 0x20], ecx
+    jmp .Lfast_post
+
+    # 12: a struct statx to r8.
+.Lfast_statx_to_r8:
+    mov [r11 + 0x28], r8
+    mov dword ptr [r11 + 0x20], 256
 
 .Lfast_post:
+    # 13, 14: never served.
+    cmp dword ptr [r11 + 0x14], 13
+    jae .Lfast_declined
     # Nobody listens: then where this runs is told, so that a server is put elsewhere.
     cmp dword ptr [r11 + 0x04], 0
     je .Lfast_taken_back

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -48,6 +49,8 @@ static inline void round_of_calls(int file, int seed, int zero) {
     static ssize_t link_len;
     char bytes[512];
     struct stat st;
+    struct statx stx;
+    int ends[2];
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 2};
     if (!link_len) MUST((link_len = readlink("/proc/self/exe", link, sizeof link)) > 0);
     int from = any(3000), len = 1 + any(500);
@@ -73,4 +76,18 @@ static inline void round_of_calls(int file, int seed, int zero) {
     lock.l_type = F_UNLCK;
     MUST(fcntl(file, F_SETLK, &lock) == 0);
     MUST(fcntl(file, F_GETFD) >= 0);
+    MUST(statx(file, "", AT_EMPTY_PATH, STATX_SIZE, &stx) == 0 && stx.stx_size == 4096);
+    MUST(statx(AT_FDCWD, "/absent", 0, STATX_SIZE, &stx) == -1 && errno == ENOENT);
+    MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    MUST(pread(file, bytes, len, from) == len);
+    MUST(send(ends[0], bytes, len, 0) == len);
+    memset(bytes, 0, sizeof bytes);
+    MUST(recv(ends[1], bytes, 1, MSG_PEEK) == 1);
+    MUST(recv(ends[1], bytes, sizeof bytes, 0) == len);
+    check_pattern(bytes, seed, from, len);
+    MUST(recv(ends[1], bytes, sizeof bytes, MSG_DONTWAIT) == -1 && errno == EAGAIN);
+    close(ends[0]);
+    MUST(recv(ends[1], bytes, sizeof bytes, 0) == 0);
+    MUST(send(ends[1], bytes, 1, MSG_NOSIGNAL) == -1 && errno == EPIPE);
+    close(ends[1]);
 }

@@ -7,7 +7,7 @@ int main(void) {
     char *pages = mmap(0, 3 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     MUST(pages != MAP_FAILED && mprotect(pages + 4096, 4096, PROT_NONE) == 0);
     char *fixed = mmap(0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    int file = pattern(1, 4096), zero = open("/dev/zero", O_RDONLY), ends[2];
+    int file = pattern(1, 4096), zero = open("/dev/zero", O_RDONLY), ends[2], pair[2];
     char bytes[64];
     struct stat st;
     for (int i = 0; i < OFTEN; i++) round_of_calls(file, 1, zero);
@@ -42,6 +42,15 @@ int main(void) {
         MUST(pwrite(file, nowhere, 16, 0) == -1 && errno == EFAULT);
         MUST(fstat(file, (void *)fixed) == -1 && errno == EFAULT);
         MUST(stat("/", (void *)fixed) == -1 && errno == EFAULT);
+        MUST(statx(file, "", AT_EMPTY_PATH, STATX_SIZE, (void *)fixed) == -1 && errno == EFAULT);
+        MUST(statx(AT_FDCWD, nowhere, 0, STATX_SIZE, (void *)bytes) == -1 && errno == EFAULT);
+        MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0);
+        MUST(send(pair[0], nowhere, 4, 0) == -1 && errno == EFAULT);
+        MUST(send(pair[0], "abcd", 4, 0) == 4);
+        MUST(recv(pair[1], nowhere, 4, 0) == -1 && errno == EFAULT);
+        MUST(recv(pair[1], bytes, 4, 0) == 4 && !memcmp(bytes, "abcd", 4));
+        close(pair[0]);
+        close(pair[1]);
         MUST(write(ends[1], nowhere, 4) == -1 && errno == EFAULT);
         /* A pipe's bytes are not lost by a read that has nowhere to put them, where Linux keeps them, too. */
         MUST(write(ends[1], "abcd", 4) == 4);

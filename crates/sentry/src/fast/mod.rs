@@ -182,6 +182,9 @@ impl Kernel {
             }
             return;
         };
+        if !fast::class(call.nr).is_served() {
+            return;
+        }
         // The server sent it here.
         if std::mem::take(&mut slot.is_declined) {
             return;

@@ -10,7 +10,7 @@ use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use casemate_platform::channel::{Channel, DECLINED, DONE, REQUEST};
-use casemate_platform::fast::{self, Class, class};
+use casemate_platform::fast::{self, class};
 use casemate_platform::notify::Call;
 
 use super::slots::Slot;
@@ -365,7 +365,7 @@ fn serve_slot(kernel: &mut Kernel, slot: &Active) -> Option<bool> {
 /// The call's result; `None` if it has to wait, and so to be made in the ordinary way.
 fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
     let task = kernel.tasks.get_mut(&call.tid)?;
-    if class(call.nr) == Class::None || task.embryo.is_some() {
+    if !class(call.nr).is_served() || task.embryo.is_some() {
         return None;
     }
     task.carried = None;

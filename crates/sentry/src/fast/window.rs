@@ -11,6 +11,7 @@ use casemate_platform::fast::{Class, class};
 use casemate_platform::memory;
 
 const STAT: usize = 144;
+const STATX: usize = 256;
 
 /// Of one call, on the thread that serves it.
 #[derive(Debug)]
@@ -50,8 +51,8 @@ impl Window {
         };
         match class(nr) {
             Class::None | Class::Plain => {}
-            Class::Read => window.output = (args[1], data),
-            Class::Write => window.input = (args[1], data),
+            Class::Read | Class::Receive => window.output = (args[1], data),
+            Class::Write | Class::Send => window.input = (args[1], data),
             Class::Fstat => window.output = (args[1], STAT.min(data)),
             Class::Path => window.path = (args[0], path),
             Class::PathAt => window.path = (args[1], path),
@@ -72,6 +73,10 @@ impl Window {
                 window.output = (args[2], data);
             }
             Class::Lock => window.input = (args[2], data),
+            Class::Statx => {
+                window.path = (args[1], path);
+                window.output = (args[4], STATX.min(data));
+            }
         }
         window
     }
