@@ -16,7 +16,7 @@ use crate::filter::{
 };
 use crate::filter::{ARCH, ARCH_X86_64};
 
-pub use list::{ALLOWED, BORNE};
+pub use list::{ALLOWED, BORNE, NO_APPEND};
 
 /// A condition on one argument. What is compared is its low half, which is all that the kernel looks at in numbers of 32 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,13 +9,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, ResolveFlags, Statx, StatxFlags};
-use rustix::io::{ReadWriteFlags, Result};
+use rustix::io::{Errno, ReadWriteFlags, Result};
 use rustix::path::Arg;
 use rustix::rand::GetRandomFlags;
 use rustix::thread::Pid;
 
 /// The offset that means the description's own position. preadv2(2).
 const HERE: u64 = u64::MAX;
+const NO_APPEND: ReadWriteFlags =
+    ReadWriteFlags::from_bits_retain(casemate_platform::jail::NO_APPEND);
 /// All that openat2(2) bears beside O_PATH.
 const WITH_PATH: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
@@ -52,13 +54,32 @@ pub fn pwrite(fd: impl AsFd, bytes: &[u8], offset: u64) -> Result<usize> {
     rustix::io::pwritev2(fd, &parts, offset, ReadWriteFlags::empty())
 }
 
-/// At the end. Without `at` the description's own position follows, as with O_APPEND.
+/// Where a write goes, whatever the description's O_APPEND says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    AsOpened,
+    Appending,
+    /// Despite O_APPEND, which belongs to whoever else has the description. Before Linux 6.9, which cannot: as opened.
+    InPlace,
+}
+
+/// Without `at` the description's own position, which follows.
 ///
 /// # Errors
 /// As pwritev2(2).
-pub fn append(fd: impl AsFd, bytes: &[u8], at: Option<u64>) -> Result<usize> {
-    let parts = [IoSlice::new(bytes)];
-    rustix::io::pwritev2(fd, &parts, at.unwrap_or(HERE), ReadWriteFlags::APPEND)
+pub fn write_as(fd: impl AsFd, bytes: &[u8], at: Option<u64>, way: Way) -> Result<usize> {
+    let write = |flags| {
+        let parts = [IoSlice::new(bytes)];
+        rustix::io::pwritev2(&fd, &parts, at.unwrap_or(HERE), flags)
+    };
+    match way {
+        Way::AsOpened => write(ReadWriteFlags::empty()),
+        Way::Appending => write(ReadWriteFlags::APPEND),
+        Way::InPlace => match write(NO_APPEND) {
+            Err(Errno::OPNOTSUPP) => write(ReadWriteFlags::empty()),
+            result => result,
+        },
+    }
 }
 
 thread_local! {

@@ -6,11 +6,11 @@ import os
 import random
 import sys
 
+RWF_NOAPPEND = 0x20
 numbers = random.Random(int(sys.argv[1]))
 source = os.open(sys.argv[2], os.O_RDONLY)
 size = os.fstat(source).st_size
 copy = os.dup(1)
-was_given = fcntl.fcntl(1, fcntl.F_GETFL) & os.O_APPEND
 
 
 def piece():
@@ -50,8 +50,8 @@ def many(out):
 
 
 def toggle(out):
-    """O_APPEND on and off; one that was given stays."""
-    if not was_given and numbers.random() < 0.5:
+    """O_APPEND on and off, whether or not it was given."""
+    if numbers.random() < 0.5:
         fcntl.fcntl(out, fcntl.F_SETFL, fcntl.fcntl(out, fcntl.F_GETFL) ^ os.O_APPEND)
 
 
@@ -64,6 +64,8 @@ steps = [
     lambda out: moved(lambda: os.sendfile(out, source, None, numbers.randrange(1, 9000))),
     lambda out: moved(lambda: os.sendfile(out, source, numbers.randrange(size), numbers.randrange(1, 9000))),
     lambda out: moved(lambda: os.pwrite(out, piece(), numbers.randrange(size))),
+    lambda out: moved(lambda: os.pwritev(out, [piece()], -1, RWF_NOAPPEND)),
+    lambda out: moved(lambda: os.pwritev(out, [piece()], numbers.randrange(size), os.RWF_APPEND)),
     lambda out: moved(lambda: os.lseek(out, numbers.randrange(-50, 50), os.SEEK_CUR)),
     lambda out: moved(lambda: os.lseek(out, 0, os.SEEK_END)),
     lambda out: moved(lambda: os.lseek(source, numbers.randrange(size), os.SEEK_SET)),

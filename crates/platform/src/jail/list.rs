@@ -22,7 +22,9 @@ const MAP_FLAGS: u32 = (libc::MAP_SHARED
     | libc::MAP_POPULATE)
     .cast_unsigned();
 const READ_FLAGS: u32 = libc::RWF_NOWAIT.cast_unsigned();
-const WRITE_FLAGS: u32 = (libc::RWF_NOWAIT | libc::RWF_APPEND).cast_unsigned();
+/// RWF_NOAPPEND of pwritev2(2).
+pub const NO_APPEND: u32 = 0x20;
+const WRITE_FLAGS: u32 = (libc::RWF_NOWAIT | libc::RWF_APPEND).cast_unsigned() | NO_APPEND;
 const STAT_FLAGS: u32 =
     (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW | libc::AT_NO_AUTOMOUNT).cast_unsigned();
 const ITSELF: u32 = (libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW).cast_unsigned();

@@ -1,6 +1,9 @@
 //! Reads and writes with flags (preadv2(2)), and advice on what will be read (readahead(2), posix_fadvise(2)).
 
+use std::sync::Arc;
+
 use super::arguments::Flags;
+use super::read_write::write_from;
 use super::splice::{input, output, pipe_of};
 use super::{Cx, DONE, SysResult, value};
 use crate::errno::{Errno, Result};
@@ -23,6 +26,7 @@ const RWF_DSYNC: u32 = 2;
 const RWF_SYNC: u32 = 4;
 const RWF_NOWAIT: u32 = 8;
 const RWF_APPEND: u32 = 16;
+const RWF_NOAPPEND: u32 = 32;
 
 pub fn preadv2(
     cx: &mut Cx<'_>,
@@ -64,21 +68,20 @@ pub fn pwritev2(
     _high: u64,
     flags: Flags,
 ) -> SysResult {
-    check_rwf(flags, RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND)?;
+    let known = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_APPEND | RWF_NOAPPEND;
+    check_rwf(flags, known)?;
     let description = output(cx, fd)?;
-    let result = if flags.0 & RWF_APPEND != 0 && !description.file.is_stream() {
-        let stretches = cx.memory().read_iovec(iov, count)?;
-        let mut buffer = Buffer::new(cx.memory(), stretches);
-        let appending = Description::new(description.file.clone(), description.flags() | APPEND);
-        let written = appending.file.write(&appending, &mut buffer, None)?;
-        if offset == -1 {
-            *description.position() = *appending.position();
+    let result = match otherwise_opened(&description, flags)? {
+        Some(other) => {
+            let stretches = cx.memory().read_iovec(iov, count)?;
+            let mut buffer = Buffer::new(cx.memory(), stretches);
+            *other.position() = *description.position();
+            let result = write_from(cx, &other, &mut buffer, position(offset)?);
+            *description.position() = *other.position();
+            result
         }
-        value(written)
-    } else if offset == -1 {
-        super::read_write::writev(cx, fd, iov, count)
-    } else {
-        super::read_write::pwritev(cx, fd, iov, count, offset)
+        None if offset == -1 => super::read_write::writev(cx, fd, iov, count),
+        None => super::read_write::pwritev(cx, fd, iov, count, offset),
     };
     if flags.0 & (RWF_SYNC | RWF_DSYNC) != 0
         && result.is_ok()
@@ -87,6 +90,28 @@ pub fn pwritev2(
         rustix::fs::fsync(host)?;
     }
     result
+}
+
+/// The same file as if it had been opened with O_APPEND, or without, if the flags ask for that. Linux: kiocb_set_rw_flags().
+fn otherwise_opened(description: &Description, flags: Flags) -> Result<Option<Arc<Description>>> {
+    let (appends, not) = (flags.0 & RWF_APPEND != 0, flags.0 & RWF_NOAPPEND != 0);
+    if appends && not {
+        return Err(Errno::EINVAL);
+    }
+    if !(appends || not) || description.file.is_stream() {
+        return Ok(None);
+    }
+    let kept = description.flags() & !APPEND;
+    let flags = if appends { kept | APPEND } else { kept };
+    Ok(Some(Description::new(description.file.clone(), flags)))
+}
+
+/// -1: the description's own.
+fn position(offset: i64) -> Result<Option<u64>> {
+    match offset {
+        -1 => Ok(None),
+        _ => u64::try_from(offset).map(Some).map_err(|_| Errno::EINVAL),
+    }
 }
 
 /// Only checked: the host reads ahead by itself.

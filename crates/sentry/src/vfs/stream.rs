@@ -8,12 +8,13 @@ use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, FileType, StatxFlags};
+use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
 
 use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, POLLHUP, READABLE, WRITABLE};
 use crate::errno::{Errno, Result};
+use crate::host::{Way, write_as};
 use crate::kernel::wake::WaitQueue;
 use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
@@ -27,6 +28,8 @@ const CERTAIN_WRITE: usize = 4096;
 pub struct HostStream {
     fd: OwnedFd,
     is_regular: bool,
+    /// Whoever gave it opened it with O_APPEND.
+    appends: bool,
     queue: WaitQueue,
 }
 
@@ -36,9 +39,12 @@ impl HostStream {
         let is_regular = crate::host::fstat(&fd).is_ok_and(|stat| {
             FileType::from_raw_mode(stat.stx_mode.into()) == FileType::RegularFile
         });
+        let appends =
+            rustix::fs::fcntl_getfl(&fd).is_ok_and(|flags| flags.contains(OFlags::APPEND));
         Self {
             fd,
             is_regular,
+            appends,
             queue: WaitQueue::default(),
         }
     }
@@ -85,11 +91,16 @@ impl File for HostStream {
         from: &mut Buffer,
         at: Option<u64>,
     ) -> Result<usize> {
-        // The program's own (F_SETFL): whoever gave the file does not see it. One that was given stays. pwrite(2): O_APPEND is heeded there, too.
-        let appends = description.flags() & libc::O_APPEND.cast_unsigned() != 0;
-        if self.is_regular && appends {
+        if self.is_regular {
             let bytes = from.take_vec(CHUNK)?;
-            return Ok(crate::host::append(&self.fd, &bytes, at)?);
+            // The program's own (F_SETFL): whoever gave the file does not see it. pwrite(2): O_APPEND is heeded there, too.
+            let appends = description.flags() & libc::O_APPEND.cast_unsigned() != 0;
+            let way = match (appends, self.appends) {
+                (true, _) => Way::Appending,
+                (false, true) => Way::InPlace,
+                (false, false) => Way::AsOpened,
+            };
+            return Ok(write_as(&self.fd, &bytes, at, way)?);
         }
         if let Some(at) = at {
             let bytes = from.take_vec(CHUNK)?;
@@ -98,11 +109,7 @@ impl File for HostStream {
         if !self.ready(PollFlags::OUT) {
             return Err(Errno::EAGAIN);
         }
-        let bytes = from.take_vec(if self.is_regular {
-            CHUNK
-        } else {
-            CERTAIN_WRITE
-        })?;
+        let bytes = from.take_vec(CERTAIN_WRITE)?;
         Ok(crate::host::write(&self.fd, &bytes)?)
     }
 
