@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, POLLERR, POLLHUP, READABLE};
 use crate::errno::{Errno, Result};
@@ -361,16 +360,7 @@ impl File for Epoll {
         Some(&self.queue)
     }
 
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(super::anonymous::attributes())
-    }
-
-    /// There are no positions, and no error either. Linux: noop_llseek().
-    fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn name(&self) -> Vec<u8> {
-        b"anon_inode:[eventpoll]".to_vec()
+    fn anonymous(&self) -> Option<&'static str> {
+        Some("[eventpoll]")
     }
 }

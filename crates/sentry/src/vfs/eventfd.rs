@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, POLLERR, POLLIN, POLLOUT};
 use crate::errno::{Errno, Result};
@@ -25,6 +24,20 @@ impl EventFd {
             is_semaphore,
             queue: WaitQueue::default(),
         }
+    }
+
+    /// `EINVAL` for any other file.
+    pub fn of(description: &Description) -> Result<&Self> {
+        let file = description.file.as_any().downcast_ref::<Self>();
+        file.ok_or(Errno::EINVAL)
+    }
+
+    /// Adds one. A full counter stays as it is. Linux: eventfd_signal().
+    pub fn signal(&self) {
+        let mut count = self.lock();
+        *count = count.saturating_add(1);
+        drop(count);
+        self.queue.wake_for(POLLIN);
     }
 
     fn lock(&self) -> MutexGuard<'_, u64> {
@@ -101,16 +114,7 @@ impl File for EventFd {
         Some(&self.queue)
     }
 
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(super::anonymous::attributes())
-    }
-
-    /// There are no positions, and no error either. Linux: noop_llseek().
-    fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn name(&self) -> Vec<u8> {
-        b"anon_inode:[eventfd]".to_vec()
+    fn anonymous(&self) -> Option<&'static str> {
+        Some("[eventfd]")
     }
 }

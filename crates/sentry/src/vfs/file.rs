@@ -122,7 +122,14 @@ pub trait File: Send + Sync + Debug {
         None
     }
 
-    fn attributes(&self) -> Result<Attributes>;
+    /// What the host's kernel calls it, if it is an anonymous inode: such a file has no place, and positions that mean nothing.
+    fn anonymous(&self) -> Option<&'static str> {
+        None
+    }
+
+    fn attributes(&self) -> Result<Attributes> {
+        Ok(super::anonymous::attributes())
+    }
 
     /// Device and inode.
     fn identity(&self) -> Result<(u64, u64)> {
@@ -135,7 +142,8 @@ pub trait File: Send + Sync + Debug {
     }
 
     fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
-        Err(Errno::ESPIPE)
+        // Linux: noop_llseek().
+        self.anonymous().map(|_| 0).ok_or(Errno::ESPIPE)
     }
 
     fn ioctl(
@@ -180,7 +188,7 @@ pub trait File: Send + Sync + Debug {
 
     /// How /proc/PID/fd names it, where it has no place.
     fn name(&self) -> Vec<u8> {
-        b"anon_inode:[file]".to_vec()
+        format!("anon_inode:{}", self.anonymous().unwrap_or("[file]")).into_bytes()
     }
 
     /// Whether read and write at a position are refused (pipes, sockets, terminals).

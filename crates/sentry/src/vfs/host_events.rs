@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 
 use rustix::event::PollFlags;
 
-use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, READABLE};
 use crate::errno::{Errno, Result};
@@ -80,10 +79,6 @@ impl File for HostEvents {
         Some(&self.queue)
     }
 
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(super::anonymous::attributes())
-    }
-
     fn ioctl(
         &self,
         cx: &mut Cx<'_>,
@@ -100,12 +95,7 @@ impl File for HostEvents {
         Ok(0)
     }
 
-    /// There are no positions, and no error either. Linux: noop_llseek().
-    fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn name(&self) -> Vec<u8> {
-        b"anon_inode:inotify".to_vec()
+    fn anonymous(&self) -> Option<&'static str> {
+        Some("inotify")
     }
 }

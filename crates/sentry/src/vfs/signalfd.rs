@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, POLLIN};
 use crate::errno::{Errno, Result};
@@ -99,17 +98,8 @@ impl File for SignalFd {
         Some(&self.queue)
     }
 
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(super::anonymous::attributes())
-    }
-
-    /// There are no positions, and no error either. Linux: noop_llseek().
-    fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn name(&self) -> Vec<u8> {
-        b"anon_inode:[signalfd]".to_vec()
+    fn anonymous(&self) -> Option<&'static str> {
+        Some("[signalfd]")
     }
 }
 

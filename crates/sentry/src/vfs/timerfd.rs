@@ -5,7 +5,6 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, POLLIN};
 use crate::errno::{Errno, Result};
@@ -189,16 +188,7 @@ impl File for TimerFd {
         Some(&self.queue)
     }
 
-    fn attributes(&self) -> Result<Attributes> {
-        Ok(super::anonymous::attributes())
-    }
-
-    /// There are no positions, and no error either. Linux: noop_llseek().
-    fn seek(&self, _description: &Description, _offset: i64, _whence: i32) -> Result<u64> {
-        Ok(0)
-    }
-
-    fn name(&self) -> Vec<u8> {
-        b"anon_inode:[timerfd]".to_vec()
+    fn anonymous(&self) -> Option<&'static str> {
+        Some("[timerfd]")
     }
 }
