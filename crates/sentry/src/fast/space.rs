@@ -7,8 +7,8 @@ use casemate_platform::channel::{self, Channel};
 use casemate_platform::{fast, loader};
 
 use super::patch::Code;
+use crate::kernel::aio::Contexts;
 use crate::kernel::task::Shared;
-use crate::syscalls::aio::Contexts;
 
 /// Traps after which a site is patched.
 pub const OFTEN: u32 = 16;

@@ -1,5 +1,6 @@
 //! The kernel's state: threads, processes, signals, wait. One lock guards it; files have their own (see `wake` for the order).
 
+pub mod aio;
 pub mod bind;
 pub mod cpu_timers;
 pub mod credentials;

@@ -1,6 +1,7 @@
 //! System calls, one file per family. `table` has a row for each: number, name, arguments, handler, how complete it is.
 
 pub mod aio;
+pub mod aio_requests;
 pub mod arguments;
 pub mod clone;
 pub mod clone3;
