@@ -66,10 +66,14 @@ impl Kernel {
         self.unblock(tid);
         self.release_slot(tid);
         self.embryos.retain(|creator| *creator != tid);
-        if let Some(task) = self.tasks.remove(&tid)
-            && self.tids.get(&task.tid) == Some(&tid)
-        {
+        let Some(task) = self.tasks.remove(&tid) else {
+            return;
+        };
+        if self.tids.get(&task.tid) == Some(&tid) {
             self.tids.remove(&task.tid);
+        }
+        if let Some(end) = &task.end {
+            end.tell();
         }
     }
 

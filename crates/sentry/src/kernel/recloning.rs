@@ -20,7 +20,7 @@ use crate::memory::{Address, Memory, word};
 use crate::syscalls::clone::{CLONE_PIDFD, CSIGNAL};
 use crate::syscalls::{Outcome, SysResult};
 use crate::vfs::description::Description;
-use crate::vfs::pidfd::PidFd;
+use crate::vfs::pidfd::{PidFd, THREAD};
 
 /// Offsets in `struct ucontext`, as in `deliver`.
 const R8: u64 = 40;
@@ -207,7 +207,7 @@ impl Kernel {
             if let (Ok(child), Some(at)) = (i32::try_from(result), recloning.pidfd) {
                 self.bind_child_of(tid);
                 // Where it goes was writable when the call began.
-                let _ = self.give_pidfd(tid, child, at);
+                let _ = self.give_pidfd(tid, child, recloning.flags, at);
             }
             self.task_mut(tid)?.returning = Some(registers);
         } else if self.task(tid)?.returning.is_none() {
@@ -217,15 +217,21 @@ impl Kernel {
         Ok(Outcome::Value(0))
     }
 
-    fn give_pidfd(&mut self, tid: i32, child: i32, at: u64) -> Result<()> {
-        let end = match self.process(child) {
-            Ok(process) => process.end.clone(),
-            // It has ended, and nobody was to wait for it.
-            Err(_) => Arc::new(super::exit::End::come()),
-        };
+    fn give_pidfd(&mut self, tid: i32, child: i32, flags: u64, at: u64) -> Result<()> {
         let limit = self.process_of(tid)?.limits.0[libc::RLIMIT_NOFILE as usize].0;
-        let file = Arc::new(PidFd::new(child, end));
-        let description = Description::new(file, libc::O_RDWR.cast_unsigned());
+        let (file, kept) = if flags & CLONE_THREAD != 0 {
+            let file = PidFd::of_thread(self, child);
+            let file = file.unwrap_or_else(|_| PidFd::of_ended_thread(child));
+            (file, libc::O_RDWR | THREAD)
+        } else {
+            let end = match self.process(child) {
+                Ok(process) => process.end.clone(),
+                // It has ended, and nobody was to wait for it.
+                Err(_) => Arc::new(super::exit::End::come()),
+            };
+            (PidFd::of_process(child, end), libc::O_RDWR)
+        };
+        let description = Description::new(Arc::new(file), kept.cast_unsigned());
         let files = self.task(tid)?.files.clone();
         let number = files.lock().add(description, true, 0, limit).unwrap_or(-1);
         Memory { tid }.write_i32(Address(at), number)

@@ -145,6 +145,8 @@ pub struct Task {
     pub wants_slot: bool,
     /// Its read goes on at a file whose descriptor is closed.
     pub detached: Option<Box<crate::fast::lines::Detached>>,
+    /// What descriptors of this thread hold, once there are any.
+    pub end: Option<Arc<super::exit::End>>,
 }
 
 /// How a child's change of state is told by wait(2).
@@ -315,6 +317,7 @@ impl Task {
             is_refused_slot: false,
             wants_slot: false,
             detached: None,
+            end: None,
         }
     }
 }

@@ -88,7 +88,7 @@ fn with_pidfd(
     child_tid: Address,
     tls: Address,
 ) -> SysResult {
-    if flags & (CLONE_PARENT_SETTID | CLONE_THREAD | CLONE_DETACHED) != 0 {
+    if flags & (CLONE_PARENT_SETTID | CLONE_DETACHED) != 0 {
         return Err(Errno::EINVAL);
     }
     check_pidfd(cx, pidfd)?;

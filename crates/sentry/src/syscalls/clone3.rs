@@ -47,9 +47,7 @@ pub fn clone3(cx: &mut Cx<'_>, arguments: Address, size: usize) -> SysResult {
     check_set_tids(cx, &set_tids)?;
     let has_pidfd = given.flags & CLONE_PIDFD != 0;
     if has_pidfd {
-        // Linux 6.9 has descriptors of threads.
-        let is_twice = given.flags & CLONE_PARENT_SETTID != 0 && given.pidfd == given.parent_tid;
-        if is_twice || given.flags & CLONE_THREAD != 0 {
+        if given.flags & CLONE_PARENT_SETTID != 0 && given.pidfd == given.parent_tid {
             return Err(Errno::EINVAL);
         }
         check_pidfd(cx, Address(given.pidfd))?;

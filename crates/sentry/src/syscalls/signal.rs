@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Cx, DONE, Outcome, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::signals::{Action, Info, LAST, SI_TKILL, SI_USER, SIGKILL, SIGSTOP, Set};
-use crate::kernel::task::Restart;
+use crate::kernel::task::{Process, Restart};
 use crate::memory::{Address, word};
 
 const SET_SIZE: usize = 8;
@@ -173,12 +173,20 @@ pub fn kill(cx: &mut Cx<'_>, pid: i32, signal: i32) -> SysResult {
     let signal = checked(signal)?;
     let own = cx.process()?;
     let (own_pid, own_group) = (own.pid, own.group);
-    let is_meant = |process: &crate::kernel::task::Process| match pid {
+    let uid = cx.task()?.credentials.uid;
+    let is_meant = |process: &Process| match pid {
         0 => process.group == own_group,
         -1 => process.pid != 1 && process.pid != own_pid,
         group if group < -1 => process.group == group.wrapping_neg(),
         pid => process.pid == pid,
     };
+    let info = Info::from_sender(signal, SI_USER, own_pid, uid);
+    signal_each(cx, is_meant, &info)
+}
+
+/// Signals each process that is meant. `ESRCH` there is none; `EPERM` it may signal none of them.
+pub fn signal_each(cx: &mut Cx<'_>, is_meant: impl Fn(&Process) -> bool, info: &Info) -> SysResult {
+    let own_pid = cx.task()?.pid;
     let targets: Vec<i32> = cx
         .kernel
         .processes
@@ -192,16 +200,15 @@ pub fn kill(cx: &mut Cx<'_>, pid: i32, signal: i32) -> SysResult {
     let who = cx.task()?.credentials.clone();
     let allowed: Vec<i32> = targets
         .into_iter()
-        .filter(|target| cx.kernel.may_signal(&who, own_pid, *target, signal))
+        .filter(|target| cx.kernel.may_signal(&who, own_pid, *target, info.signal))
         .collect();
     if allowed.is_empty() {
         return Err(Errno::EPERM);
     }
     let mut ended = false;
     for target in allowed {
-        if signal != 0 {
-            cx.kernel
-                .send_to_process(target, Info::from_sender(signal, SI_USER, own_pid, who.uid));
+        if info.signal != 0 {
+            cx.kernel.send_to_process(target, info.clone());
             ended |= target == own_pid && cx.task().is_err();
         }
     }

@@ -279,7 +279,7 @@ syscalls! {
     206 io_setup(events: u32, context: Address) => aio, Partial("carried out when submitted; at most 200 contexts of a process");
     207 io_destroy(context: u64) => aio, Full;
     208 io_getevents(context: u64, least: i64, most: i64, events: Address, timeout: Address) => aio, Full;
-    209 io_submit(context: u64, count: i64, requests: Address) => aio, Partial("no sockets, no IOCB_CMD_POLL; a pipe without data is -EAGAIN");
+    209 io_submit(context: u64, count: i64, requests: Address) => aio, Partial("a signal while a request waits: fewer are submitted");
     210 io_cancel(context: u64, request: Address, result: Address) => aio, Full;
     212 lookup_dcookie() => refused, Partial("EPERM: the machine is the host's");
     213 epoll_create(size: i32) => epoll, Full;
@@ -400,7 +400,7 @@ syscalls! {
     332 statx(directory: i32, path: Address, flags: Flags, mask: u32, statxbuf: Address) => stat, Full;
     333 io_pgetevents(context: u64, least: i64, most: i64, events: Address, timeout: Address, signals: Address) => aio, Full;
     334 rseq(area: Address, len: u32, flags: Flags, signature: u32) => system, Full;
-    424 pidfd_send_signal(fd: i32, signal: i32, info: Address, flags: Flags) => pidfd, Partial("no PIDFD_SIGNAL flags");
+    424 pidfd_send_signal(fd: i32, signal: i32, info: Address, flags: Flags) => pidfd, Full;
     425 io_uring_setup() => refused, Partial("EPERM: as docker's default");
     426 io_uring_enter() => refused, Partial("EPERM: as docker's default");
     427 io_uring_register() => refused, Partial("EPERM: as docker's default");
@@ -410,8 +410,8 @@ syscalls! {
     431 fsconfig() => refused, Partial("EPERM: the tree is the plan's");
     432 fsmount() => refused, Partial("EPERM: the tree is the plan's");
     433 fspick() => refused, Partial("EPERM: the tree is the plan's");
-    434 pidfd_open(pid: i32, flags: Flags) => pidfd, Partial("no PIDFD_THREAD");
-    435 clone3(arguments: Address, size: usize) => clone3, Partial("no CLONE_PIDFD with CLONE_THREAD; set_tid is EPERM for all");
+    434 pidfd_open(pid: i32, flags: Flags) => pidfd, Full;
+    435 clone3(arguments: Address, size: usize) => clone3, Partial("set_tid is EPERM for all");
     436 close_range(first: u32, last: u32, flags: Flags) => close_range, Full;
     437 openat2(directory: i32, path: Address, how: Address, size: usize) => open, Partial("with RESOLVE_*, a dangling link is not created through");
     438 pidfd_getfd(fd: i32, target: i32, flags: Flags) => pidfd, Full;
