@@ -266,7 +266,9 @@ impl Kernel {
         // The native mask stays empty, so that kicks always arrive.
         memory.write_u64(context.offset(MASK), 0)?;
         self.task_mut(tid)?.mask = Set(mask).as_mask();
-        self.look_again(tid);
+        if !self.begin_rest(tid) {
+            self.look_again(tid);
+        }
         Ok(())
     }
 

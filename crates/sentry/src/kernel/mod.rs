@@ -20,6 +20,7 @@ pub mod pod;
 pub mod posix_timers;
 pub mod programs;
 pub mod recloning;
+pub mod rests;
 pub mod send;
 pub mod settings;
 pub mod signals;

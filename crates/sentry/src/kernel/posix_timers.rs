@@ -107,11 +107,18 @@ impl Kernel {
 
     /// A timer's time on a wall clock has come.
     pub fn expire_timer(&mut self, pid: i32, id: i32, at: Instant) {
-        if self
-            .timer(pid, id)
-            .is_ok_and(|timer| timer.next == Some(Time::Wall(at)))
-        {
-            self.tell_timer(pid, id, Time::Wall(at));
+        let Ok(timer) = self.timer(pid, id) else {
+            return;
+        };
+        let Some(Time::Wall(next)) = timer.next else {
+            return;
+        };
+        if next > at {
+            return;
+        }
+        match self.rests(pid, at) {
+            Some(until) => self.arm(until, Due::Timer(pid, id)),
+            None => self.tell_timer(pid, id, Time::Wall(next)),
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Due {
     CpuTimers(i32),
     /// A timerfd, by its number.
     File(u64),
+    /// A thread that rests from its timers' signals (`rests`).
+    Look(i32),
 }
 
 /// How a time is laid out in memory: seconds, then nanoseconds or microseconds.
@@ -77,6 +79,9 @@ pub struct Alarm {
     /// When CPU time is read next, and how much it was last.
     pub check: Option<Instant>,
     pub seen: Duration,
+    /// A signal of a timer's is being handled; and until when none comes after that (`rests`).
+    pub is_handled: bool,
+    pub rests_until: Option<Instant>,
 }
 
 pub type Timers = BTreeMap<i32, super::posix_timers::Timer>;
@@ -132,20 +137,25 @@ impl Kernel {
                 Due::Timer(pid, id) => self.expire_timer(pid, id, at),
                 Due::CpuTimers(pid) => self.check_cpu_timers(pid, at),
                 Due::File(id) => self.timer_file_expired(id),
+                Due::Look(tid) => self.look_again(tid),
             }
         }
     }
 
     fn ring(&mut self, pid: i32, at: Instant) {
+        let rests = self.rests(pid, at);
         let Ok(process) = self.process_mut(pid) else {
             return;
         };
         let real = &mut process.alarm.real;
-        if real.next != Some(at) {
+        let Some(next) = real.next.filter(|next| *next <= at) else {
             return;
+        };
+        if let Some(until) = rests {
+            return self.arm(until, Due::Alarm(pid));
         }
         real.next = None;
-        real.rang = Some(at);
+        real.rang = Some(next);
         self.send_to_process(pid, Info::new(libc::SIGALRM, SI_KERNEL));
     }
 
@@ -185,19 +195,22 @@ impl Kernel {
 
     /// A signal was taken from a queue: the timer that sent it goes on, and tells how often it would have rung meanwhile.
     pub fn signal_taken(&mut self, pid: i32, info: &mut Info) {
+        let Ok(process) = self.process_mut(pid) else {
+            return;
+        };
+        let alarm = &mut process.alarm;
         if let Some(id) = info.timer
             && info.code == SI_TIMER
         {
+            alarm.is_handled = true;
             return self.timer_taken(pid, id, info);
         }
         if info.signal != libc::SIGALRM {
             return;
         }
-        let Ok(process) = self.process_mut(pid) else {
-            return;
-        };
-        let real = &mut process.alarm.real;
+        let real = &mut alarm.real;
         let Some(rang) = real.rang.take() else { return };
+        alarm.is_handled = true;
         if let Some((next, _)) = forward(rang, real.interval, Instant::now()) {
             real.next = Some(next);
             self.arm(next, Due::Alarm(pid));
