@@ -297,6 +297,7 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_getppid, Class::Plain),
     (libc::SYS_getpgrp, Class::Plain),
     (libc::SYS_umask, Class::Plain),
+    (libc::SYS_rt_sigaction, Class::Plain),
     (libc::SYS_uname, Class::Plain),
 ];
 
