@@ -7,8 +7,11 @@
 #include <sched.h>
 #include <sys/prctl.h>
 
+static volatile int apart_tid;
+
 static void *apart(void *unused)
 {
+    apart_tid = syscall(SYS_gettid);
     SAY(syscall(SYS_unshare, CLONE_FILES | CLONE_FS));
     SAY(syscall(SYS_unshare, CLONE_VM));
     close(60);
@@ -24,6 +27,9 @@ static void sharing(void)
     pthread_t thread;
     pthread_create(&thread, NULL, apart, NULL);
     pthread_join(thread, NULL);
+    // It is joined before the host's kernel has let go of it.
+    while (syscall(SYS_tgkill, getpid(), apart_tid, 0) == 0)
+        sched_yield();
     char where[256];
     printf("kept %d %o %d\n", fcntl(60, F_GETFD) >= 0, umask(022), strcmp(getcwd(where, sizeof where), "/proc") != 0);
     SAY(syscall(SYS_unshare, 0));
