@@ -8,20 +8,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use casemate_guest_protocol::{Allowance, Bytes, CHANNEL, MAX_DATA, Receipt, ToGuest};
 use rustix::event::PollFlags;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, accept_with, recvmsg, sendmsg,
 };
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::relay::{Failure, Process, Relay};
+use crate::terminal;
 
 /// The agent's own bound is the memory of its sandbox; this one is the relay's.
 const MAX_CHANNELS: usize = 256;
 const STREAMS: usize = 3;
+/// Of the relay's jail, which has a devpts of its own.
+const MULTIPLEXER: &str = "/dev/pts/ptmx";
 
 #[derive(Debug)]
 pub(crate) struct Channel {
@@ -185,7 +185,7 @@ impl Relay {
         };
         channel.has_streams |= with_terminal;
         if with_terminal {
-            let (master, slave) = terminal()?;
+            let (master, slave) = terminal::open(MULTIPLEXER)?;
             let copy = rustix::io::fcntl_dupfd_cloexec(&slave, 3)?;
             self.attach_streams(streams, vec![slave, copy]);
             packet.terminal = Some(master);
@@ -275,17 +275,4 @@ fn send(socket: &OwnedFd, packet: &Packet) -> rustix::io::Result<usize> {
         &mut ancillary,
         flags,
     )
-}
-
-/// A terminal of the host's that stands for one of the guest's: it only carries bytes.
-fn terminal() -> Result<(OwnedFd, OwnedFd), Failure> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open("/dev/pts/ptmx", flags, Mode::empty())?;
-    unlockpt(&master)?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
-    let mut settings = tcgetattr(&slave)?;
-    settings.make_raw();
-    tcsetattr(&slave, OptionalActions::Now, &settings)?;
-    Ok((master, slave))
 }

@@ -10,15 +10,13 @@ use casemate_guest_protocol::network::Network;
 use casemate_host::ids::{self, CapabilitySets};
 use casemate_host::{child, process};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvFlags, SendFlags};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
-use rustix::termios::{OptionalActions, Winsize, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use crate::connection::Connection;
 use crate::events::read_signals;
 use crate::messages::{Event, Request};
-use crate::shell_code;
+use crate::{shell_code, terminal};
 
 /// Why the program does not run: operation, errno, message.
 #[derive(Debug)]
@@ -116,9 +114,7 @@ pub fn join(
 ) -> Result<std::convert::Infallible, Refused> {
     let signals = child::all_signals()?;
     if let Some(slave) = &slave {
-        let mut settings = tcgetattr(slave)?;
-        settings.make_raw();
-        tcsetattr(slave, OptionalActions::Now, &settings)?;
+        terminal::make_raw(slave)?;
     }
     drop_capabilities()?;
     let mut connection = Connection::new(control);
@@ -197,11 +193,7 @@ fn stay(
 }
 
 fn open_terminal((columns, rows): (u16, u16), channel: &OwnedFd) -> Result<OwnedFd, Refused> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::open("/dev/ptmx", flags, Mode::empty())?;
-    unlockpt(&master)?;
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let slave = ioctl_tiocgptpeer(&master, flags)?;
+    let (master, slave) = terminal::open("/dev/ptmx")?;
     if columns != 0 || rows != 0 {
         let size = Winsize {
             ws_col: columns,
@@ -211,9 +203,6 @@ fn open_terminal((columns, rows): (u16, u16), channel: &OwnedFd) -> Result<Owned
         };
         tcsetwinsize(&master, size)?;
     }
-    let mut settings = tcgetattr(&slave)?;
-    settings.make_raw();
-    tcsetattr(&slave, OptionalActions::Now, &settings)?;
     // Changes of its size come as SIGWINCH to whose terminal it is.
     rustix::process::ioctl_tiocsctty(&slave)?;
     let copy = rustix::io::fcntl_dupfd_cloexec(channel, 3)?;

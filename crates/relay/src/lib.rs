@@ -15,6 +15,7 @@ mod jail;
 mod messages;
 mod relay;
 mod streams;
+mod terminal;
 mod vhost;
 
 use std::os::fd::OwnedFd;

@@ -13,7 +13,7 @@ use casemate_host::{child, process};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{OFlags, Timespec, fcntl_setfl};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, accept_with, socketpair};
-use rustix::termios::{OptionalActions, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::tcgetwinsize;
 
 use crate::agents::Channel;
 use crate::cards;
@@ -23,7 +23,7 @@ use crate::files::Files;
 use crate::hypervisor::Hypervisor;
 use crate::messages::{Event, Request, Said};
 use crate::streams::{Notices, Reader, Writer, Written};
-use crate::{Config, Given, shell_code};
+use crate::{Config, Given, shell_code, terminal};
 
 const FIRST: u32 = 1;
 /// Of a program that is gone with its machine.
@@ -226,10 +226,7 @@ impl Relay {
         let (notices, written) = Notices::new(wake);
         let deadline = Instant::now() + Duration::from_secs(u64::from(config.boot_timeout_s));
         if config.has_terminal {
-            // The guest's terminal does what a terminal does; this one only carries bytes.
-            let mut settings = tcgetattr(std::io::stdin())?;
-            settings.make_raw();
-            tcsetattr(std::io::stdin(), OptionalActions::Now, &settings)?;
+            terminal::make_raw(std::io::stdin())?;
         }
         let mut link = Link::new(ours, MAX_TO_HOST);
         if config.link_window > 0 {
