@@ -15,9 +15,10 @@ import pytest
 
 from bundle import CASEMATE
 from casemate.guest import store
-from casemate.hypervisor import qmp, template_machine
+from casemate.hypervisor import qmp, template, template_machine
 from casemate.hypervisor.qemu import Qemu
 from microvm.monitor import wait_for
+from microvm.processes import command, tree
 
 LOOK = "head -c 16 /dev/urandom | od -An -tx1 | tr -d ' '; date +%s; cat /hello"
 
@@ -80,12 +81,12 @@ def test_without_a_template_the_machine_boots_and_doctor_says_why(guest_store: P
     assert templates(guest_store) == []
 
 
-def start_and_terminate(tmp_path: Path, wait_for_it: Callable[[], object]) -> None:
-    """Starts a machine, sends SIGTERM when `wait_for_it` returns, and expects that the start ends by it."""
+def start_and_terminate(tmp_path: Path, has_come: Callable[[int], object]) -> None:
+    """Starts a machine, sends SIGTERM when `has_come` says so of the process, and expects that the start ends by it."""
     words = [CASEMATE, "--root", str(tmp_path / "state"), "do", "--isolation=microvm", "--hypervisor=qemu", "--", "true"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_for_it()
+            wait_for(lambda: has_come(process.pid))
             process.terminate()
             _, errors = process.communicate(timeout=20)
         finally:
@@ -96,7 +97,7 @@ def start_and_terminate(tmp_path: Path, wait_for_it: Callable[[], object]) -> No
 
 def test_a_signal_ends_the_making_of_a_template(guest_store: Path, tmp_path: Path) -> None:
     # The kernel says nothing before the agent does, so the maker waits for it from when its file is there.
-    start_and_terminate(tmp_path, lambda: wait_for(lambda: list(guest_store.glob("templates/*.new"))))
+    start_and_terminate(tmp_path, lambda _: list(guest_store.glob("templates/*.new")))
     assert templates(guest_store) == []
     # Nobody takes it for a template that cannot be made.
     assert not (guest_store / "templates/.failed").exists()
@@ -106,7 +107,38 @@ def test_a_signal_ends_the_wait_for_another_who_makes_it(guest_store: Path, tmp_
     (guest_store / "templates").mkdir()
     with open(guest_store / "templates/.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        start_and_terminate(tmp_path, lambda: wait_for(lambda: str(os.stat(lock.fileno()).st_ino) in waiting()))
+        start_and_terminate(tmp_path, lambda _: str(os.stat(lock.fileno()).st_ino) in waiting())
+
+
+def test_a_signal_ends_the_boot_of_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    start_and_terminate(tmp_path, lambda pid: any("qemu" in name for name in commands(pid)))
+
+
+def commands(pid: int) -> set[str]:
+    """What a process and those below it execute."""
+    found = set()
+    for each in tree(pid):
+        try:
+            found.add(command(each))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def test_what_a_killed_maker_left_is_in_nobodys_way(guest_store: Path) -> None:
+    made: list[str] = []
+
+    def make(path: str) -> None:
+        os.mkdir(path)
+        made.append(path)
+
+    left = Path(template.place("kind", [], ["word"]) + ".new")
+    left.mkdir(parents=True)
+    (left / "state").touch()
+    path = template.state("kind", [], ["word"], make)
+    assert made == [str(left)]
+    assert os.listdir(path) == []
 
 
 def waiting() -> set[str]:

@@ -103,6 +103,7 @@ def _make(path: str, make: Callable[[str], None], told: str) -> None:
     began = time.monotonic()
     if told:
         say(told)
+    _remove(temporary)  # of a maker that was killed: nobody else is at it while we hold the lock
     try:
         make(temporary)
         os.rename(temporary, path)

@@ -74,8 +74,11 @@ def engine_is_out_of_reach(engine: str, plan: dict[str, object]) -> bool:
     return not status.st_mode & 0o022
 
 
-def launch_engine(launch: Launch) -> int:
-    """Runs the plan until the program runs or waits for `start`; returns the process's pid. Raises EngineError, EngineMissing, OSError."""
+def launch_engine(launch: Launch, *, boots: bool = False) -> int:
+    """Runs the plan until the program runs or waits for `start`; returns the process's pid. Raises EngineError, EngineMissing, OSError.
+
+    boots: a guest, meanwhile. A signal for the program then ends the start (Interrupted), where else it is kept: that may be minutes.
+    """
     ours, theirs = socketpair()
     plan = plan_memfd(launch.plan)
     ops = launch.plan["ops"]
@@ -85,7 +88,7 @@ def launch_engine(launch: Launch) -> int:
         stage1 = _spawn(plan, theirs.fileno(), launch)
         theirs.close()
         try:
-            return _follow(ours, launch.handlers, in_advance)
+            return _follow(ours, launch.handlers, in_advance, boots)
         finally:
             _reap(stage1)
     finally:
@@ -129,11 +132,12 @@ def follow_start(channel: Socket, handlers: Handlers) -> None:
     _follow(channel, handlers)
 
 
-def _follow(channel: Socket, handlers: Handlers, in_advance: bool = False) -> int:
+def _follow(channel: Socket, handlers: Handlers, in_advance: bool = False, boots: bool = False) -> int:
     """in_advance: the process's only barrier is answered once `child` returns, so that it need not wait for it."""
     pid = 0
     while True:
-        message, descriptors = wire.receive(channel)
+        # Once the process is known, which can then be ended.
+        message, descriptors = _receive_or_break_off(channel) if boots and pid else wire.receive(channel)
         if message is None:
             return pid
         event = message.get("event")
@@ -160,6 +164,13 @@ def _follow(channel: Socket, handlers: Handlers, in_advance: bool = False) -> in
             raise WireError(f"the engine sent an unexpected {event!r}")
         for fd in descriptors:
             os.close(fd)
+
+
+def _receive_or_break_off(channel: Socket) -> tuple[dict[str, object] | None, list[int]]:
+    from casemate.host.interruption import Wait
+
+    with Wait():
+        return wire.receive(channel)
 
 
 def _continue(channel: Socket) -> None:

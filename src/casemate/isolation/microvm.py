@@ -103,7 +103,7 @@ class Microvm(Namespaces):
         inherited = machine.open()
         plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)
         try:
-            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=(*launch.descriptors, *inherited), handlers=launch.handlers))
+            return launch_engine(Launch(plan, stdio=launch.stdio, descriptors=(*launch.descriptors, *inherited), handlers=launch.handlers), boots=True)
         except EngineError as error:
             if launch.report_fd >= 0 and os.pread(launch.report_fd, 1, 0):
                 raise UsageError(f"memory: the limit of {limits['memory']} bytes is too small to start a program: out of memory") from None
