@@ -53,6 +53,9 @@ const NATIVE_LIMITS: [u32; 5] = [
 /// The limits of this process, as it was started: asked for before the jail is closed.
 static HOST_LIMITS: OnceLock<Limits> = OnceLock::new();
 
+/// Descriptors that there is room for from the beginning.
+const FIRST_DESCRIPTORS: i32 = 1024;
+
 /// How long the end waits for whoever reads the terminal.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
@@ -206,6 +209,7 @@ pub fn run(
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host_proc = rustix::fs::open("/proc", directory, Mode::empty()).map_err(host("/proc"))?;
     let root = Arc::new(rustix::fs::open("/", directory, Mode::empty()).map_err(host("/"))?);
+    grow_descriptor_table(&root);
     let watcher = watcher::Handle::new().map_err(host("epoll"))?;
     // Before any thread: all inherit the mask.
     let signals = casemate_platform::signals::take(&crate::kernel::outside::passed())
@@ -423,6 +427,13 @@ fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
+}
+
+/// Before any thread: a table that threads share grows by waiting for an RCU grace period (Linux: expand_fdtable), 8 to 18 ms of the program whose open is
+/// the 65th. It never shrinks. 8 KiB of the kernel's.
+fn grow_descriptor_table(any: &OwnedFd) {
+    // Where the limit is lower, fewer are ever needed.
+    drop(rustix::io::fcntl_dupfd_cloexec(any, FIRST_DESCRIPTORS - 1));
 }
 
 /// Of the program's capabilities the sentry keeps those that it uses for it, on files and sockets; all others are only data from here on.
