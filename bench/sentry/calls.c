@@ -120,6 +120,16 @@ static void do_socket(void) {
     char byte = 1;
     CHECK(write(ends[0], &byte, 1) == 1 && read(ends[0], &byte, 1) == 1);
 }
+/* The same between two processes: the child ends with its parent's ends. */
+static void start_echo(void *(*echo)(void *)) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        close(there[1]), close(ends[0]);
+        echo(0);
+        _exit(0);
+    }
+}
 static void *futex_echo(void *argument) {
     for (;;) {
         while (!word) syscall(SYS_futex, &word, 0, 0, 0, 0, 0);
@@ -183,6 +193,7 @@ static void do_script(void) {
     shell("i=0; while [ $i -lt 200 ]; do /bin/busybox true; i=$((i+1)); done");
 }
 static void do_find(void) { shell("/bin/busybox find " TREE " -type f -size +1 >/dev/null"); }
+static void do_find_wc(void) { shell("/bin/busybox find " TREE " -type f | /bin/busybox wc -l >/dev/null"); }
 static void do_tar(void) { shell("/bin/busybox tar -cf - " TREE " 2>/dev/null | /bin/busybox cat >/dev/null"); }
 static void do_dd(void) { shell("/bin/busybox dd if=" TREE "/data of=/dev/null bs=4096 2>/dev/null"); }
 static void do_write(void) { shell("/bin/busybox dd if=/dev/zero of=" TREE "/data bs=4096 count=4096 2>/dev/null"); }
@@ -221,6 +232,13 @@ int main(int count, char **arguments) {
     row("pipe ping-pong", 500, do_pipe);
     pthread_create(&thread, 0, socket_echo, 0);
     row("unix socket ping-pong", 500, do_socket);
+    close(ends[0]), ends[0] = -1;
+    CHECK(!pipe(there) && !pipe(back));
+    start_echo(pipe_echo);
+    row("pipe ping-pong, two processes", 500, do_pipe);
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    start_echo(socket_echo);
+    row("unix socket ping-pong, two processes", 500, do_socket);
     pthread_create(&thread, 0, futex_echo, 0);
     row("futex ping-pong", 500, do_futex);
     is_contending = 1;
@@ -232,6 +250,7 @@ int main(int count, char **arguments) {
     rounds = 3;
     row("sh, 200 commands", 1, do_script);
     row("find of 1000 files", 1, do_find);
+    row("find of 1000 files, into wc", 1, do_find_wc);
     row("tar of 1000 files", 1, do_tar);
     row("dd of 16 MiB to a file by 4 KiB", 1, do_write);
     row("dd of 16 MiB from a file by 4 KiB", 1, do_dd);

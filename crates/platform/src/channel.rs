@@ -43,6 +43,7 @@ const DATA_USED: usize = 0x20;
 const OUT: usize = 0x28;
 const RESULT: usize = 0x30;
 const PROCESSOR: usize = 0x38;
+const GAVE_UP: usize = 0x3C;
 const ARGUMENTS: usize = 0x40;
 const KEPT: usize = 0x98;
 const PATH: usize = 0x100;
@@ -210,6 +211,12 @@ impl Channel {
     #[must_use]
     pub fn processor(&self, slot: usize) -> usize {
         (self.word(slot, PROCESSOR).load(Ordering::Relaxed) & 0xFFF) as usize
+    }
+
+    /// Whether the stub has waited for the server in vain since this was last asked.
+    #[must_use]
+    pub fn take_gave_up(&self, slot: usize) -> bool {
+        self.word(slot, GAVE_UP).swap(0, Ordering::Relaxed) != 0
     }
 
     /// What `finish` left, for who completes the call in the stub's place.

@@ -256,6 +256,7 @@ const OFFERED: &[(i64, Class)] = &[
     (libc::SYS_sendto, Class::Send),
     (libc::SYS_recvfrom, Class::Receive),
     (libc::SYS_lseek, Class::Plain),
+    (libc::SYS_sendfile, Class::Plain),
     (libc::SYS_open, Class::Path),
     (libc::SYS_openat, Class::PathAt),
     (libc::SYS_close, Class::Plain),

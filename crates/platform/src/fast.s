@@ -206,7 +206,10 @@ casemate_fast_kept:
     # Nobody came: taken back, if nobody comes just now; then where this runs is told again.
     mov eax, 1
     lock cmpxchg [r11], ecx
-    je .Lfast_taken_back
+    jne .Lfast_serving
+    mov dword ptr [r11 + 0x3c], 1
+    jmp .Lfast_taken_back
+.Lfast_serving:
     # It is being served, but by a long call, or on this very processor.
     mov rdi, r11
 .Lfast_served_slowly:

@@ -74,7 +74,12 @@ impl Fast {
 
     /// One more call that could have been served; whether the series is dense.
     fn is_dense(&mut self) -> bool {
-        self.series = if self.is_close { self.series + 1 } else { 0 };
+        // One gap does not end it: where somebody else is woken now and then (a pipe's reader), there always is one.
+        self.series = if self.is_close {
+            self.series + 1
+        } else {
+            self.series / 2
+        };
         self.last = Some(Instant::now());
         self.series >= DENSE
     }
@@ -138,13 +143,15 @@ impl Kernel {
         let _ = Memory { tid: call.tid }.write(Address(channel.out(index)), &bytes);
     }
 
-    /// As `make_faster`, for a read that had to wait: its site at least.
+    /// As `make_faster`, for a call that had to wait: a read's site at least.
     pub fn make_read_faster(&mut self, call: &Call) {
-        let is_plain = self
-            .tasks
-            .get(&call.tid)
-            .is_some_and(|task| !task.is_from_trampoline);
-        if lines::reads(call) && is_plain {
+        let Some(task) = self.tasks.get(&call.tid) else {
+            return;
+        };
+        if task.slot.is_some() {
+            self.fast.server.note_answered();
+        }
+        if lines::reads(call) && !task.is_from_trampoline {
             self.make_faster(call);
         }
     }
@@ -187,12 +194,15 @@ impl Kernel {
         }
         // The server sent it here.
         if std::mem::take(&mut slot.is_declined) {
-            return;
+            return self.fast.server.note_answered();
         }
         let processor = slot.channel.processor(slot.index);
+        let gave_up = slot.channel.take_gave_up(slot.index);
         if self.fast.server.is_listening() {
-            // Its stub gave up, or had begun just before.
-            self.fast.server.note_late();
+            // Else it had begun before that.
+            if gave_up {
+                self.fast.server.note_late();
+            }
         } else if self.fast.is_dense() {
             self.fast.server.wake(processor);
         }

@@ -17,7 +17,7 @@ use super::slots::Slot;
 use super::window::Window;
 use super::{CALL_ID, DENSE};
 use crate::errno::{Errno, Result};
-use crate::kernel::{Kernel, signals};
+use crate::kernel::{Kernel, signals, wake};
 use crate::syscalls::{Cx, Outcome};
 use crate::trace;
 use crate::vfs::tty::events;
@@ -37,7 +37,11 @@ const LONGEST_USELESS_PAUSE: Duration = Duration::from_secs(1);
 /// Moves to another processor in one session.
 const MOVES: u32 = 3;
 /// Calls of one session that show that it works here.
-const WORTH: u32 = 256;
+const WORTH: u32 = 64;
+/// Whoever is woken from here runs on this very processor (notify.rs), which serves others meanwhile. So that is put off: to the caller's next call that is made
+/// in the ordinary way, which one is after so long; or to the session's end, which it is when nothing comes for so long.
+const LONGEST_DEBT: Duration = Duration::from_micros(250);
+const DEBT: Duration = Duration::from_micros(50);
 /// Rounds between two looks at the clock.
 const ROUNDS: u32 = 16;
 /// Calls of one session that may come in the ordinary way.
@@ -77,6 +81,8 @@ struct Shared {
     is_late: AtomicBool,
     /// Calls that were served, ever.
     served: AtomicU64,
+    /// Calls that were sent to the worker and answered there, likewise.
+    answered: AtomicU64,
 }
 
 impl Handle {
@@ -129,6 +135,11 @@ impl Handle {
         }
     }
 
+    /// A call that had to be made in the ordinary way has been answered: its caller is about to make the next.
+    pub fn note_answered(&self) {
+        self.shared.answered.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A dense series of calls is under way that slots could serve.
     pub fn wake(&mut self, processor: usize) {
         if self.shared.is_wanted.load(Ordering::Relaxed) {
@@ -178,6 +189,8 @@ pub fn serve(kernel: &SharedKernel) -> ! {
             served: 0,
             declined: 0,
             moves: 0,
+            owes_since: None,
+            is_due: false,
         };
         let end = session.run();
         session.close(end);
@@ -192,6 +205,10 @@ struct Session<'k> {
     served: u32,
     declined: u32,
     moves: u32,
+    /// Since when there are threads to be woken.
+    owes_since: Option<Instant>,
+    /// For so long that the next call is to see to it.
+    is_due: bool,
 }
 
 impl Session<'_> {
@@ -199,6 +216,7 @@ impl Session<'_> {
         let mut last_request = Instant::now();
         let mut last_look = last_request;
         let mut rounds = 0;
+        let mut answered = 0;
         loop {
             if self.shared.changes.load(Ordering::Acquire) != self.changes {
                 self.refresh();
@@ -208,7 +226,8 @@ impl Session<'_> {
             if self.serve_all() {
                 last_request = Instant::now();
                 last_look = last_request;
-                if self.declined > 16 && self.declined > self.served {
+                self.see_to_debt(last_request);
+                if self.declined > 16 && 2 * self.declined > self.served {
                     return End::Useless;
                 }
                 continue;
@@ -219,10 +238,19 @@ impl Session<'_> {
                 continue;
             }
             let now = Instant::now();
-            if now - last_look > LOST || self.shared.is_late.load(Ordering::Relaxed) {
+            let is_late = self.shared.is_late.load(Ordering::Relaxed);
+            if is_late || now - last_look > LOST && self.is_missed() {
                 return End::Crowded;
             }
             last_look = now;
+            let before = answered;
+            answered = self.shared.answered.load(Ordering::Relaxed);
+            if answered != before {
+                last_request = now;
+            }
+            if self.owes_since.is_some() && now - last_request > DEBT {
+                return End::Quiet;
+            }
             if now - last_request > PATIENCE {
                 if self.moves_away() {
                     last_request = Instant::now();
@@ -234,15 +262,30 @@ impl Session<'_> {
         }
     }
 
+    /// Whether a stub has given up lately: if none has, nobody missed it while others (those whom served calls woke) had its processor.
+    fn is_missed(&self) -> bool {
+        worker::lock(self.kernel).fast.server.late > 0
+    }
+
     /// Leaves the processor to a caller that turns out to need it: after its last call it went on elsewhere than where it had been.
     fn moves_away(&mut self) -> bool {
         let own = rustix::thread::sched_getcpu();
-        let is_in_the_way = |slot: &Active| slot.channel.processor(slot.index) == own;
-        if self.moves >= MOVES || !self.slots.iter().any(is_in_the_way) {
+        if self.moves >= MOVES {
+            return false;
+        }
+        let kernel = worker::lock(self.kernel);
+        // Who waits in a call was there long ago.
+        let is_in_the_way = |slot: &Active| {
+            let task = kernel.tasks.get(&slot.tid);
+            slot.channel.processor(slot.index) == own
+                && task.is_some_and(|task| task.blocked.is_none())
+        };
+        if !self.slots.iter().any(is_in_the_way) {
             return false;
         }
         self.moves += 1;
-        worker::lock(self.kernel).fast.server.place(own);
+        kernel.fast.server.place(own);
+        drop(kernel);
         rustix::thread::sched_getcpu() != own
     }
 
@@ -267,6 +310,9 @@ impl Session<'_> {
             }
             let slot = slot.clone();
             let mut kernel = worker::lock(self.kernel);
+            if std::mem::take(&mut self.is_due) && decline(&mut kernel, &slot) {
+                return true;
+            }
             match serve_slot(&mut kernel, &slot) {
                 Some(true) => {
                     self.served += 1;
@@ -276,12 +322,34 @@ impl Session<'_> {
                 None => continue,
             }
             found = true;
-            worker::run_ready(&mut kernel);
+            if wake::has_ready() {
+                self.owes_since.get_or_insert_with(Instant::now);
+            }
             if kernel.result.is_some() {
                 kernel.watcher.finish();
             }
         }
         found
+    }
+
+    /// A call that was sent to the worker need not come there (a program owns its slot): then they are woken from here.
+    fn see_to_debt(&mut self, now: Instant) {
+        let Some(since) = self.owes_since else {
+            return;
+        };
+        if !wake::has_ready() {
+            self.owes_since = None;
+        } else if now - since > 2 * LONGEST_DEBT {
+            self.wake_others();
+        } else {
+            self.is_due = now - since > LONGEST_DEBT;
+        }
+    }
+
+    /// Those whom served calls have woken run again.
+    fn wake_others(&mut self) {
+        self.owes_since = None;
+        worker::run_ready(&mut worker::lock(self.kernel));
     }
 
     /// Says that nobody listens, looks a last time, and lets the next series wake it.
@@ -290,6 +358,7 @@ impl Session<'_> {
             slot.channel.set_listening(slot.index, false);
         }
         self.serve_all();
+        self.wake_others();
         let mut kernel = worker::lock(self.kernel);
         let server = &mut kernel.fast.server;
         server.is_listening = false;
@@ -344,14 +413,7 @@ fn serve_slot(kernel: &mut Kernel, slot: &Active) -> Option<bool> {
     );
     let (result, out) = window.open(|| run(kernel, call));
     let Some(result) = result else {
-        if let Some(slot) = kernel
-            .tasks
-            .get_mut(&tid)
-            .and_then(|task| task.slot.as_mut())
-        {
-            slot.is_declined = true;
-        }
-        slot.channel.set_state(slot.index, DECLINED);
+        say_declined(kernel, slot);
         return Some(false);
     };
     slot.channel.finish(slot.index, result, out);
@@ -362,6 +424,23 @@ fn serve_slot(kernel: &mut Kernel, slot: &Active) -> Option<bool> {
     Some(true)
 }
 
+/// Has a call made in the ordinary way, whatever it is: the worker that it goes to then wakes whoever is to be woken, on the caller's processor. False: withdrawn.
+fn decline(kernel: &mut Kernel, slot: &Active) -> bool {
+    let is_taken = slot.channel.take(slot.index);
+    if is_taken {
+        say_declined(kernel, slot);
+    }
+    is_taken
+}
+
+fn say_declined(kernel: &mut Kernel, slot: &Active) {
+    let task = kernel.tasks.get_mut(&slot.tid);
+    if let Some(own) = task.and_then(|task| task.slot.as_mut()) {
+        own.is_declined = true;
+    }
+    slot.channel.set_state(slot.index, DECLINED);
+}
+
 /// The call's result; `None` if it has to wait, and so to be made in the ordinary way.
 fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
     let task = kernel.tasks.get_mut(&call.tid)?;
@@ -369,6 +448,7 @@ fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
         return None;
     }
     task.carried = None;
+    task.detached = None;
     let may_be = may_be_served(kernel, &call).unwrap_or(false);
     if !may_be {
         return None;
@@ -391,6 +471,9 @@ fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
         trace::declined();
     } else {
         trace::end(kernel, &call, &outcome, begun);
+        if let Ok(Outcome::Value(1..)) = outcome {
+            kernel.note_transfer(&call);
+        }
     }
     match outcome {
         Ok(Outcome::Value(value)) => Some(value),
@@ -411,16 +494,11 @@ fn may_be_served(kernel: &mut Kernel, call: &Call) -> Result<bool> {
         resumed: None,
     };
     Ok(match i64::from(call.nr) {
-        // Besides, what wakes another thread is not for here: that would be woken on this very processor (notify.rs), which goes on spinning.
-        libc::SYS_read
-        | libc::SYS_readv
-        | libc::SYS_pread64
-        | libc::SYS_write
-        | libc::SYS_writev
-        | libc::SYS_pwrite64 => {
-            let file = cx.description(call.args[0] as i32)?.file.clone();
-            file.queue().is_none() && file.socket().is_none()
-        }
+        libc::SYS_read | libc::SYS_readv | libc::SYS_pread64 => is_at_once(&cx, None)?,
+        libc::SYS_write | libc::SYS_pwrite64 => is_at_once(&cx, Some(call.args[2]))?,
+        libc::SYS_sendfile => is_at_once(&cx, Some(call.args[3]))?,
+        // How much is in memory yet.
+        libc::SYS_writev => is_at_once(&cx, Some(u64::MAX))?,
         libc::SYS_fcntl => {
             matches!(
                 call.args[1] as i32,
@@ -439,6 +517,14 @@ fn may_be_served(kernel: &mut Kernel, call: &Call) -> Result<bool> {
         libc::SYS_epoll_pwait => call.args[3] as i32 == 0 && call.args[4] == 0,
         _ => true,
     })
+}
+
+/// Whether a read of the first argument's file is over at once, or a write of so many bytes to it.
+fn is_at_once(cx: &Cx<'_>, writes: Option<u64>) -> Result<bool> {
+    let description = cx.description(cx.call.args[0] as i32)?;
+    let writes = writes.map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let may_wait = !description.is_nonblocking();
+    Ok(description.file.is_at_once(writes, may_wait))
 }
 
 /// A lock that is taken, or not, at once; and given back while nobody waits for one: who does would be woken from here.

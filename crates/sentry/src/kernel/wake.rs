@@ -77,6 +77,13 @@ pub fn make_ready(tickets: &[Ticket]) {
     }
 }
 
+/// Whether somebody is to be run again.
+#[must_use]
+pub fn has_ready() -> bool {
+    let ready = READY.lock().unwrap_or_else(PoisonError::into_inner);
+    !ready.is_empty()
+}
+
 /// The waiters to run again, oldest first.
 #[must_use]
 pub fn take_ready() -> Vec<Ticket> {

@@ -91,6 +91,11 @@ pub trait File: Send + Sync + Debug {
         None
     }
 
+    /// Whether a read is over at once, or a write of so many bytes: with all of them, or an error. `may_wait`: the description's flags let it.
+    fn is_at_once(&self, _writes: Option<usize>, _may_wait: bool) -> bool {
+        self.queue().is_none() && self.socket().is_none()
+    }
+
     /// What is possible now, in poll(2)'s bits.
     fn poll(&self) -> u32 {
         READABLE | WRITABLE

@@ -260,6 +260,17 @@ impl File for PipeEnd {
         Ok(bytes.len())
     }
 
+    fn is_at_once(&self, writes: Option<usize>, may_wait: bool) -> bool {
+        let state = self.pipe.lock();
+        !may_wait
+            || match writes {
+                None => !state.bytes.is_empty() || state.writers == 0,
+                Some(count) => {
+                    state.readers == 0 || state.bytes.len().saturating_add(count) <= state.capacity
+                }
+            }
+    }
+
     fn poll(&self) -> u32 {
         let state = self.pipe.lock();
         let mut events = 0;

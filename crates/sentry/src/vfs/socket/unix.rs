@@ -19,7 +19,7 @@ use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
-use crate::vfs::file::File;
+use crate::vfs::file::{File, READABLE};
 
 const FIONREAD: u32 = 0x541B;
 const SIOCOUTQ: u32 = 0x5411;
@@ -287,6 +287,17 @@ impl File for UnixFile {
 
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         self.0.receive(to, 0).map(|received| received.count)
+    }
+
+    fn is_at_once(&self, writes: Option<usize>, may_wait: bool) -> bool {
+        if self.0.kind != Kind::Stream {
+            return false;
+        }
+        let is_ready = match writes {
+            None => self.0.poll() & READABLE != 0,
+            Some(count) => self.0.takes(count),
+        };
+        is_ready || !may_wait
     }
 
     fn poll(&self) -> u32 {

@@ -64,10 +64,7 @@ impl UnixSocket {
             if self.sent.load(Ordering::Relaxed) >= self.send_room() {
                 break;
             }
-            let chunk = STREAM_CHUNK
-                .min((self.send_room() / 2).saturating_sub(64))
-                .max(1);
-            let bytes = match out.data.take_vec(chunk) {
+            let bytes = match out.data.take_vec(self.chunk()) {
                 Ok(bytes) => bytes,
                 Err(error) if done == 0 => return Err(error),
                 Err(_) => break,
@@ -83,6 +80,18 @@ impl UnixSocket {
         }
         peer.queue.wake_for(READABLE | POLLPRI);
         Ok(done)
+    }
+
+    /// The longest message of a stream.
+    fn chunk(&self) -> usize {
+        STREAM_CHUNK
+            .min((self.send_room() / 2).saturating_sub(64))
+            .max(1)
+    }
+
+    /// Whether a write of a stream does not wait for room.
+    pub(super) fn takes(&self, count: usize) -> bool {
+        count <= self.chunk() && self.sent.load(Ordering::Relaxed) < self.send_room()
     }
 
     /// One whole message.
