@@ -154,6 +154,7 @@ impl BootError {
 /// # Errors
 /// The step that the host refused.
 pub fn start_zygote(uid: u32, gid: u32) -> Result<Starting, BootError> {
+    grow_descriptor_table();
     zygote::start(uid, gid).map_err(zygote_error)
 }
 
@@ -209,7 +210,6 @@ pub fn run(
     let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let host_proc = rustix::fs::open("/proc", directory, Mode::empty()).map_err(host("/proc"))?;
     let root = Arc::new(rustix::fs::open("/", directory, Mode::empty()).map_err(host("/"))?);
-    grow_descriptor_table(&root);
     let watcher = watcher::Handle::new().map_err(host("epoll"))?;
     // Before any thread: all inherit the mask.
     let signals = casemate_platform::signals::take(&crate::kernel::outside::passed())
@@ -429,10 +429,11 @@ fn raise_descriptor_limit() {
     );
 }
 
-/// Before any thread: a table that threads share grows by waiting for an RCU grace period (Linux: expand_fdtable), 8 to 18 ms of the program whose open is
-/// the 65th. It never shrinks. 8 KiB of the kernel's.
-fn grow_descriptor_table(any: &OwnedFd) {
-    // Where the limit is lower, fewer are ever needed.
+/// Before anybody shares it, thread or zygote: then a table grows by waiting for an RCU grace period (Linux: expand_fdtable), 8 to 18 ms of the program whose
+/// open is the 65th. It never shrinks. 8 KiB of the kernel's.
+fn grow_descriptor_table() {
+    // Where the limit is lower, it grows when it has to.
+    let any = rustix::stdio::stderr();
     drop(rustix::io::fcntl_dupfd_cloexec(any, FIRST_DESCRIPTORS - 1));
 }
 
