@@ -566,7 +566,10 @@ impl Server {
                     }
                     return Ok(());
                 }
-                Err(error) => return self.report_failure(id, Err(error)),
+                Err(error) => {
+                    process.reports = None;
+                    return self.report_failure(id, Err(error));
+                }
             }
         }
     }
@@ -647,20 +650,12 @@ impl Server {
     }
 
     fn reap(&mut self) -> Result<()> {
-        // A child is named before it runs, and one that has ended is looked up by that name.
-        let starting: Vec<u32> = self
-            .processes
-            .values()
-            .filter(|process| process.pid.is_none())
-            .map(|process| process.id)
-            .collect();
-        for id in starting {
-            self.follow(id)?;
-        }
         let mut drained = [0; 1280];
         // What the signals say is not needed: all children that have ended are reaped.
         let _ = rustix::io::read(self.children.as_fd(), &mut drained);
         while let Ok(Some(ended)) = child::reap() {
+            // A child is named before it runs: now at the latest.
+            self.learn_names()?;
             let process = self
                 .processes
                 .values_mut()
@@ -675,6 +670,18 @@ impl Server {
         Ok(())
     }
 
+    /// Reads what there is of processes whose number is not known yet.
+    fn learn_names(&mut self) -> Result<()> {
+        let unnamed = self
+            .processes
+            .values()
+            .filter(|process| process.pid.is_none());
+        for id in unnamed.map(|process| process.id).collect::<Vec<u32>>() {
+            self.follow(id)?;
+        }
+        Ok(())
+    }
+
     /// Tells the ends of processes, each after all that it has said.
     fn report_ends(&mut self) -> Result<()> {
         let ended: Vec<u32> = self
@@ -684,12 +691,13 @@ impl Server {
             .map(|process| process.id)
             .collect();
         for id in ended {
-            // `child` may still be unread, and what it failed with.
+            // What it failed with may still be unread; and whoever started it may still have the channel, whose end says that it ran.
             self.follow(id)?;
-            if let Some(process) = self.processes.get_mut(&id) {
-                if process.read_outputs(&mut self.link)? {
-                    self.end(id)?;
-                }
+            if let Some(process) = self.processes.get_mut(&id)
+                && process.reports.is_none()
+                && process.read_outputs(&mut self.link)?
+            {
+                self.end(id)?;
             }
         }
         self.processes.retain(|_, process| !process.is_over());

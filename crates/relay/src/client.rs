@@ -81,6 +81,10 @@ pub fn exec(
             }) => {
                 return Err(Refused { op, errno, message });
             }
+            // No agent of ours says so.
+            Some(Event::Exited { .. }) => {
+                return Err(Refused::plain("the program ended before it began"));
+            }
             Some(_) => {}
             None => return Err(Refused::plain("the virtual machine ended")),
         }
@@ -139,6 +143,9 @@ pub fn join(
                 op, errno, message, ..
             }) => {
                 return Err(Refused { op, errno, message });
+            }
+            Some(Event::Exited { .. }) => {
+                return Err(Refused::plain("the container's first process was killed"));
             }
             Some(_) => {}
             None => return Err(Refused::plain("the virtual machine ended")),
