@@ -296,8 +296,9 @@ impl Kernel {
         }
         // The writer's descriptor may be another's by now.
         let leads_here = writing.files.lock().get(writer.fd).is_ok_and(|found| {
-            let found = found
-                .is_writable()
+            // Packets are no lines'.
+            let is_stream = found.flags() & libc::O_DIRECT.cast_unsigned() == 0;
+            let found = (found.is_writable() && is_stream)
                 .then(|| found.file.lined(true))
                 .flatten();
             found.is_some_and(|found| Arc::as_ptr(&found).addr() == Arc::as_ptr(file).addr())

@@ -154,9 +154,10 @@ pub fn pipe2(cx: &mut Cx<'_>, fds: Address, flags: Flags) -> SysResult {
         ..Attributes::default()
     });
     let kept = flags.0 & (libc::O_NONBLOCK | libc::O_DIRECT).cast_unsigned();
+    // Linux: create_pipe_files(): only a writer knows of packets.
     let reader = Description::new(
         Arc::new(PipeEnd::new(pipe.clone(), true, false, None)),
-        kept,
+        kept & libc::O_NONBLOCK.cast_unsigned(),
     );
     let writer = Description::new(
         Arc::new(PipeEnd::new(pipe, false, true, None)),

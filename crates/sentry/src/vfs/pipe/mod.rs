@@ -1,9 +1,11 @@
 //! Pipes and FIFOs. pipe(7).
 
+mod buffers;
+
 use std::any::Any;
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::buffers::{Buffers, Kind, PAGE};
 use super::attributes::Attributes;
 use super::description::Description;
 use super::file::{File, POLLERR, POLLHUP, READABLE, WRITABLE};
@@ -16,19 +18,48 @@ use crate::syscalls::Cx;
 
 /// Bytes that a pipe holds unless F_SETPIPE_SZ says otherwise.
 pub const DEFAULT_CAPACITY: usize = 64 << 10;
-/// The largest write that is never split. limits.h PIPE_BUF.
-const PIPE_BUF: usize = 4096;
 const FIONREAD: u32 = 0x541B;
 
 #[derive(Debug)]
 struct State {
-    bytes: VecDeque<u8>,
-    capacity: usize,
+    buffers: Buffers,
     readers: u32,
     writers: u32,
     /// How often an end was ever opened: a FIFO's open waits for the other side's next.
     reader_opens: u64,
     writer_opens: u64,
+}
+
+impl State {
+    /// As much as there is, or one packet.
+    fn read(&mut self, to: &mut Buffer) -> Result<usize> {
+        if let Some(len) = self.buffers.packet() {
+            let bytes = self.buffers.peek(len.min(to.remaining()));
+            if to.put(&bytes)? < bytes.len() {
+                return Err(Errno::EFAULT);
+            }
+            // What there was no room for is lost.
+            self.buffers.consume(len);
+            return Ok(bytes.len());
+        }
+        let mut done = 0;
+        while to.remaining() > 0 && self.buffers.packet().is_none() && !self.buffers.is_empty() {
+            let front = self.buffers.front();
+            let len = front.len().min(to.remaining());
+            match to.put(&front[..len]) {
+                Ok(count) => {
+                    self.buffers.consume(count);
+                    done += count;
+                    if count < len {
+                        break;
+                    }
+                }
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
 }
 
 #[derive(Debug)]
@@ -45,8 +76,7 @@ impl Pipe {
     pub fn new(attributes: Attributes) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State {
-                bytes: VecDeque::new(),
-                capacity: DEFAULT_CAPACITY,
+                buffers: Buffers::new(DEFAULT_CAPACITY),
                 readers: 0,
                 writers: 0,
                 reader_opens: 0,
@@ -71,7 +101,9 @@ impl Pipe {
             return false;
         }
         let rest = self.line.cut();
-        state.bytes.extend(rest.message.unwrap_or_default());
+        if let Some(message) = rest.message {
+            state.buffers.push(&message, message.len(), Kind::Stream);
+        }
         rest.has_reader
     }
 
@@ -86,49 +118,45 @@ impl Pipe {
 
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.lock().capacity
+        self.lock().buffers.capacity()
     }
 
     /// F_SETPIPE_SZ: a power of two of whole pages. `EBUSY` it holds more already.
     pub fn set_capacity(&self, bytes: usize) -> Result<usize> {
         let capacity = bytes
-            .max(4096)
+            .max(PAGE)
             .checked_next_power_of_two()
             .ok_or(Errno::EINVAL)?;
         if capacity > 1 << 20 {
             return Err(Errno::EPERM);
         }
-        let mut state = self.lock();
-        if state.bytes.len() > capacity {
+        if !self.lock().buffers.set_capacity(capacity) {
             return Err(Errno::EBUSY);
         }
-        state.capacity = capacity;
         Ok(capacity)
     }
 
     /// The next bytes, which stay: splice(2) and tee(2) take them once they have gone on.
     #[must_use]
     pub fn peek(&self, limit: usize) -> Vec<u8> {
-        self.lock().bytes.iter().take(limit).copied().collect()
+        self.lock().buffers.peek(limit)
     }
 
     pub fn consume(&self, count: usize) {
-        let mut state = self.lock();
-        let count = count.min(state.bytes.len());
-        state.bytes.drain(..count);
-        drop(state);
+        self.lock().buffers.consume(count);
         self.queue.wake();
     }
 
+    /// For pages of somebody else's.
     #[must_use]
     pub fn room(&self) -> usize {
-        let state = self.lock();
-        state.capacity.saturating_sub(state.bytes.len())
+        self.lock().buffers.free()
     }
 
     /// Adds what `room` has been asked for.
     pub fn push(&self, bytes: &[u8]) {
-        self.lock().bytes.extend(bytes);
+        let count = bytes.len();
+        self.lock().buffers.push(bytes, count, Kind::Spliced);
         self.queue.wake();
     }
 
@@ -156,7 +184,7 @@ impl Lined for Pipe {
 
     fn open(&self, begin: &mut dyn FnMut()) {
         let state = self.lock();
-        let is_empty = state.bytes.is_empty() && state.readers > 0 && state.writers > 0;
+        let is_empty = state.buffers.is_empty() && state.readers > 0 && state.writers > 0;
         if is_empty && self.queue.is_quiet() {
             begin();
         }
@@ -211,29 +239,14 @@ impl File for PipeEnd {
         if to.remaining() == 0 {
             return Ok(0);
         }
-        if state.bytes.is_empty() {
+        if state.buffers.is_empty() {
             return if state.writers == 0 {
                 Ok(0)
             } else {
                 Err(Errno::EAGAIN)
             };
         }
-        let mut done = 0;
-        while to.remaining() > 0 && !state.bytes.is_empty() {
-            let front = state.bytes.as_slices().0;
-            let len = front.len().min(to.remaining());
-            match to.put(&front[..len]) {
-                Ok(count) => {
-                    state.bytes.drain(..count);
-                    done += count;
-                    if count < len {
-                        break;
-                    }
-                }
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
+        let done = state.read(to)?;
         drop(state);
         self.pipe.queue.wake_for(WRITABLE);
         Ok(done)
@@ -241,20 +254,29 @@ impl File for PipeEnd {
 
     fn write(
         &self,
-        _description: &Description,
+        description: &Description,
         from: &mut Buffer,
         _at: Option<u64>,
     ) -> Result<usize> {
+        let count = from.remaining();
+        if count == 0 {
+            return Ok(0);
+        }
         let mut state = self.pipe.lock();
         if state.readers == 0 {
             return Err(Errno::EPIPE);
         }
-        let room = state.capacity - state.bytes.len().min(state.capacity);
-        if room == 0 || (from.remaining() <= PIPE_BUF && from.remaining() > room) {
+        let room = state.buffers.room_for(count);
+        if room == 0 {
             return Err(Errno::EAGAIN);
         }
         let bytes = from.take_vec(room)?;
-        state.bytes.extend(&bytes);
+        let kind = if description.flags() & libc::O_DIRECT.cast_unsigned() == 0 {
+            Kind::Stream
+        } else {
+            Kind::Packets
+        };
+        state.buffers.push(&bytes, count, kind);
         drop(state);
         self.pipe.queue.wake_for(READABLE);
         Ok(bytes.len())
@@ -264,10 +286,8 @@ impl File for PipeEnd {
         let state = self.pipe.lock();
         !may_wait
             || match writes {
-                None => !state.bytes.is_empty() || state.writers == 0,
-                Some(count) => {
-                    state.readers == 0 || state.bytes.len().saturating_add(count) <= state.capacity
-                }
+                None => !state.buffers.is_empty() || state.writers == 0,
+                Some(count) => state.readers == 0 || state.buffers.room_for(count) == count,
             }
     }
 
@@ -275,7 +295,7 @@ impl File for PipeEnd {
         let state = self.pipe.lock();
         let mut events = 0;
         if self.reads {
-            if !state.bytes.is_empty() {
+            if !state.buffers.is_empty() {
                 events |= READABLE;
             }
             if state.writers == 0 && state.writer_opens > 0 {
@@ -286,7 +306,7 @@ impl File for PipeEnd {
             if state.readers == 0 {
                 events |= POLLERR;
             }
-            if state.bytes.len() < state.capacity {
+            if !state.buffers.is_full() {
                 events |= WRITABLE;
             }
         }
@@ -316,7 +336,7 @@ impl File for PipeEnd {
         if request != FIONREAD {
             return Err(Errno::ENOTTY);
         }
-        let len = self.pipe.lock().bytes.len();
+        let len = self.pipe.lock().buffers.len();
         cx.memory()
             .write_i32(argument, i32::try_from(len).unwrap_or(i32::MAX))?;
         Ok(0)
