@@ -264,6 +264,10 @@ fn next(connection: &mut Connection) -> Option<Event> {
 /// Passes signals on until the program has ended; returns its code.
 fn follow(connection: &mut Connection, signals: &OwnedFd, slave: Option<&OwnedFd>) -> i32 {
     loop {
+        // First what came with the word that it runs: a program may have ended by then.
+        if let Some(code) = end_of(connection) {
+            return code;
+        }
         let mut polled = [
             PollFd::from_borrowed_fd(connection.fd(), PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
@@ -288,18 +292,52 @@ fn follow(connection: &mut Connection, signals: &OwnedFd, slave: Option<&OwnedFd
         }
         if event {
             connection.receive(RecvFlags::DONTWAIT);
-            while let Some(event) = connection.next() {
-                match event {
-                    Event::Exited { status } => return shell_code(status),
-                    // A container that was created and could not start: whoever said `start` was told why.
-                    Event::Error { .. } => return 1,
-                    _ => {}
-                }
-            }
-            if connection.is_closed {
-                let _ = std::io::stderr().flush();
-                return shell_code(libc::SIGKILL);
-            }
         }
+    }
+}
+
+/// The program's code, if what was received says that it has ended.
+fn end_of(connection: &mut Connection) -> Option<i32> {
+    while let Some(event) = connection.next() {
+        match event {
+            Event::Exited { status } => return Some(shell_code(status)),
+            // A container that was created and could not start: whoever said `start` was told why.
+            Event::Error { .. } => return Some(1),
+            _ => {}
+        }
+    }
+    if connection.is_closed {
+        let _ = std::io::stderr().flush();
+        return Some(shell_code(libc::SIGKILL));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_end_that_comes_with_the_start_is_heard() {
+        let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+        let (quiet, _other) = UnixStream::pair().expect("a pair of sockets");
+        let mut relay = Connection::new(theirs.into());
+        relay.send(&Event::Started { pid: 7 });
+        relay.send(&Event::Exited { status: 3 << 8 });
+        let (tell, told) = channel();
+        std::thread::spawn(move || {
+            let mut connection = Connection::new(ours.into());
+            assert!(matches!(
+                next(&mut connection),
+                Some(Event::Started { pid: 7 })
+            ));
+            let _ = tell.send(follow(&mut connection, &quiet.into(), None));
+        });
+        // Nothing more comes, and the relay's end stays open.
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(3));
     }
 }
