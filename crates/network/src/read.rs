@@ -103,6 +103,15 @@ pub(crate) fn all_links(netlink: &mut Netlink) -> Result<Vec<Found>> {
     Ok(answers.iter().filter_map(link).collect())
 }
 
+/// The interface of that name.
+pub(crate) fn index_of(links: &[Found], name: &str) -> Result<i32> {
+    links
+        .iter()
+        .find(|link| link.name == name)
+        .map(|link| link.index)
+        .ok_or_else(|| Error::new(format!("{name} has gone")))
+}
+
 fn link(answer: &Answer) -> Option<Found> {
     let attributes = answer.attributes(LINK_HEADER);
     let name = attributes.find(IFLA_IFNAME)?;

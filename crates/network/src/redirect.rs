@@ -1,6 +1,6 @@
 //! Frames between an interface and a tap: what comes in at one goes out at the other (tc-u32(8), tc-mirred(8)), before the namespace's own stack sees it.
 
-use casemate_guest_protocol::network::Network;
+use casemate_guest_protocol::network::{Interface, Network};
 use rustix::io::Errno;
 
 use crate::error::{About, Error, Result};
@@ -11,7 +11,7 @@ use crate::kernel::{
     TCA_U32_ACT, TCA_U32_SEL,
 };
 use crate::netlink::{Answer, Body, Netlink, i32_at, u32_at};
-use crate::read::{Found, all_links, read};
+use crate::read::{Found, all_links, index_of, read};
 use crate::tap::bring_up;
 
 const HEADER: usize = 20;
@@ -44,14 +44,7 @@ pub fn connect(taps: &[String]) -> Result<Network> {
     let mut netlink = Netlink::open().about("rtnetlink")?;
     let links = all_links(&mut netlink)?;
     for ((interface, index), tap) in network.interfaces.iter().zip(&indices).zip(taps) {
-        if let Err(error) = join(
-            &mut netlink,
-            &links,
-            *index,
-            &interface.name,
-            tap,
-            interface.mtu,
-        ) {
+        if let Err(error) = join(&mut netlink, &links, *index, interface, tap) {
             release_own(&mut netlink, &links, &indices, taps);
             return Err(error);
         }
@@ -63,16 +56,12 @@ fn join(
     netlink: &mut Netlink,
     links: &[Found],
     index: i32,
-    name: &str,
+    interface: &Interface,
     tap: &str,
-    mtu: u32,
 ) -> Result<()> {
-    let tap_index = links
-        .iter()
-        .find(|link| link.name == tap)
-        .map(|link| link.index)
-        .ok_or_else(|| Error::new(format!("{tap} has gone")))?;
-    bring_up(netlink, tap_index, mtu).about(tap)?;
+    let name = interface.name.as_str();
+    let tap_index = index_of(links, tap)?;
+    bring_up(netlink, tap_index, interface.mtu).about(tap)?;
     make_way(netlink, links, index, name)?;
     for (from, to, called) in [(index, tap_index, name), (tap_index, index, tap)] {
         add_ingress(netlink, from).about(format!("{called}: ingress qdisc"))?;
@@ -163,7 +152,7 @@ fn target(netlink: &mut Netlink, index: i32) -> Result<Option<i32>> {
         .iter()
         .copied()
         .find_map(target_of)
-        .or(if ours.is_empty() { None } else { Some(0) }))
+        .or((!ours.is_empty()).then_some(0)))
 }
 
 fn target_of(answer: &Answer) -> Option<i32> {

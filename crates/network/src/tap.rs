@@ -8,7 +8,7 @@ use crate::kernel::{
     ADDR_GEN_NONE, AF_INET6, IFF_UP, IFLA_AF_SPEC, IFLA_INET6_ADDR_GEN_MODE, IFLA_MTU, RTM_NEWLINK,
 };
 use crate::netlink::{Body, Netlink};
-use crate::read::{Found, all_links, guests};
+use crate::read::{Found, all_links, guests, index_of};
 use rustix::io::Errno;
 
 const DEVICE: &str = "/dev/net/tun";
@@ -61,11 +61,7 @@ fn make(netlink: &mut Netlink, has_header: bool, mtu: u32) -> Result<Tap> {
     let name = casemate_host::tap::make(&fd, PREFIX, has_header)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .about("make a tap device in the network namespace")?;
-    let index = all_links(netlink)?
-        .into_iter()
-        .find(|link| link.name == name)
-        .map(|link| link.index)
-        .ok_or_else(|| Error::new(format!("{name} has gone")))?;
+    let index = index_of(&all_links(netlink)?, &name)?;
     silence(netlink, index).about(&name)?;
     bring_up(netlink, index, mtu).about(&name)?;
     Ok(Tap { fd, name, mtu })

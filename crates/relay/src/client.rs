@@ -73,22 +73,13 @@ pub fn exec(
         terminal: terminal.is_some(),
     };
     send(&mut connection, &request, None, slave.as_ref())?;
-    loop {
-        match next(&mut connection) {
-            Some(Event::Started { .. }) => break,
-            Some(Event::Error {
-                op, errno, message, ..
-            }) => {
-                return Err(Refused { op, errno, message });
-            }
-            // No agent of ours says so.
-            Some(Event::Exited { .. }) => {
-                return Err(Refused::plain("the program ended before it began"));
-            }
-            Some(_) => {}
-            None => return Err(Refused::plain("the virtual machine ended")),
-        }
-    }
+    // An end before that is no agent's of ours.
+    let is_begun = |event: &Event| matches!(event, Event::Started { .. });
+    hear(
+        &mut connection,
+        is_begun,
+        "the program ended before it began",
+    )?;
     stay(connection, &signals, slave.as_ref(), channel)
 }
 
@@ -136,21 +127,12 @@ pub fn join(
         Some(&joining.listen),
         slave.as_ref(),
     )?;
-    loop {
-        match next(&mut connection) {
-            Some(Event::Ready) => break,
-            Some(Event::Error {
-                op, errno, message, ..
-            }) => {
-                return Err(Refused { op, errno, message });
-            }
-            Some(Event::Exited { .. }) => {
-                return Err(Refused::plain("the container's first process was killed"));
-            }
-            Some(_) => {}
-            None => return Err(Refused::plain("the virtual machine ended")),
-        }
-    }
+    let is_created = |event: &Event| matches!(event, Event::Ready);
+    hear(
+        &mut connection,
+        is_created,
+        "the container's first process was killed",
+    )?;
     let copy = rustix::io::fcntl_dupfd_cloexec(&channel, 3)?;
     Connection::new(copy).send_with(&Event::Ready, &[], SendFlags::empty());
     stay(connection, &signals, slave.as_ref(), channel)
@@ -245,6 +227,25 @@ fn resize(connection: &mut Connection, slave: &OwnedFd) {
             rows: size.ws_row,
         };
         connection.send_with(&request, &[], SendFlags::empty());
+    }
+}
+
+/// Waits for an event. `ended`: what it means if the process ends before that.
+fn hear(
+    connection: &mut Connection,
+    is_awaited: impl Fn(&Event) -> bool,
+    ended: &str,
+) -> Result<(), Refused> {
+    loop {
+        match next(connection) {
+            Some(event) if is_awaited(&event) => return Ok(()),
+            Some(Event::Error {
+                op, errno, message, ..
+            }) => return Err(Refused { op, errno, message }),
+            Some(Event::Exited { .. }) => return Err(Refused::plain(ended)),
+            Some(_) => {}
+            None => return Err(Refused::plain("the virtual machine ended")),
+        }
     }
 }
 

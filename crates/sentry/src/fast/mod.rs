@@ -124,11 +124,14 @@ impl Kernel {
 
     /// Such a call is about to be answered, or put off: leaves the data that it wrote to the slot with the stub, or in the memory that it is for.
     pub fn leave_written(&self, call: &Call, result: Option<i64>, out: usize) {
+        if out == 0 {
+            return;
+        }
         let slot = self
             .tasks
             .get(&call.tid)
             .and_then(|task| task.slot.as_ref());
-        let Some(slot) = slot.filter(|_| out > 0) else {
+        let Some(slot) = slot else {
             return;
         };
         let (channel, index) = (&slot.channel, slot.index);

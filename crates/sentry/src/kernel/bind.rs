@@ -182,8 +182,7 @@ impl Kernel {
                 && !self.dying.contains(&pid)
                 && !self.buried.contains(&pid)
         };
-        let listed = list_with(children, is_unknown);
-        listed.into_iter().find(|pid| is_unknown(*pid))
+        seek(children, is_unknown).ok()
     }
 
     /// A thread of the creator's process that is not on the books, and has not left them either.
@@ -192,13 +191,14 @@ impl Kernel {
         let path = format!("/proc/{}/task", process.host_pid);
         let is_unknown =
             |tid: i32| !self.tasks.contains_key(&tid) && !process.ended_threads.contains(&tid);
-        let listed = list_with(|| list(&path), is_unknown);
-        let found = listed.iter().copied().find(|tid| is_unknown(*tid));
-        if found.is_none() {
-            let process = self.process_of_mut(creator).ok()?;
-            process.ended_threads.retain(|tid| listed.contains(tid));
+        match seek(|| list(&path), is_unknown) {
+            Ok(found) => Some(found),
+            Err(listed) => {
+                let process = self.process_of_mut(creator).ok()?;
+                process.ended_threads.retain(|tid| listed.contains(tid));
+                None
+            }
         }
-        found
     }
 
     /// A thread that belongs to no process on the books is ended, with its process.
@@ -302,18 +302,20 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
     }
 }
 
-/// A list of ids with one that is sought, if there is any. The host makes such lists step by step: an entry that goes meanwhile can hide the one behind it
+/// The first of a list that is sought, or else the list. The host makes such lists step by step: an entry that goes meanwhile can hide the one behind it
 /// (proc(5), "children"). So a list without any counts only if nothing of it is gone from the next.
-fn list_with(list: impl Fn() -> Vec<i32>, is_sought: impl Fn(i32) -> bool) -> Vec<i32> {
-    let mut before = list();
-    while !before.iter().any(|id| is_sought(*id)) {
-        let now = list();
-        if before.iter().all(|id| now.contains(id)) {
-            return now;
+fn seek(list: impl Fn() -> Vec<i32>, is_sought: impl Fn(i32) -> bool) -> Result<i32, Vec<i32>> {
+    let mut listed = list();
+    let mut is_settled = false;
+    loop {
+        let found = listed.iter().copied().find(|id| is_sought(*id));
+        if found.is_some() || is_settled {
+            return found.ok_or(listed);
         }
-        before = now;
+        let now = list();
+        is_settled = listed.iter().all(|id| now.contains(id));
+        listed = now;
     }
-    before
 }
 
 fn list(directory: &str) -> Vec<i32> {
@@ -332,7 +334,7 @@ pub const CLONE_PARENT: u64 = 0x8000;
 mod tests {
     use std::cell::RefCell;
 
-    use super::list_with;
+    use super::seek;
 
     /// The lists that the host makes, one after the other; the last stays.
     fn lists(of: &[&[i32]]) -> impl Fn() -> Vec<i32> {
@@ -350,10 +352,10 @@ mod tests {
     #[test]
     fn an_entry_that_went_hides_none_behind_it() {
         let is_new = |id: i32| id >= 100;
-        let listed = |of: &[&[i32]]| list_with(lists(of), is_new);
-        assert_eq!(listed(&[&[1, 2, 100]]), [1, 2, 100]);
-        assert_eq!(listed(&[&[1, 2], &[2], &[2, 100]]), [2, 100]);
-        assert_eq!(listed(&[&[1], &[]]), []);
-        assert_eq!(listed(&[&[1, 2], &[1, 2]]), [1, 2]);
+        let found = |of: &[&[i32]]| seek(lists(of), is_new);
+        assert_eq!(found(&[&[1, 2, 100]]), Ok(100));
+        assert_eq!(found(&[&[1, 2], &[2], &[2, 100]]), Ok(100));
+        assert_eq!(found(&[&[1], &[]]), Err(vec![]));
+        assert_eq!(found(&[&[1, 2], &[1, 2]]), Err(vec![1, 2]));
     }
 }

@@ -25,6 +25,8 @@ pub const POLLRDHUP: u32 = 0x2000;
 pub const READABLE: u32 = POLLIN | POLLRDNORM;
 pub const WRITABLE: u32 = POLLOUT | POLLWRNORM;
 
+pub const FIONREAD: u32 = 0x541B;
+
 /// One directory entry, as getdents64(2) tells it.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -151,14 +153,25 @@ pub trait File: Send + Sync + Debug {
         self.anonymous().map(|_| 0).ok_or(Errno::ESPIPE)
     }
 
+    /// FIONREAD: how many bytes can be read now. `ENOTTY` it is not asked that.
+    fn readable_bytes(&self) -> Result<usize> {
+        Err(Errno::ENOTTY)
+    }
+
     fn ioctl(
         &self,
-        _cx: &mut Cx<'_>,
+        cx: &mut Cx<'_>,
         _description: &Description,
-        _request: u32,
-        _argument: Address,
+        request: u32,
+        argument: Address,
     ) -> Result<i64> {
-        Err(Errno::ENOTTY)
+        if request != FIONREAD {
+            return Err(Errno::ENOTTY);
+        }
+        let count = self.readable_bytes()?;
+        cx.memory()
+            .write_i32(argument, i32::try_from(count).unwrap_or(i32::MAX))?;
+        Ok(0)
     }
 
     /// The host's descriptor behind it, for what is done on that: mapping, truncating, syncing, attributes.

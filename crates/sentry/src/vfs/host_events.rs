@@ -10,13 +10,11 @@ use super::description::Description;
 use super::file::{File, READABLE};
 use crate::errno::{Errno, Result};
 use crate::kernel::wake::WaitQueue;
-use crate::memory::{Address, Buffer};
-use crate::syscalls::Cx;
+use crate::memory::Buffer;
 use crate::watcher::{Handle, HasQueue};
 
 /// What one read moves at most: inotify's events are 16 to 272 bytes long.
 const CHUNK: usize = 64 << 10;
-const FIONREAD: u32 = 0x541B;
 
 #[derive(Debug)]
 pub struct HostEvents {
@@ -79,20 +77,9 @@ impl File for HostEvents {
         Some(&self.queue)
     }
 
-    fn ioctl(
-        &self,
-        cx: &mut Cx<'_>,
-        _description: &Description,
-        request: u32,
-        argument: Address,
-    ) -> Result<i64> {
-        if request != FIONREAD {
-            return Err(Errno::ENOTTY);
-        }
+    fn readable_bytes(&self) -> Result<usize> {
         let waiting = rustix::io::ioctl_fionread(&self.fd)?;
-        cx.memory()
-            .write_i32(argument, i32::try_from(waiting).unwrap_or(i32::MAX))?;
-        Ok(0)
+        Ok(usize::try_from(waiting).unwrap_or(usize::MAX))
     }
 
     fn anonymous(&self) -> Option<&'static str> {

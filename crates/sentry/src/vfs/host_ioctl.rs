@@ -7,10 +7,10 @@ use super::description::Description;
 use crate::errno::{Errno, Result};
 use crate::memory::Address;
 use crate::syscalls::Cx;
+use crate::vfs::file::FIONREAD;
 
 const FIBMAP: u32 = 1;
 const FIGETBSZ: u32 = 2;
-const FIONREAD: u32 = 0x541B;
 const FIOQSIZE: u32 = 0x5460;
 const FICLONE: u32 = 0x4004_9409;
 const FS_IOC_GETFLAGS: u32 = 0x8008_6601;

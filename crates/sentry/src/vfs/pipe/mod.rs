@@ -13,12 +13,10 @@ use super::place::Place;
 use crate::errno::{Errno, Result};
 use crate::fast::lines::{Line, Lined};
 use crate::kernel::wake::WaitQueue;
-use crate::memory::{Address, Buffer};
-use crate::syscalls::Cx;
+use crate::memory::Buffer;
 
 /// Bytes that a pipe holds unless F_SETPIPE_SZ says otherwise.
 pub const DEFAULT_CAPACITY: usize = 64 << 10;
-const FIONREAD: u32 = 0x541B;
 
 #[derive(Debug)]
 struct State {
@@ -326,20 +324,8 @@ impl File for PipeEnd {
         Ok(self.pipe.attributes)
     }
 
-    fn ioctl(
-        &self,
-        cx: &mut Cx<'_>,
-        _description: &Description,
-        request: u32,
-        argument: Address,
-    ) -> Result<i64> {
-        if request != FIONREAD {
-            return Err(Errno::ENOTTY);
-        }
-        let len = self.pipe.lock().buffers.len();
-        cx.memory()
-            .write_i32(argument, i32::try_from(len).unwrap_or(i32::MAX))?;
-        Ok(0)
+    fn readable_bytes(&self) -> Result<usize> {
+        Ok(self.pipe.lock().buffers.len())
     }
 
     fn place(&self) -> Option<&Place> {

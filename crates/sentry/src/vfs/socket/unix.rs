@@ -19,9 +19,8 @@ use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
-use crate::vfs::file::{File, READABLE};
+use crate::vfs::file::{FIONREAD, File, READABLE};
 
-const FIONREAD: u32 = 0x541B;
 const SIOCOUTQ: u32 = 0x5411;
 /// Messages that wait in a datagram socket. Linux: net.unix.max_dgram_qlen.
 pub const MOST_DATAGRAMS: usize = 10;

@@ -4,12 +4,13 @@ use std::os::fd::BorrowedFd;
 
 use rustix::termios::{tcgetattr, tcgetwinsize};
 
-use super::ioctl::{FIONREAD, TIOCGWINSZ, TIOCOUTQ, TIOCSTI, TIOCSWINSZ, size_bytes};
+use super::ioctl::{TIOCGWINSZ, TIOCOUTQ, TIOCSTI, TIOCSWINSZ, size_bytes};
 use super::settings;
 use super::termios::Termios;
 use crate::errno::{Errno, Result};
 use crate::memory::Address;
 use crate::syscalls::Cx;
+use crate::vfs::file::FIONREAD;
 
 /// What programs ask to know whether somebody looks, and how wide to print. A change is EIO, as for a background process: the terminal is its owner's, who
 /// would be left with what the sandbox made of it. It is nobody's controlling terminal inside, so job control is ENOTTY.

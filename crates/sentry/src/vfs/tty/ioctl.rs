@@ -12,6 +12,7 @@ use crate::syscalls::Cx;
 use crate::syscalls::arguments::Flags;
 use crate::vfs::attributes::device_number;
 use crate::vfs::description::Description;
+use crate::vfs::file::FIONREAD;
 use crate::vfs::place::Place;
 
 const TCSBRK: u32 = 0x5409;
@@ -27,7 +28,6 @@ pub const TIOCSTI: u32 = 0x5412;
 pub const TIOCGWINSZ: u32 = 0x5413;
 pub const TIOCSWINSZ: u32 = 0x5414;
 const TIOCGSOFTCAR: u32 = 0x5419;
-pub const FIONREAD: u32 = 0x541B;
 const TIOCPKT: u32 = 0x5420;
 const TIOCNOTTY: u32 = 0x5422;
 const TIOCSETD: u32 = 0x5423;
