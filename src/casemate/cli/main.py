@@ -37,6 +37,7 @@ VERBS = {
     "events": "show a container's events and statistics, and how often it makes which system call",
     "debug": "show what a container's programs and its kernel are doing, with isolation sentry",
     "kernel": "install, list and verify the kernels that virtual machines boot",
+    "cache": "list and remove what is kept to start virtual machines sooner",
     "vmm": "run a virtual machine on KVM with Firecracker's options and API, in a jail",
     "doctor": "say what this host can do, and what to change",
     "surface": "count the system calls of the host that a sandbox can reach",

@@ -31,6 +31,7 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _NEWEST_TRIES = 2
 _SUPERBLOCK, _MAGIC = 1024, 0xE0F5E1E2  # fs/erofs/erofs_fs.h
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_ORIGIN = "user.casemate.origin"  # an attribute of an image's file: the directory that it was made of, for who lists them
 
 _found: dict[str, str] = {}  # tree to image: a start asks twice, for the caller to be told and for the machine
 
@@ -68,6 +69,14 @@ def find_or_make(tree: str) -> str:
     return path
 
 
+def origin(path: str) -> str:
+    """The directory that an image was made of; "" for what does not say."""
+    try:
+        return os.fsdecode(os.getxattr(path, _ORIGIN))
+    except OSError:
+        return ""
+
+
 def fingerprint(tree: str) -> str:
     """The digest that an image of this directory is named by. Raises HostError."""
     digest = hashlib.sha256(f"{_FORM} {os.geteuid() == 0} {tree}\0".encode(errors="surrogateescape"))
@@ -102,7 +111,7 @@ def make_disk(size: int, owner: tuple[int, int]) -> str:
         raise HostError(f"there is no {_MAKE_DISK}", "install e2fsprogs, or keep what is written in memory (--root-image=memory)")
     directory = f"{store.prepare()}/images"
     os.makedirs(directory, 0o700, exist_ok=True)
-    _remove_orphans(directory)
+    remove_orphans(directory)
     path = f"{directory}/{_DISK}{os.getpid()}"
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
@@ -118,7 +127,7 @@ def make_disk(size: int, owner: tuple[int, int]) -> str:
     return path
 
 
-def _remove_orphans(directory: str) -> None:
+def remove_orphans(directory: str) -> None:
     """Disks of starts that were killed before their machine had opened it."""
     for name in os.listdir(directory):
         if name.startswith(_DISK) and not os.path.exists(f"/proc/{name.removeprefix(_DISK)}"):
@@ -171,6 +180,10 @@ def _write(program: str, tree: str, name: str, path: str) -> None:
     check = program_path(_CHECK)
     if check:
         run([check, path])
+    try:
+        os.setxattr(path, _ORIGIN, os.fsencode(tree))
+    except OSError:
+        pass  # a file system without attributes, or a very long path: the image is as good without
     # The hypervisor's ids are nobody's: the directory is closed to others instead.
     os.chmod(path, 0o444)
 

@@ -25,9 +25,7 @@ def running(words: list[str], given: tuple[int, ...], environment: dict[str, str
     """A machine that a template is made of: it inherits the descriptors `given`, and ends with the block. Raises HostError, with what it said last, for
     an OSError or a HostError of the block.
     """
-    with subprocess.Popen(
-        words, pass_fds=given, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
-    ) as process:
+    with subprocess.Popen(words, pass_fds=given, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment) as process:
         try:
             yield
         except (OSError, HostError) as error:

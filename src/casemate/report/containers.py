@@ -108,6 +108,11 @@ def age(created: str, now: float) -> str:
         seconds = max(0, int(now - timegm(time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S"))))
     except ValueError:
         return "-"
+    return ago(seconds)
+
+
+def ago(seconds: int) -> str:
+    """In the largest unit of which it has one."""
     return next((f"{seconds // length} {unit} ago" for length, unit in _AGES if seconds >= length), "now")
 
 
