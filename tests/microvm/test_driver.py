@@ -1,5 +1,5 @@
-"""Our monitor as a hypervisor of the isolation: started, jailed, restored, lost and cleaned up, with small guests in Linux' place; and with Linux, where KVM is
-good for that. (`make conformance` runs programs with it here, too.)
+"""Our monitor as a hypervisor of the isolation: started, jailed, restored, lost and cleaned up, with small guests in Linux' place. With Linux, whose kernel
+takes minutes to build and a minute to boot where KVM emulates it, `make conformance` runs programs (tests/conformance/microvm/programs.py).
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from bundle import CASEMATE
-from casemate.guest import kernels, store
+from casemate.guest import kernels
 from casemate.host.probe import has_virtualisation
-from casemate.hypervisor import template
 from casemate.hypervisor.casemate import Casemate
 from microvm.monitor import wait_for
 from microvm.processes import LENT, check, command, status, tree
@@ -33,7 +31,6 @@ sys.argv[1:] = sys.argv[3:]
 from casemate.cli.main import main
 sys.exit(main())
 """
-BOOT_S = 300  # 11 where KVM is poor, with nobody else on the machine
 
 
 @pytest.fixture
@@ -165,36 +162,3 @@ def test_the_probe_says_which_kernel_is_lacking(small: Path, name: str) -> None:
     if is_needed:
         assert ("kernel install cloud" if has_virtualisation() else "kernel build poor-kvm") in verdict.remedy
         assert Casemate().kernel_to_install() == ("cloud" if has_virtualisation() else "")
-
-
-def test_do_runs_a_program_on_linux(tmp_path: Path) -> None:
-    """On a machine of a template, if one is at hand where KVM is poor: it boots for half a minute and more there, and its kernel is built by hand."""
-    driver = Casemate()
-    if not driver.probe().ok or not (has_virtualisation() or is_at_hand()):
-        pytest.skip(driver.probe().reason or "no template is at hand")
-    root = Path(tempfile.mkdtemp(dir=store.prepare()))
-    root.chmod(0o755)
-    (root / "bin").mkdir()
-    (root / "bin/echo").write_bytes(Path("/bin/busybox").read_bytes())
-    (root / "bin/echo").chmod(0o755)
-    options = ["--isolation=microvm", "--hypervisor=casemate", "--memory=64M", "--rootfs", str(root), "--root-image=memory"]
-    try:
-        line = [CASEMATE, "--root", str(tmp_path / "state"), "do", *options, "--", "/bin/echo", "hi"]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=BOOT_S, check=False)
-        assert (done.returncode, done.stdout) == (0, "hi\n"), done.stderr
-    finally:
-        subprocess.run(["rm", "-r", str(root)], check=True)
-
-
-def is_at_hand() -> bool:
-    """Whether there is a template of the machine that `do` starts."""
-    made: list[str] = []
-
-    def find(kind: str, files: list[str], words: list[str], *_: object) -> str:
-        made.append(template.place(kind, files, words))
-        return ""
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(template, "state", find)
-        Casemate().machine(128)
-    return os.path.exists(made[0])
