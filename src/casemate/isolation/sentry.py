@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 _REPLACED = frozenset(("agent", "exec", "seccomp", "landlock", "apparmor", "selinux", "rlimit"))
 # What `exec`'s process of ours still does: it joins nothing of the container's but the cgroup, and runs nothing.
 _KEPT_IN_EXEC = frozenset(("barrier", "setsid", "keyring", "cpu_affinity"))
-# The engine in another role (crates/engine), whose socket has the number that crates/sentry/src/boot.rs gives it.
+# The engine in another role (crates/engine), whose socket has the number that crates/sentry/src/boot/streams.rs gives it.
 _AGENT: Op = {"args": ["casemate-agent", "agent", "3"], "env": []}
 _CLONE_NEWUSER, _CLONE_NEWPID = 0x10000000, 0x20000000
-# crates/sentry/src/boot.rs, reduce_capabilities
+# crates/sentry/src/boot/process.rs, reduce_capabilities
 _KEPT = ["CAP_" + name for name in "CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID MKNOD SETFCAP NET_BIND_SERVICE NET_RAW".split()]
 _HIGHEST_SCORE = 900
 # Containers beside a pod's first, at once. Their threads are made before the jail is closed: four each, of some 30 KiB.
 _MOST_MEMBERS = 16
-_EXEC = "exec: "  # crates/sentry/src/boot.rs
+_EXEC = "exec: "  # crates/sentry/src/boot/program.rs
 _OLDEST_KERNEL = (5, 19)  # SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 
 
