@@ -10,7 +10,7 @@ from casemate.cli.options import FLAG, VALUE, Option, Parsed
 from casemate.errors import UsageError
 from casemate.host.console import send_console
 from casemate.oci.spec import load_spec
-from casemate.runtime.create import CreateRequest
+from casemate.runtime.request import CreateRequest
 
 OPTIONS = [
     Option("bundle b", VALUE, "the bundle's directory (default: here)", "DIR"),

@@ -4,7 +4,7 @@
     container   a further one, which joins the sandbox of the container that `sandbox_id` names, in the same state root
     neither     a sandbox of its own, as without annotations
 
-An isolation that serves pods sets `serves_pods` and has `join` (isolation/base.py). `runtime/create.py` then finds the sandbox's container, checks that it
+An isolation that serves pods sets `serves_pods` and has `join` (isolation/base.py). `runtime/pod_sandbox.py` then finds the sandbox's container, checks that it
 runs with the same isolation, records its id as `Record.sandbox`, and calls `join(launch, where)` in place of `create(launch)`; `where.control_path` is the
 control socket that the sandbox listens on. For `start`, `exec`, `kill` and the rest the member is a container like any other, with its own cgroup, state
 directory and first process on the host. With an isolation that does not serve pods (`namespaces`), the annotations change nothing.

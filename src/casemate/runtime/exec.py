@@ -6,6 +6,7 @@ import os
 
 from casemate.errors import CasemateError, ContainerStateError
 from casemate.host import process
+from casemate.host.cgroup.opening import open_cgroup
 from casemate.host.facts import host_facts
 from casemate.isolation import registry
 from casemate.isolation.base import Handlers, Launch
@@ -13,7 +14,6 @@ from casemate.oci.context import LowerContext
 from casemate.oci.lower import lower_exec
 from casemate.runtime import store
 from casemate.runtime.container import CREATED, PAUSED, RUNNING
-from casemate.runtime.create import open_cgroup
 from casemate.runtime.seccomp_agent import send_listener
 
 TYPE_CHECKING = False

@@ -15,7 +15,8 @@ from casemate.host import process
 from casemate.isolation.base import ExitStatus
 from casemate.runtime import store
 from casemate.runtime.container import Container
-from casemate.runtime.create import CreateRequest, create, exceeded_memory_limit, memory_too_small
+from casemate.runtime.create import create, exceeded_memory_limit, memory_too_small
+from casemate.runtime.request import CreateRequest
 from casemate.runtime.scratch import close_all
 
 TYPE_CHECKING = False

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from casemate.runtime.create import CreateRequest
+    from casemate.runtime.request import CreateRequest
     from casemate.runtime.strace import Strace
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from casemate.errors import HostError, SpecError, UsageError
-from casemate.runtime.create import STRACE_ANNOTATION, STRACE_VARIABLE
+from casemate.runtime.request import STRACE_ANNOTATION, STRACE_VARIABLE
 
 DEFAULT_SIZE, MOST_SIZE = 64, 4096
 _FORMATS = ("text", "json")

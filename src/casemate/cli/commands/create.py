@@ -5,8 +5,9 @@ from __future__ import annotations
 from casemate.cli.bundle import OPTIONS, has_terminal, request_from
 from casemate.cli.verb import read
 from casemate.errors import UsageError
-from casemate.runtime.create import create, write_pid_file
+from casemate.runtime.create import create
 from casemate.runtime.delete import destroy
+from casemate.runtime.pid_file import write_pid_file
 
 HELP = "Creates a container from a bundle; its program waits for `start`."
 

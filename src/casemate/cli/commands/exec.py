@@ -10,8 +10,8 @@ from casemate.cli.verb import open_container, read
 from casemate.errors import UsageError
 from casemate.host.console import send_console
 from casemate.oci.spec import check_process, load_json
-from casemate.runtime.create import write_pid_file
 from casemate.runtime.exec import ExecRequest, exec_process
+from casemate.runtime.pid_file import write_pid_file
 
 HELP = "Runs a further process in a running container."
 OPTIONS = [

@@ -7,7 +7,8 @@ from casemate.cli.foreground import Foreground
 from casemate.cli.options import FLAG, Option
 from casemate.cli.verb import read
 from casemate.errors import UsageError
-from casemate.runtime.create import create, write_pid_file
+from casemate.runtime.create import create
+from casemate.runtime.pid_file import write_pid_file
 
 HELP = "Creates a container, starts its program, waits for its end and deletes it."
 RUN_OPTIONS = [

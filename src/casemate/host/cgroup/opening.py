@@ -1,6 +1,8 @@
-"""Finds where a new container's cgroup will be."""
+"""Finds where a new container's cgroup will be, and opens what a process needs to join one."""
 
 from __future__ import annotations
+
+import os
 
 from casemate.errors import CgroupError
 from casemate.host.cgroup import hierarchy, placement
@@ -43,3 +45,19 @@ def _open_systemd(cgroups_path: str | None, container_id: str, found: list[hiera
     scope.check()
     directory = f"{scope.root_directory()}{placement.slice_directory(slice_name)}/{unit}"
     return Manager(mode, [Place.of(one, one.mount + directory) for one in found], rootless=rootless, scope=scope)
+
+
+def open_cgroup(manager: Manager, descriptors: list[int]) -> dict[str, object] | None:
+    """The cgroup's files as the plan takes them, added to `descriptors`; None where systemd moves the process (at the barrier)."""
+    if manager.scope is not None:
+        return None
+    tasks, directory = manager.join_files()
+    first = len(descriptors)
+    for path in tasks:  # one by one: what is open when the next fails is the caller's to close
+        descriptors += (os.open(path, os.O_WRONLY | os.O_CLOEXEC),)
+    opened = descriptors[first:]
+    into = None
+    if directory:
+        into = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptors.append(into)
+    return {"tasks": opened, "into": into}
