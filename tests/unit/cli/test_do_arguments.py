@@ -46,6 +46,8 @@ def test_a_name_that_is_taken_leaves_the_other_sandbox_its_layer(tmp_path: Path,
         (["--env", "=x"], "--env: expected NAME=VALUE or NAME"),
         (["--rootfs", "/etc/passwd"], "/etc/passwd is not a directory"),
         (["--rootfs", "/no/such"], "/no/such is not a directory"),
+        (["--hypervisor", "uml"], "--hypervisor needs --isolation=microvm"),
+        (["--rootfs", "/usr", "--root-image", "memory"], "--root-image needs --isolation=microvm"),
     ],
 )
 def test_a_wrong_value_is_named(arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

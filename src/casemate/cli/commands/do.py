@@ -69,7 +69,9 @@ def main(arguments: list[str]) -> int:
     how.isolation = parsed.value("isolation") or Globals.isolation
     how.strace = _strace(parsed)
     how.warn = _warn
-    if parsed.given("hypervisor") or _has_hypervisor(how):
+    if not _has_hypervisor(how):
+        _refuse_words_of_guests(parsed)
+    else:
         from casemate.cli.machine import prepare
 
         prepare(parsed.value("hypervisor"), how, install=parsed.flag("yes"))
@@ -113,6 +115,13 @@ def _choose_root(parsed: Parsed, options: Options, how: Start) -> None:
         from casemate.hypervisor import root
 
         root.choose(mode, options.rootfs, how.annotations, how.warn)
+
+
+def _refuse_words_of_guests(parsed: Parsed) -> None:
+    """Who names a hypervisor expects a wall that would not be there."""
+    for name in ("hypervisor", "root-image"):
+        if parsed.given(name):
+            raise UsageError(f"do: --{name} needs --isolation=microvm")
 
 
 def _has_hypervisor(how: Start) -> bool:
