@@ -63,8 +63,8 @@ class Casemate(OfKernels):
     def remark(self) -> str:
         why_not = template.why_not()
         restored = f"machines boot anew at each start: {why_not}" if why_not else "machines are restored from a template"
-        slow = "" if kvm.is_real() else f"{kvm.WITHOUT_PROCESSOR}, so it is the last to be tried by itself; "
-        return f"{slow}directories of the host come over the agent's stream, which is slow: prefer --rootfs, whose image is a disk; {restored}"
+        slow = "" if kvm.is_real() else f"the last to be tried: {kvm.WITHOUT_PROCESSOR}; "
+        return f"{slow}prefer --rootfs, whose image is a disk: other directories come over the agent's stream, which is slow; {restored}"
 
     def machine(self, memory_mib: int, share: str = "") -> Machine:
         kernel = self.kernel()

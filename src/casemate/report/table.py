@@ -7,6 +7,7 @@ import sys
 
 _GAP = "   "
 _LEAST_WIDTH = 24  # of a column whose text is wrapped
+_MOST_WIDTH = 100  # of a column of text: what is longer moves its own row, not all
 
 
 def show_table(headings: list[str], rows: list[list[str]], styles: dict[str, str] | None = None, *, wrapped: int = 1) -> None:
@@ -19,9 +20,9 @@ def show_table(headings: list[str], rows: list[list[str]], styles: dict[str, str
 
 
 def aligned(headings: list[str], rows: list[list[str]]) -> str:
-    """The table as text: columns as wide as their widest cell, no blanks at the ends of lines."""
+    """The table as text: columns as wide as their widest cell that is no paragraph, no blanks at the ends of lines."""
     cells = [headings, *rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(headings))]
+    widths = [max(width for row in cells if (width := len(row[i])) <= _MOST_WIDTH) for i in range(len(headings))]
     return "".join(_GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in cells)
 
 
