@@ -14,7 +14,6 @@ _STDIO = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)] + [(os.POSIX_SP
 _POLL_S = 0.0002
 _STOP_S = 10.0
 _DEADLINE_S = 30.0
-_NO_END = f"no end within {_DEADLINE_S:.0f} s"
 WARM_UPS = 1
 
 Samples = dict[str, list[float]]
@@ -30,6 +29,9 @@ class Failed(Exception):
 
 class _Late(Exception):
     """The deadline of an action has passed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"no end within {seconds:.0f} s")
 
 
 def spawn(argv: Sequence[str]) -> int:
@@ -51,7 +53,7 @@ def timed(argv: Sequence[str]) -> float:
     except BaseException as error:
         _end([pid])
         if isinstance(error, _Late):
-            raise Failed(argv, _NO_END) from None
+            raise Failed(argv, str(error)) from None
         raise
     took = (time.perf_counter() - begin) * 1e3
     if status != 0:
@@ -76,7 +78,7 @@ def timed_together(commands: Sequence[Sequence[str]], at_once: int) -> float:
     except BaseException as error:
         _end(running)
         if isinstance(error, _Late):
-            raise Failed(commands[0], f"{len(running)} of {len(commands)}, {at_once} at once: {_NO_END}") from None
+            raise Failed(commands[0], f"{len(running)} of {len(commands)}, {at_once} at once: {error}") from None
         raise
     return (time.perf_counter() - begin) * 1e3
 
@@ -91,31 +93,38 @@ def wait_stopped(pid: int) -> None:
             time.sleep(_POLL_S)
 
 
-def _late(number: int, frame: FrameType | None) -> None:
-    raise _Late
+def _within(seconds: float, action: Callable[[], dict[str, float]]) -> dict[str, float]:
+    def late(number: int, frame: FrameType | None) -> None:
+        raise _Late(seconds)
 
-
-def _within_deadline(action: Callable[[], dict[str, float]]) -> dict[str, float]:
-    signal.signal(signal.SIGALRM, _late)
-    signal.setitimer(signal.ITIMER_REAL, _DEADLINE_S)
+    signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         return action()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def interleaved(count: int, actions: dict[str, Callable[[], dict[str, float]]]) -> tuple[dict[str, Samples], dict[str, str]]:
-    """Calls the peers' actions in turn (A B C A B C ...), first once uncounted: the figures per row and peer, and why a peer has none."""
+def interleaved(
+    count: int, actions: dict[str, Callable[[], dict[str, float]]], *, deadline_s: float = _DEADLINE_S, enough_s: float = float("inf")
+) -> tuple[dict[str, Samples], dict[str, str]]:
+    """Calls the peers' actions in turn (A B C A B C ...), first once uncounted: the figures per row and peer, and why a peer has none.
+
+    deadline_s: of one action.   enough_s: after so long no further round is begun, though there are fewer than `count`; one is always counted.
+    """
     rows: dict[str, Samples] = {}
     failures: dict[str, str] = {}
+    begin = time.monotonic()
     for number in range(-WARM_UPS, count):
+        if number > 0 and time.monotonic() - begin > enough_s:
+            break
         for peer, action in actions.items():
             if peer in failures:
                 continue
             try:
-                figures = _within_deadline(action)
+                figures = _within(deadline_s, action)
             except (Failed, _Late, OSError) as error:
-                failures[peer] = f"{error}" or _NO_END
+                failures[peer] = str(error)
                 continue
             for row, figure in figures.items() if number >= 0 else ():
                 rows.setdefault(row, {}).setdefault(peer, []).append(figure)

@@ -1,6 +1,6 @@
 """What a root costs by each way that a guest can have it: the host's directory, an image of it. A part of `make bench`.
 
-`python tests/microvm/measure_roots.py [ROOTFS [RUNS [HYPERVISOR]]]`; ROOTFS holds python3, find, date and sh, and is that of `make compat` if none is
+`python tests/microvm/measure_roots.py [ROOTFS [RUNS [HYPERVISOR]]]`; ROOTFS holds python3, gcc, find, date and sh, and is that of `make compat` if none is
 named. The figures are in docs/decisions/2026-11-28-roots-of-guests.md.
 """
 
@@ -23,8 +23,9 @@ INSIDE = """
 t() { a=$(date +%s%N); "$@" > /dev/null; b=$(date +%s%N); echo $(((b - a) / 1000)); }
 t find / -xdev; t find / -xdev; t python3 -c 'import asyncio, http.client, json, unittest'; t python3 -c 'import asyncio, http.client, json, unittest'
 """
-READ = "find /usr/lib/python3.11 -name '*.py' -type f -exec cat {} + > /dev/null; echo read; sleep 1000"
-GUESTS = 5
+# 32 MiB in one file: a guest under emulation takes minutes over as much in thousands.
+READ = "cat /usr/lib/gcc/x86_64-linux-gnu/12/cc1 > /dev/null; echo read; exec sleep 1000"
+GUESTS = 3
 
 
 def command(way: str, root: str, *words: str) -> list[str]:
@@ -43,8 +44,19 @@ def inside(way: str, root: str) -> list[float]:
 
 
 def tree(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:  # a process of User Mode Linux' that has just ended
+        return []
     return [pid, *(found for child in children for found in tree(int(child)))]
+
+
+def pss_kib(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):  # ended meanwhile
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def memory(way: str, root: str) -> float:
@@ -54,12 +66,7 @@ def memory(way: str, root: str) -> float:
         for guest in guests:
             assert guest.stdout
             assert guest.stdout.readline() == b"read\n"
-        total = 0
-        for guest in guests:
-            for pid in tree(guest.pid)[1:]:
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    total += int(line.split()[1]) if line.startswith("Pss:") else 0
-        return total / 1024 / GUESTS
+        return sum(pss_kib(pid) for guest in guests for pid in tree(guest.pid)[1:]) / 1024 / GUESTS
     finally:
         for guest in guests:
             guest.terminate()
@@ -68,7 +75,7 @@ def memory(way: str, root: str) -> float:
 
 def main() -> None:
     root = sys.argv[1] if len(sys.argv) > 1 else str(make_root())
-    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 5
+    runs = int(sys.argv[2]) if len(sys.argv) > 2 else 3
     with tempfile.TemporaryDirectory() as state:
         os.environ["STATE"] = state
         for hypervisor in [sys.argv[3]] if len(sys.argv) > 3 else ["uml", "qemu"]:

@@ -16,12 +16,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from microvm.measure import connect
+from microvm.measure import connect, line
 from microvm.monitor import build_guest, engine
 
 MIB = 1 << 20
 DENSITY_LIMIT = 4 << 30
-CGROUP = Path("/sys/fs/cgroup/memory")
+# Of cgroup v1, and of v2: the directory to make one in, the file of its limit, that of its use.
+_V1 = (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes")
+_V2 = (Path("/sys/fs/cgroup"), "memory.max", "memory.current")
 
 
 def request(stream: socket.socket, method: str, path: str, body: object) -> Any:
@@ -117,33 +119,58 @@ def forks(folder: str, guest: Path, count: int) -> dict[str, float]:
     return {f"fork of {count}, ms per child": took * 1e3 / count, f"fork of {count}, private KiB per child": private}
 
 
-def used(group: Path) -> int:
-    return int((group / "memory.usage_in_bytes").read_text())
+def hierarchy() -> tuple[Path, str, str] | None:
+    if (_V1[0] / _V1[1]).exists():
+        return _V1
+    control = _V2[0] / "cgroup.subtree_control"
+    return _V2 if control.exists() and "memory" in control.read_text().split() else None
 
 
-def in_group(group: Path) -> Path:
-    group.mkdir()
-    (group / "memory.limit_in_bytes").write_text(str(DENSITY_LIMIT))
-    (group / "cgroup.procs").write_text(str(os.getpid()))
-    return group
+HIERARCHY = hierarchy()
+
+
+class Group:
+    """A cgroup with the limit, which this process and all that it starts from now on are in."""
+
+    def __init__(self, kind: str) -> None:
+        assert HIERARCHY
+        base, limit, self._usage = HIERARCHY
+        self.path = base / f"casemate-density-{os.getpid()}-{kind}"
+        own = next(line for line in Path("/proc/self/cgroup").read_text().splitlines() if (":memory:" in line) or (base == _V2[0] and line.startswith("0::")))
+        self._before = base / own.rpartition(":")[2].lstrip("/")
+        self.path.mkdir()
+        (self.path / limit).write_text(str(DENSITY_LIMIT))
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
+
+    def used(self) -> int:
+        return int((self.path / self._usage).read_text())
+
+    def close(self) -> None:
+        (self._before / "cgroup.procs").write_text(str(os.getpid()))
+        for _ in range(200):
+            try:
+                self.path.rmdir()
+                return
+            except OSError:
+                time.sleep(0.05)
 
 
 def density(folder: str, guest: Path, kind: str, sample: int) -> str:
     """How many guests fit: what `sample` of them take together, kernel memory included, divided into the limit; the first one apart for forks."""
-    group = in_group(CGROUP / f"casemate-density-{os.getpid()}-{kind}")
+    group = Group(kind)
     try:
-        empty = used(group)
+        empty = group.used()
         vms: list[Vm] = []
         children: list[dict[str, Any]] = []
         if kind == "forks":
             vms.append(Vm(f"{folder}/density"))
             vms[0].boot(guest, "test=state mib=10", 128)
             vms[0].wait(b"ready\n")
-            base = used(group)
+            base = group.used()
             while len(children) < sample:
                 order = {"count": min(100, sample), "child": {"api_sock": f"{folder}/d{len(children)}-{{}}", "resume_vm": False}}
                 children += request(vms[0].stream, "PUT", "/casemate/fork", order)["children"]
-            each = (used(group) - base) / len(children)
+            each = (group.used() - base) / len(children)
             fits = (DENSITY_LIMIT - (base - empty)) / each
         else:
             for number in range(sample):
@@ -157,20 +184,14 @@ def density(folder: str, guest: Path, kind: str, sample: int) -> str:
                     vm.boot(guest, "test=state mib=10", 128)
                     vm.wait(b"ready\n")
                 request(vm.stream, "PATCH", "/vm", {"state": "Paused"})
-            each = (used(group) - empty) / sample
+            each = (group.used() - empty) / sample
             fits = DENSITY_LIMIT / each
         kill(children)
         for vm in vms:
             vm.end()
         return f"{kind:10} {each / MIB:6.2f} MiB each of {sample}: {int(fits):6} in 4 GiB"
     finally:
-        (CGROUP / "cgroup.procs").write_text(str(os.getpid()))
-        for _ in range(200):
-            try:
-                group.rmdir()
-                break
-            except OSError:
-                time.sleep(0.05)
+        group.close()
 
 
 def main() -> None:
@@ -186,8 +207,10 @@ def main() -> None:
                 for name, value in forks(folder, guest, count).items():
                     results.setdefault(name, []).append(value)
         for name, values in results.items():
-            print(f"{name:52} minimum {min(values):8.2f}  median {statistics.median(values):8.2f}")
-        if (CGROUP / "memory.limit_in_bytes").exists():
+            print(line(name, values))
+        if HIERARCHY is None:
+            print("density: not measured, for there is no memory controller at hand")
+        else:
             for kind, sample in (("plain", 20), ("balloon", 20), ("forks", 400)):
                 print(density(folder, guest, kind, sample))
 
