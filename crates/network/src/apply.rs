@@ -34,7 +34,7 @@ pub fn apply(network: &Network, pid: i32) -> Result<()> {
     let mut here = Netlink::open().about("rtnetlink")?;
     for (place, interface) in (0..).zip(&network.interfaces) {
         let card = find(&mut here, card_mac(place), PATIENCE)?;
-        prepare(&mut here, card.index, interface, pid)
+        move_card(&mut here, card.index, interface, pid)
             .about(format!("move {} to {}", card.name, interface.name))?;
     }
     let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net"))
@@ -71,22 +71,18 @@ fn find(netlink: &mut Netlink, mac: [u8; 6], patience: Duration) -> Result<Found
     }
 }
 
-/// While it is down, for only then do names and addresses change.
-fn prepare(
+/// While it is down, for only then do names and addresses change. What one request asks of an interface is done once that has moved (Linux: do_setlink).
+fn move_card(
     netlink: &mut Netlink,
     index: i32,
     interface: &Interface,
     pid: i32,
 ) -> std::result::Result<(), Errno> {
     let mut body = Body::new(&[&link_header(index, 0, 0)]);
-    body.attribute(IFLA_ADDRESS, &interface.mac);
-    netlink.change(RTM_NEWLINK, 0, &body)?;
-    let mut body = Body::new(&[&link_header(index, 0, 0)]);
-    body.number(IFLA_MTU, interface.mtu);
-    netlink.change(RTM_NEWLINK, 0, &body)?;
-    let mut body = Body::new(&[&link_header(index, 0, 0)]);
-    body.text(IFLA_IFNAME, &interface.name)
-        .attribute(IFLA_NET_NS_PID, &pid.to_ne_bytes());
+    body.attribute(IFLA_NET_NS_PID, &pid.to_ne_bytes())
+        .text(IFLA_IFNAME, &interface.name)
+        .attribute(IFLA_ADDRESS, &interface.mac)
+        .number(IFLA_MTU, interface.mtu);
     netlink.change(RTM_NEWLINK, 0, &body)
 }
 

@@ -46,6 +46,12 @@ impl Netlink {
         })
     }
 
+    /// The interface of that name.
+    pub(crate) fn index_of(&self, name: &str) -> Result<i32, Errno> {
+        let index = rustix::net::netdevice::name_to_index(&self.socket, name)?;
+        i32::try_from(index).map_err(|_| Errno::NODEV)
+    }
+
     /// Asks for a change, and waits for the kernel's word.
     pub(crate) fn change(&mut self, kind: u16, flags: u16, body: &Body) -> Result<(), Errno> {
         self.send(kind, flags | NLM_ACK, body)?;

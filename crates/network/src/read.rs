@@ -41,26 +41,13 @@ pub(crate) struct Found {
 /// The kernel refuses, or there is something that no guest can be given: it would be missed without a word.
 pub fn read() -> Result<(Network, Vec<i32>)> {
     let mut netlink = Netlink::open().about("rtnetlink")?;
-    let links = guests(&all_links(&mut netlink)?);
+    let Guests { links, others } = guests(&mut netlink)?;
     let addresses = addresses(&mut netlink)?;
-    if let Some((link, _)) = links
-        .iter()
-        .filter(|link| link.mac.is_none())
-        .find_map(|link| Some((link, addresses.iter().find(|(at, _)| *at == link.index)?)))
-    {
+    let has_address = |link: &&Found| addresses.iter().any(|(index, _)| *index == link.index);
+    if let Some(link) = others.iter().find(has_address) {
         return Err(Error::new(format!(
             "interface {} is no Ethernet, which is all that a guest can be given",
             link.name
-        )));
-    }
-    let links: Vec<Found> = links
-        .into_iter()
-        .filter(|link| link.mac.is_some())
-        .collect();
-    if links.len() > MAX_INTERFACES {
-        return Err(Error::new(format!(
-            "the network namespace has {} interfaces, a guest at most {MAX_INTERFACES}",
-            links.len()
         )));
     }
     let indices: Vec<i32> = links.iter().map(|link| link.index).collect();
@@ -85,15 +72,29 @@ pub fn read() -> Result<(Network, Vec<i32>)> {
     Ok((network, indices))
 }
 
-/// Those that are a guest's: up, not the loopback, and not a machine's own tap.
-pub(crate) fn guests(links: &[Found]) -> Vec<Found> {
-    links
-        .iter()
-        .filter(|link| {
-            link.flags & IFF_UP != 0 && link.flags & IFF_LOOPBACK == 0 && !is_tap_name(&link.name)
-        })
-        .cloned()
-        .collect()
+/// The interfaces that are a guest's: up, not the loopback, and not a machine's own tap.
+pub(crate) struct Guests {
+    pub(crate) links: Vec<Found>,
+    /// That would be, but are no Ethernet.
+    pub(crate) others: Vec<Found>,
+}
+
+/// Those of this thread's network namespace.
+pub(crate) fn guests(netlink: &mut Netlink) -> Result<Guests> {
+    let is_guests = |link: &Found| {
+        link.flags & IFF_UP != 0 && link.flags & IFF_LOOPBACK == 0 && !is_tap_name(&link.name)
+    };
+    let (links, others): (Vec<_>, Vec<_>) = all_links(netlink)?
+        .into_iter()
+        .filter(is_guests)
+        .partition(|link| link.mac.is_some());
+    if links.len() > MAX_INTERFACES {
+        return Err(Error::new(format!(
+            "the network namespace has {} interfaces, a guest at most {MAX_INTERFACES}",
+            links.len()
+        )));
+    }
+    Ok(Guests { links, others })
 }
 
 pub(crate) fn all_links(netlink: &mut Netlink) -> Result<Vec<Found>> {
@@ -101,15 +102,6 @@ pub(crate) fn all_links(netlink: &mut Netlink) -> Result<Vec<Found>> {
         .dump(RTM_GETLINK, &Body::new(&[&[0; LINK_HEADER]]))
         .about("list the interfaces")?;
     Ok(answers.iter().filter_map(link).collect())
-}
-
-/// The interface of that name.
-pub(crate) fn index_of(links: &[Found], name: &str) -> Result<i32> {
-    links
-        .iter()
-        .find(|link| link.name == name)
-        .map(|link| link.index)
-        .ok_or_else(|| Error::new(format!("{name} has gone")))
 }
 
 fn link(answer: &Answer) -> Option<Found> {

@@ -11,7 +11,7 @@ use crate::kernel::{
     TCA_U32_ACT, TCA_U32_SEL,
 };
 use crate::netlink::{Answer, Body, Netlink, i32_at, u32_at};
-use crate::read::{Found, all_links, index_of, read};
+use crate::read::{Found, all_links, read};
 use crate::tap::bring_up;
 
 const HEADER: usize = 20;
@@ -60,7 +60,7 @@ fn join(
     tap: &str,
 ) -> Result<()> {
     let name = interface.name.as_str();
-    let tap_index = index_of(links, tap)?;
+    let tap_index = netlink.index_of(tap).about(tap)?;
     bring_up(netlink, tap_index, interface.mtu).about(tap)?;
     make_way(netlink, links, index, name)?;
     for (from, to, called) in [(index, tap_index, name), (tap_index, index, tap)] {

@@ -8,7 +8,7 @@ use crate::kernel::{
     ADDR_GEN_NONE, AF_INET6, IFF_UP, IFLA_AF_SPEC, IFLA_INET6_ADDR_GEN_MODE, IFLA_MTU, RTM_NEWLINK,
 };
 use crate::netlink::{Body, Netlink};
-use crate::read::{Found, all_links, guests, index_of};
+use crate::read::guests;
 use rustix::io::Errno;
 
 const DEVICE: &str = "/dev/net/tun";
@@ -32,13 +32,10 @@ pub(crate) fn is_tap_name(name: &str) -> bool {
 /// left to the other side of checksums and segments (virtio_net_hdr).
 ///
 /// # Errors
-/// This host has no such device, or this process may not make one here; unless there is no interface yet.
+/// There are more interfaces than a guest can have; this host has no such device, or this process may not make one here, unless there is no interface yet.
 pub fn make_taps(has_header: bool) -> Result<Vec<Tap>> {
     let mut netlink = Netlink::open().about("rtnetlink")?;
-    let links: Vec<Found> = guests(&all_links(&mut netlink)?)
-        .into_iter()
-        .filter(|link| link.mac.is_some())
-        .collect();
+    let links = guests(&mut netlink)?.links;
     if links.is_empty() {
         // One that cannot be made is missed by nobody, until an interface comes: `connect` says so then.
         let tap = make(&mut netlink, has_header, USUAL_MTU);
@@ -61,7 +58,7 @@ fn make(netlink: &mut Netlink, has_header: bool, mtu: u32) -> Result<Tap> {
     let name = casemate_host::tap::make(&fd, PREFIX, has_header)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
         .about("make a tap device in the network namespace")?;
-    let index = index_of(&all_links(netlink)?, &name)?;
+    let index = netlink.index_of(&name).about(&name)?;
     silence(netlink, index).about(&name)?;
     bring_up(netlink, index, mtu).about(&name)?;
     Ok(Tap { fd, name, mtu })
