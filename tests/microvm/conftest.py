@@ -35,8 +35,8 @@ def pvh_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def start(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
     monitors: list[Monitor] = []
 
-    def begin(*options: str, prefix: Sequence[str] = ()) -> Monitor:
-        monitors.append(Monitor(tmp_path, *options, prefix=prefix))
+    def begin(*options: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = (), folder: Path = tmp_path) -> Monitor:
+        monitors.append(Monitor(folder, *options, prefix=prefix, pass_fds=pass_fds))
         return monitors[-1]
 
     yield begin

@@ -20,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from microvm.monitor import build_guest, engine
+from microvm.taps import MAC, echoes, inside, packet_socket
 
 
 def put(stream: socket.socket, path: str, body: object) -> None:
@@ -95,6 +96,7 @@ FIRECRACKER = {
     "exec to first output after restore, 128 MiB, ms": 27.0,
 }
 OPERATIONS = 2000
+WINDOW = 64  # frames under way: a tap holds 1000
 
 
 def line(name: str, values: list[float]) -> str:
@@ -121,6 +123,25 @@ def cost_us(folder: str, guest: Path, test: str, config: dict[str, object], pref
     return (many - few) / operations * 1e6
 
 
+def echo_us(folder: str, guest: Path, namespace: str, size: int, at_once: int) -> float:
+    """Microseconds until a frame that came in at the tap has gone out there: with this program's own two calls, and the host's stack."""
+    boot = {"kernel_image_path": str(guest), "boot_args": "test=net-echo"}
+    config = {"boot-source": boot, "network-interfaces": [{"iface_id": "n", "host_dev_name": "tap0", "guest_mac": MAC}]}
+    Path(folder, "config").write_text(json.dumps(config))
+    words = [*inside(namespace), str(engine()), "vmm", "--no-api", "--config-file", f"{folder}/config"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as monitor, packet_socket(namespace) as stream:
+        assert monitor.stdout
+        assert monitor.stdout.readline()
+        frames = [b"." * (size - 14)] * at_once
+        echoes(stream, frames)  # the monitor's buffer is made with the first
+        began = time.perf_counter()
+        for _ in range(OPERATIONS // at_once):
+            echoes(stream, frames)
+        spent = time.perf_counter() - began
+        monitor.kill()
+    return spent / (OPERATIONS // at_once * at_once) * 1e6
+
+
 def operations(folder: str, guest: Path) -> None:
     print(f"{'exit to the monitor and back':50} {cost_us(folder, guest, 'exits', {}):6.1f} us")
     disk = Path(folder, "disk")
@@ -139,6 +160,9 @@ def operations(folder: str, guest: Path) -> None:
         for size in (1514, 32_000):
             cost = cost_us(folder, guest, f"net-speed size={size}", {"network-interfaces": [card]}, ("ip", "netns", "exec", name), operations=1000)
             print(f"{f'frame of {size} bytes to a tap':50} {cost:6.1f} us {size / cost:6.0f} MB/s")
+        for size, at_once in ((60, 1), (1514, 1), (1514, WINDOW)):
+            cost = echo_us(folder, guest, name, size, at_once)
+            print(f"{f'{size} bytes to the guest and back, {at_once} at once':50} {cost:6.1f} us {size / cost:6.0f} MB/s")
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
 

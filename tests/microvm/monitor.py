@@ -77,14 +77,14 @@ class UnixConnection(http.client.HTTPConnection):
 class Monitor:
     """Starts on construction; `close` kills what is left."""
 
-    def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, *options: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = ()) -> None:
         path = folder / "api.socket"
-        self.adopt([*prefix, str(engine()), "vmm", "--api-sock", str(path), *options], path)
+        self.adopt([*prefix, str(engine()), "vmm", "--api-sock", str(path), *options], path, pass_fds)
 
-    def adopt(self, words: Sequence[str], path: Path) -> None:
+    def adopt(self, words: Sequence[str], path: Path, pass_fds: Sequence[int] = ()) -> None:
         """Starts the command and waits for its API socket."""
         self.socket = path
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=pass_fds)
         self.printed = b""
         deadline = time.monotonic() + 10
         while True:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import socket
+import signal
 import subprocess
 import sys
 import time
@@ -13,12 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from microvm.monitor import Monitor
+from microvm.monitor import Monitor, engine
+from microvm.taps import ETHERTYPE, IFF_VNET_HDR, MAC, TAP_FLAGS, echoes, inside, open_tap, packet_socket
 
 Start = Callable[..., Monitor]
-ETHERTYPE = 0x88B5
-MAC = "06:00:ac:10:00:02"
-HOST_MAC = bytes.fromhex("020000000001")
 
 
 def ip(*words: str) -> None:
@@ -38,38 +37,8 @@ def network() -> Iterator[str]:
     ip("netns", "del", name)
 
 
-def inside(network: str) -> list[str]:
-    return ["ip", "netns", "exec", network]
-
-
-def packet_socket(network: str) -> socket.socket:
-    """A socket of the namespace's tap0, handed over by a process in there."""
-    ours, theirs = socket.socketpair()
-    code = (
-        "import socket, sys\n"
-        f"s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons({ETHERTYPE}))\n"
-        f"s.bind(('tap0', {ETHERTYPE}))\n"
-        "socket.send_fds(socket.socket(fileno=0), [b'x'], [s.fileno()])\n"
-    )
-    with ours, theirs:
-        subprocess.run([*inside(network), sys.executable, "-I", "-c", code], stdin=theirs, check=True)
-        _, fds, _, _ = socket.recv_fds(ours, 1, 1)
-    # With `fileno` alone Python asks the kernel what it is.
-    result = socket.socket(fileno=fds[0])
-    result.settimeout(20)
-    return result
-
-
 def card(number: int = 0, **more: object) -> dict[str, object]:
     return {"iface_id": f"eth{number}", "host_dev_name": f"tap{number}", **more}
-
-
-def echoes(stream: socket.socket, frames: list[bytes]) -> list[bytes]:
-    answers = []
-    for frame in frames:
-        stream.send(bytes.fromhex(MAC.replace(":", "")) + HOST_MAC + ETHERTYPE.to_bytes(2, "big") + frame)
-        answers.append(stream.recv(4096)[14:])
-    return answers
 
 
 def test_frames_of_all_sizes_come_back_as_they_were(start: Start, guest: Path, network: str) -> None:
@@ -82,6 +51,86 @@ def test_frames_of_all_sizes_come_back_as_they_were(start: Start, guest: Path, n
         assert echoes(stream, frames) == frames
         stream.send(bytes(12) + ETHERTYPE.to_bytes(2, "big") + b"!" + bytes(60))
     monitor.finish()
+
+
+def test_a_tap_that_was_open_already(start: Start, guest: Path, network: str) -> None:
+    """By a descriptor, in a monitor that is in another network. A card without a tap has nothing at its other end."""
+    fd = open_tap(network)
+    monitor = start("--tap-fd", f"eth0={fd}", pass_fds=(fd,))
+    os.close(fd)
+    for number in (0, 1):
+        monitor.ok("PUT", f"/network-interfaces/eth{number}", card(number, host_dev_name=""))
+    monitor.boot(guest, "test=net-echo")
+    monitor.read_until("mac 000000000000\n")
+    frames = [b"." + os.urandom(size - 1) for size in (46, 499, 1500)]
+    with packet_socket(network) as stream:
+        assert echoes(stream, frames) == frames
+
+
+@pytest.mark.parametrize(
+    ("card_id", "flags", "text"),
+    [
+        ("eth0", 0, "Inappropriate ioctl"),
+        ("eth0", TAP_FLAGS & ~IFF_VNET_HDR, "no tap whose frames have a virtio header"),
+        ("eth9", TAP_FLAGS, "--tap-fd eth9: the machine has no such network interface"),
+        ("eth/0", TAP_FLAGS, "a network interface's id and a descriptor"),
+    ],
+)
+def test_taps_that_are_none_or_nobodys(tmp_path: Path, guest: Path, network: str, card_id: str, flags: int, text: str) -> None:
+    fd = open_tap(network, flags) if flags else os.open("/dev/null", os.O_RDWR)
+    boot = {"kernel_image_path": str(guest), "boot_args": "test=net-echo"}
+    (tmp_path / "config").write_text(json.dumps({"boot-source": boot, "network-interfaces": [card(host_dev_name="")]}))
+    words = [str(engine()), "vmm", "--no-api", "--config-file", str(tmp_path / "config"), "--tap-fd", f"{card_id}={fd}"]
+    done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, pass_fds=(fd,), text=True, timeout=20, check=False)
+    os.close(fd)
+    assert (done.returncode != 0, text in done.stderr) == (True, True), done.stderr
+
+
+def test_copies_have_taps_and_addresses_of_their_own(start: Start, guest: Path, network: str, tmp_path: Path) -> None:
+    """Of a snapshot: by a name, by a descriptor, and none; of a fork. What is sent to one comes to no other."""
+    for number in range(2, 5):
+        ip("-n", network, "tuntap", "add", f"tap{number}", "mode", "tap")
+        subprocess.run([*inside(network), "sysctl", "-qw", f"net.ipv6.conf.tap{number}.disable_ipv6=1"], check=True)
+        ip("-n", network, "link", "set", f"tap{number}", "up")
+    monitor = start(prefix=inside(network))
+    monitor.ok("PUT", "/network-interfaces/eth0", card(1, iface_id="eth0", guest_mac=MAC))
+    monitor.boot(guest, "test=net-echo")
+    monitor.read_until("mac 0600ac100002\n")
+    monitor.ok("PATCH", "/vm", {"state": "Paused"})
+    files = {"snapshot_path": str(tmp_path / "state"), "mem_file_path": str(tmp_path / "memory")}
+    monitor.ok("PUT", "/snapshot/create", files)
+    monitor.ok("PATCH", "/vm", {"state": "Resumed"})
+    one = {"iface_id": "eth0", "host_dev_name": "tap{}", "guest_mac": "06:00:ac:10:01:0{}"}
+    same = [{"api_sock": str(tmp_path / "same")}]
+    assert "an interface of its own for eth0" in monitor.fault("PUT", "/casemate/fork", {"children": same})
+    children = [
+        {
+            "api_sock": str(tmp_path / f"child{number}"),
+            "network_overrides": [{name: text.replace("{}", str(number)) for name, text in one.items()}],
+        }
+        for number in (2, 3)
+    ]
+    forked = monitor.ok("PUT", "/casemate/fork", {"children": children})["children"]
+    try:
+        fd = open_tap(network)
+        loads = {"tap4": {**one, "host_dev_name": "tap4", "guest_mac": "06:00:ac:10:01:04"}, "": {**one, "host_dev_name": ""}}
+        for number, (name, change) in enumerate(loads.items()):
+            if not name:
+                del change["guest_mac"]
+            (tmp_path / str(number)).mkdir()
+            options = ("--tap-fd", f"eth0={fd}") if not name else ()
+            copy = start(*options, prefix=inside(network), pass_fds=(fd,), folder=tmp_path / str(number))
+            backend = {"backend_type": "File", "backend_path": files["mem_file_path"]}
+            order = {"snapshot_path": files["snapshot_path"], "mem_backend": backend, "network_overrides": [change], "resume_vm": True}
+            copy.ok("PUT", "/snapshot/load", order)
+        os.close(fd)
+        expected = {"tap0": "0600ac100002", "tap1": "0600ac100002", "tap2": "0600ac100102", "tap3": "0600ac100103", "tap4": "0600ac100104"}
+        for tap, mac in expected.items():
+            with packet_socket(network, tap) as stream:
+                assert echoes(stream, [b"?" + bytes(59)])[0][1:7].hex() == mac, tap
+    finally:
+        for child in forked:
+            os.kill(child["pid"], signal.SIGKILL)
 
 
 def test_received_frames_wait_for_tokens_and_a_patch_frees_them(start: Start, guest: Path, network: str) -> None:
@@ -153,8 +202,6 @@ for method, path, headers in json.loads(sys.argv[1]):
 
 
 def ask(network: str, *requests: tuple[str, str, dict[str, str]]) -> list[tuple[int, str]]:
-    import json
-
     words = [*inside(network), sys.executable, "-I", "-c", ASK, json.dumps(requests)]
     answer = subprocess.run(words, check=True, capture_output=True, timeout=60, text=True)
     return [tuple(json.loads(line)) for line in answer.stdout.splitlines()]

@@ -8,7 +8,7 @@ use crate::controller::{API_VERSION, StartTimes};
 use crate::seccomp::{self, Filters};
 use crate::snapshot::file;
 
-const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--load-snapshot FILE] [--no-api] [--kvm-fd FD] [--console-fd FD] [--id ID] [--metadata FILE] \
+const USAGE: &str = "usage: casemate-engine vmm --api-sock PATH [--config-file FILE] [--load-snapshot FILE] [--no-api] [--kvm-fd FD] [--console-fd FD] [--tap-fd CARD=FD] [--id ID] [--metadata FILE] \
 [--boot-timer] [--level LEVEL] [--log-path PATH] [--module MODULE] [--show-level] [--show-log-origin] [--metrics-path PATH] [--no-seccomp | --seccomp-filter FILE] [--print-seccomp-filter] [--snapshot-version] [--describe-snapshot FILE] \
 [--http-api-max-payload-size BYTES] [--mmds-size-limit BYTES] [--start-time-us US] [--start-time-cpu-us US] [--parent-cpu-time-us US]";
 
@@ -32,6 +32,8 @@ pub(crate) struct Options {
     pub(crate) kvm_fd: Option<i32>,
     /// A connected Unix socket, in the place of `/casemate/console`'s.
     pub(crate) console_fd: Option<i32>,
+    /// Open taps, by the ids of cards without a `host_dev_name`.
+    pub(crate) tap_fds: Vec<(String, i32)>,
     pub(crate) metadata: Option<PathBuf>,
     pub(crate) id: String,
     pub(crate) has_boot_timer: bool,
@@ -58,6 +60,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
         load_snapshot: None,
         kvm_fd: None,
         console_fd: None,
+        tap_fds: Vec::new(),
         metadata: None,
         id: "anonymous-instance".to_owned(),
         has_boot_timer: false,
@@ -89,6 +92,7 @@ pub(crate) fn parse(words: &[&str]) -> Result<Command, String> {
             "--load-snapshot" => options.load_snapshot = Some(value()?.into()),
             "--kvm-fd" => options.kvm_fd = Some(descriptor(word, value()?)?),
             "--console-fd" => options.console_fd = Some(descriptor(word, value()?)?),
+            "--tap-fd" => options.tap_fds.push(card(word, value()?)?),
             "--metadata" => options.metadata = Some(value()?.into()),
             "--id" => options.id = checked_id(value()?)?,
             "--level" => options.level = Some(value()?.to_owned()),
@@ -167,6 +171,16 @@ fn descriptor(option: &str, word: &str) -> Result<i32, String> {
             "{option} {word}: the number of a descriptor above 2"
         )),
     }
+}
+
+fn card(option: &str, word: &str) -> Result<(String, i32), String> {
+    let (id, number) = word
+        .split_once('=')
+        .filter(|(id, _)| valid_id(id))
+        .ok_or(format!(
+            "{option} {word}: a network interface's id and a descriptor, as eth0=7"
+        ))?;
+    Ok((id.to_owned(), descriptor(option, number)?))
 }
 
 fn bytes(option: &str, word: &str) -> Result<usize, String> {

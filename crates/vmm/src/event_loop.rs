@@ -1,4 +1,5 @@
 //! The monitor's main thread: waits for the API, the guest's end, host sockets of devices and standard input.
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::log::{self, Level, Log, Settings};
 use crate::machine::{self, Machine, Preparation};
 use crate::raw;
 use crate::terminal::RawTerminal;
+use crate::virtio::net::{Link, adopt_tap};
 
 // What an event is about. Devices and connections have their number added.
 const LISTENER: u64 = 0;
@@ -35,6 +37,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     let (_socket, server) = listen(options)?;
     let kvm = options.kvm_fd.map(given).transpose()?.map(raw::kvm);
     let console = options.console_fd.map(given).transpose()?;
+    let taps = taps(options)?;
     // Before the filter: the C library sets a signal up with the first thread. It closes itself.
     let preparation = Preparation::begin(options.filters.clone(), kvm)?;
     // Before anything of a client's is read.
@@ -47,6 +50,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
         let adopted = controller.adopt_console(stream.into());
         adopted.map_err(|error| failed("--console-fd", &error))?;
     }
+    controller.adopt_taps(taps);
     let mut events = Loop::new(server, controller, options.has_console)?;
     if let Some(metrics_path) = options.metrics_path.clone() {
         events.controller.put_metrics(Metrics { metrics_path })?;
@@ -60,6 +64,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Fault> {
     if let Some(path) = &options.config_file {
         let config: VmConfig = read_json(path)?;
         events.controller.start_from(config)?;
+    }
+    if let (None, Some(id)) = (&options.api_socket, events.controller.card_of_nobody()) {
+        return Err(Fault(format!(
+            "--tap-fd {id}: the machine has no such network interface without a host_dev_name"
+        )));
     }
     events.run()
 }
@@ -77,6 +86,16 @@ fn settle_signals() -> std::io::Result<()> {
 fn given(number: i32) -> Result<OwnedFd, Fault> {
     casemate_host::process::take_fd(number)
         .map_err(|error| failed(&format!("descriptor {number}"), &error))
+}
+
+/// The taps that whoever started this process has opened.
+fn taps(options: &Options) -> Result<BTreeMap<String, Box<dyn Link>>, Fault> {
+    let adopt = |(id, number): &(String, i32)| {
+        let tap = adopt_tap(given(*number)?);
+        let tap = tap.map_err(|error| failed(&format!("--tap-fd {id}"), &error))?;
+        Ok((id.clone(), tap))
+    };
+    options.tap_fds.iter().map(adopt).collect()
 }
 
 fn listen(options: &Options) -> Result<(Option<SocketFile>, Option<Server>), Fault> {

@@ -1,4 +1,4 @@
-/* Network: sends every frame of the test's type back, or carries frames between two cards. */
+/* Network: sends every frame of the test's type back (one with a question mark with the card's address behind that), or carries frames between two cards. */
 #include "virtio.h"
 
 #define RECEIVE (port->queues + 0)
@@ -70,6 +70,8 @@ void test_net_echo(void) {
         }
         int is_ours = bytes[12] == 0x88 && bytes[13] == 0xb5;
         if (is_ours && bytes[14] == '!') return;
+        if (is_ours && bytes[14] == '?')
+            for (int i = 0; i < 6; i++) bytes[15 + i] = device[0x100 + i];
         if (is_ours) {
             send(ports, ports, &frame);
         } else {

@@ -64,6 +64,8 @@ pub(crate) struct Controller {
     /// Opened when they are configured, so that a wrong path is answered there.
     disks: BTreeMap<String, Disk>,
     links: BTreeMap<String, Box<dyn Link>>,
+    /// Given as descriptors, for cards that have no name of a tap.
+    taps: BTreeMap<String, Box<dyn Link>>,
     vsock: Option<Vsock>,
     console: Option<Console>,
     windows: BTreeMap<String, Arc<Window>>,
@@ -98,6 +100,7 @@ impl Controller {
             boot_files: None,
             disks: BTreeMap::new(),
             links: BTreeMap::new(),
+            taps: BTreeMap::new(),
             vsock: None,
             console: None,
             windows: BTreeMap::new(),

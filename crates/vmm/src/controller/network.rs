@@ -1,4 +1,5 @@
 //! /network-interfaces/{iface_id}.
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::api::model::{NetworkInterface, NetworkUpdate};
 use crate::api::{Fault, Reply};
 use crate::devices::mmds::{self, Service};
 use crate::virtio::Device;
-use crate::virtio::net::{Identity, Net, open_tap};
+use crate::virtio::net::{Identity, Link, Net, Unplugged, open_tap};
 
 /// IFNAMSIZ without its zero.
 const MAX_NAME: usize = 15;
@@ -23,7 +24,7 @@ impl Controller {
     ) -> Result<Reply, Fault> {
         check_id(id, &network.iface_id)?;
         let name = &network.host_dev_name;
-        if name.is_empty() || name.len() > MAX_NAME || name.contains(['/', '\0']) {
+        if name.len() > MAX_NAME || name.contains(['/', '\0']) {
             return Err(Fault(format!(
                 "Could not create the network device: invalid host_dev_name {name:?}."
             )));
@@ -51,7 +52,7 @@ impl Controller {
         }
         // A tap has one user: the earlier one of this id makes room.
         self.links.remove(id);
-        let link = open_tap(name).map_err(|error| {
+        let link = self.open_link(id, name).map_err(|error| {
             Fault(format!(
                 "Could not create the network device: Open tap device failed: {error}. Invalid TUN/TAP Backend provided by {name}."
             ))
@@ -63,6 +64,27 @@ impl Controller {
             None => networks.push(network),
         }
         Ok(Reply::Done)
+    }
+
+    /// The tap of this name. Without a name: the one that was given for the card as a descriptor, else nothing.
+    fn open_link(&mut self, id: &str, name: &str) -> io::Result<Box<dyn Link>> {
+        if !name.is_empty() {
+            return open_tap(name);
+        }
+        Ok(match self.taps.remove(id) {
+            Some(tap) => tap,
+            None => Box::new(Unplugged::new()?),
+        })
+    }
+
+    /// Taps for the cards of these ids, which were there before the monitor.
+    pub(crate) fn adopt_taps(&mut self, taps: BTreeMap<String, Box<dyn Link>>) {
+        self.taps = taps;
+    }
+
+    /// A card that a tap was given for, and that the machine does not have.
+    pub(crate) fn card_of_nobody(&self) -> Option<&str> {
+        self.taps.keys().next().map(String::as_str)
     }
 
     /// The links become devices, some with the metadata service on them.

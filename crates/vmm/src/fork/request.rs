@@ -134,7 +134,9 @@ impl Child {
         }
         let networks = config.network_interfaces.iter();
         for (network, before) in networks.zip(&parent.network_interfaces) {
-            if network.host_dev_name == before.host_dev_name {
+            let is_same = network.host_dev_name == before.host_dev_name;
+            // Without a name it is the tap that the parent was given, which is no child's.
+            if is_same && !network.host_dev_name.is_empty() {
                 return Err(Fault(format!(
                     "Each child needs an interface of its own for {} (network_overrides).",
                     network.iface_id

@@ -1,13 +1,14 @@
 //! A tap interface of the host's network.
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use vm_memory::VolatileSlice;
 
 // linux/if_tun.h.
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
+const TUNGETIFF: libc::Ioctl = 0x8004_54d2;
 const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::Ioctl = 0x4004_54d8;
 const IFF_TAP: i16 = 0x0002;
@@ -18,12 +19,25 @@ const IFF_VNET_HDR: i16 = 0x4000;
 pub(crate) const HEADER: usize = 12;
 const HEADER_SIZE: libc::c_int = 12;
 
-/// struct ifreq: a name, then a union of which TUNSETIFF reads a short.
+/// Of every tap of ours.
+const FLAGS: i16 = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+
+/// struct ifreq: a name, then a union of which TUNSETIFF and TUNGETIFF have a short.
 #[repr(C)]
 struct Request {
     name: [u8; libc::IFNAMSIZ],
     flags: i16,
     rest: [u8; 22],
+}
+
+impl Request {
+    fn new(flags: i16) -> Request {
+        Request {
+            name: [0; libc::IFNAMSIZ],
+            flags,
+            rest: [0; 22],
+        }
+    }
 }
 
 /// One queue of a tap interface. Every frame carries a header of [`HEADER`] bytes before it.
@@ -38,11 +52,7 @@ impl Tap {
             .write(true)
             .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
             .open("/dev/net/tun")?;
-        let mut request = Request {
-            name: [0; libc::IFNAMSIZ],
-            flags: IFF_TAP | IFF_NO_PI | IFF_VNET_HDR,
-            rest: [0; 22],
-        };
+        let mut request = Request::new(FLAGS);
         // The last byte stays zero.
         if name.len() >= request.name.len() {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -54,10 +64,27 @@ impl Tap {
             .for_each(|(to, from)| *to = from);
         // SAFETY: TUNSETIFF reads and writes one struct ifreq, which `Request` is: 16 + 24 bytes.
         check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETIFF, &raw mut request) })?;
+        Tap(file).with_header()
+    }
+
+    /// A tap that somebody else has opened, with a header before each frame.
+    pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Tap> {
+        let mut request = Request::new(0);
+        // SAFETY: TUNGETIFF writes one struct ifreq, which `Request` is.
+        check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNGETIFF, &raw mut request) })?;
+        if request.flags & FLAGS != FLAGS {
+            let wrong = "no tap whose frames have a virtio header";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
+        }
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Tap(fd.into()).with_header()
+    }
+
+    fn with_header(self) -> io::Result<Tap> {
         let size: libc::c_int = HEADER_SIZE;
         // SAFETY: TUNSETVNETHDRSZ reads one int.
-        check(unsafe { libc::ioctl(file.as_raw_fd(), TUNSETVNETHDRSZ, &raw const size) })?;
-        Ok(Tap(file))
+        check(unsafe { libc::ioctl(self.0.as_raw_fd(), TUNSETVNETHDRSZ, &raw const size) })?;
+        Ok(self)
     }
 
     /// Says what the reader of the tap can take: TUN_F_* bits.

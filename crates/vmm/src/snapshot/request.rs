@@ -1,4 +1,4 @@
-//! The bodies of /snapshot/create and /snapshot/load, as Firecracker's swagger has them. `drive_overrides` and a `guest_cid` are ours.
+//! The bodies of /snapshot/create and /snapshot/load, as Firecracker's swagger has them. `drive_overrides`, a `guest_cid` and a `guest_mac` are ours.
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -91,6 +91,8 @@ impl Load {
 pub(crate) struct NetworkOverride {
     iface_id: String,
     host_dev_name: String,
+    /// What the card says of itself from now on; its guest has read another.
+    guest_mac: Option<String>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -121,6 +123,7 @@ impl NetworkOverride {
         NetworkOverride {
             iface_id: self.iface_id.clone(),
             host_dev_name: self.host_dev_name.replace("{}", number),
+            guest_mac: self.guest_mac.as_ref().map(|mac| mac.replace("{}", number)),
         }
     }
 }
@@ -162,6 +165,9 @@ impl Overrides {
                 .find(|network| network.iface_id == change.iface_id)
                 .ok_or_else(|| Fault(format!("Unknown network interface: {}", change.iface_id)))?;
             network.host_dev_name.clone_from(&change.host_dev_name);
+            if change.guest_mac.is_some() {
+                network.guest_mac.clone_from(&change.guest_mac);
+            }
         }
         for change in &self.drives {
             let mut drives = config.drives.iter_mut();

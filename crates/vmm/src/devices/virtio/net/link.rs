@@ -1,8 +1,9 @@
 //! What is at the other end of a network card.
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{EventfdFlags, eventfd};
 use vm_memory::VolatileSlice;
 
 use super::{GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_UFO};
@@ -53,6 +54,46 @@ impl Link for Tap {
 /// If it is in use, is no tap, or cannot be made.
 pub fn open_tap(name: &str) -> io::Result<Box<dyn Link>> {
     Ok(Box::new(Tap::open(name)?))
+}
+
+/// The tap that is open as `fd`.
+///
+/// # Errors
+/// If it is none, or its frames have no header.
+pub fn adopt_tap(fd: OwnedFd) -> io::Result<Box<dyn Link>> {
+    Ok(Box::new(Tap::adopt(fd)?))
+}
+
+/// Nothing at the other end: what is sent is lost, and nothing comes.
+#[derive(Debug)]
+pub struct Unplugged(OwnedFd);
+
+impl Unplugged {
+    /// # Errors
+    /// If there is no descriptor left.
+    pub fn new() -> io::Result<Unplugged> {
+        // Nobody ever writes to it.
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Unplugged(eventfd(0, flags)?))
+    }
+}
+
+impl Link for Unplugged {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    fn write(&mut self, pieces: &[VolatileSlice<'_, ()>]) -> io::Result<usize> {
+        Ok(pieces.iter().map(VolatileSlice::len).sum())
+    }
+
+    fn set_offload(&mut self, _: u32) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }
 
 /// The tap's bits (linux/if_tun.h) for what the driver takes: segments and checksums that are left to it.

@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 use serde::{Deserialize, Serialize};
 use virtio_queue::Queue;
 
-pub use self::link::{Link, open_tap};
+pub use self::link::{Link, Unplugged, adopt_tap, open_tap};
 use self::receive::Incoming;
 use super::{Broken, Device, Worked};
 use crate::Memory;
