@@ -83,6 +83,7 @@ bench: peers
 	$(BIN)/python bench/run.py
 	$(BIN)/python tests/microvm/measure.py
 	$(BIN)/python tests/microvm/measure_snapshot.py
+	$(BIN)/python tests/microvm/measure_network.py
 	packaging/apt-install debootstrap
 	$(BIN)/python tests/microvm/measure_roots.py
 

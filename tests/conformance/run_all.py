@@ -23,7 +23,7 @@ from .engines.command import Failed
 from .engines.containerd import Containerd
 from .engines.docker import Docker
 from .engines.podman import Podman
-from .microvm import judges, kernel, linux, programs
+from .microvm import judges, kernel, linux, network, programs
 from .runtime_tools import __main__ as runtime_tools
 from .runtimes import DEVIATIONS, ENGINES_WITH_GUESTS, GUESTS, ORACLE, OURS, guests
 
@@ -125,7 +125,7 @@ def reason(engine: Engine, case: Case, runtime: str) -> str:
 
 def on_monitor() -> Iterator[Row]:
     """The judges of the monitor's API, and the kernels of guests: nothing of runc's, so what they ask that is no matter of the API is what is skipped."""
-    for name, why, excuse in itertools.chain(judges.judge(), kernel.kernel_of_ours(), linux.linux(), programs.programs()):
+    for name, why, excuse in itertools.chain(judges.judge(), kernel.kernel_of_ours(), linux.linux(), programs.programs(), network.networks()):
         yield Row("microvm", name, {ORACLE: excuse if why else "", **dict.fromkeys(OURS, why)})
 
 

@@ -16,11 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from bundle import Bundle
 from casemate.guest import kernels
 from casemate.host.probe import has_virtualisation
 from casemate.hypervisor.casemate import Casemate
 from microvm.monitor import wait_for
 from microvm.processes import LENT, check, command, status, tree
+from microvm.wire import Wire
 
 # The command line as it is, with other words for the guest's kernel and less patience.
 START = """
@@ -31,6 +33,7 @@ sys.argv[1:] = sys.argv[3:]
 from casemate.cli.main import main
 sys.exit(main())
 """
+ANNOTATIONS = {"isolation": "microvm", "hypervisor": "casemate", "root-image": "memory"}
 
 
 @pytest.fixture
@@ -59,6 +62,10 @@ def run(small: Path, tmp_path: Path, boot: str, *, seconds: int = 30) -> subproc
     done = subprocess.run(words(small, tmp_path, boot, seconds=seconds), capture_output=True, text=True, timeout=60, check=False)
     assert [name for name in os.listdir(tmp_path / "state") if not name.startswith(".")] == []
     return done
+
+
+def templates(small: Path) -> list[Path]:
+    return [path for path in (small / "templates").iterdir() if not path.name.startswith(".")]
 
 
 def monitor_below(pid: int) -> int:
@@ -136,11 +143,43 @@ def test_a_machine_is_restored_and_hears_its_relay(small: Path, tmp_path: Path) 
         done = run(small, tmp_path, "test=agent")
         assert done.returncode == 125
         assert "the guest: the peer broke the protocol" in done.stderr, done.stderr
-    templates = [path for path in (small / "templates").iterdir() if not path.name.startswith(".")]
-    assert len(templates) == 1
-    assert sorted(path.name for path in templates[0].iterdir()) == ["memory", "state"]
+    (found,) = templates(small)
+    assert sorted(path.name for path in found.iterdir()) == ["memory", "state"]
     # Only what the guest has touched.
-    assert sum(path.stat().st_blocks for path in templates[0].iterdir()) * 512 < 16 << 20
+    assert sum(path.stat().st_blocks for path in found.iterdir()) * 512 < 16 << 20
+
+
+def test_a_machine_of_a_template_gets_its_taps(small: Path, tmp_path: Path) -> None:
+    """Its monitor starts with them, or would have said so before the guest says a word; they go with it. A template without cards is another one."""
+    wire = Wire(tmp_path)
+    try:
+        wire.lay()
+        wire.lay_another()
+        bundle = Bundle(tmp_path, "casemate")
+        bundle.config["annotations"] = {f"dev.casemate.{name}": value for name, value in ANNOTATIONS.items()}
+        namespaces = bundle.config["linux"]["namespaces"]
+        bundle.config["linux"]["namespaces"] = [entry for entry in namespaces if entry["type"] != "network"] + [{"type": "network", "path": wire.path}]
+        bundle.write()
+        line = [sys.executable, "-c", START, "test=agent", "30", "--root", str(tmp_path / "state"), "run", "--bundle", str(tmp_path), bundle.id]
+        for _ in range(2):
+            done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode != 0, "the guest: the peer broke the protocol" in done.stderr) == (True, True), done.stderr
+        assert wire.left() == []
+    finally:
+        wire.close()
+    assert len(templates(small)) == 1
+    run(small, tmp_path, "test=agent")
+    assert len(templates(small)) == 2
+
+
+def test_cards_have_the_addresses_that_the_agent_looks_for(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASEMATE_TEMPLATE", "0")
+    machine = Casemate().machine(128, has_cards=True)
+    assert machine.card == ["--tap-fd", "eth{place}={tap}"]
+    cards = json.loads(machine.documents["machine"])["network-interfaces"]
+    assert len(cards) == (8 if has_virtualisation() else 4)
+    assert cards[3] == {"iface_id": "eth3", "host_dev_name": "", "guest_mac": "02:63:6d:00:00:03"}
+    assert "network-interfaces" not in json.loads(Casemate().machine(128).documents["machine"])
 
 
 def test_directories_come_over_the_agents_stream(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:

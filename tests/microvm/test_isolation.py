@@ -121,6 +121,7 @@ def test_the_hosts_network_is_refused(state: Path, uml: None) -> None:
     """A guest has a network of its own: loopback in place of what was asked for would be a surprise."""
     done = do(state, "--network", "host", "--", "true")
     assert (done.returncode, "cannot give a program the host's network" in done.stderr) == (125, True)
+    assert "leave out --network host, and it has loopback only; `do` gives outgoing connections with --isolation=sentry" in done.stderr
 
 
 def test_the_choice_is_told_once_with_its_reason(state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

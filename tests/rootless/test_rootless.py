@@ -41,7 +41,7 @@ def runtime_dir() -> Iterator[Path]:
 
 
 def run(runtime_dir: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(runtime_dir)}
+    environment = {"PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": str(runtime_dir), "CASEMATE_GUEST": str(runtime_dir / "guest")}
     return subprocess.run(become(*command), env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -57,6 +57,12 @@ def test_output_and_exit_code(runtime_dir: Path) -> None:
 def test_the_sentry_needs_no_root(runtime_dir: Path) -> None:
     done = do(runtime_dir, "--isolation=sentry", "--", "sh", "-c", "id -u; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 7)
+
+
+def test_a_guest_is_not_given_the_hosts_network(runtime_dir: Path) -> None:
+    done = do(runtime_dir, "--isolation=microvm", "--hypervisor=uml", "--network", "host", "--", "true")
+    assert done.returncode == 125
+    assert "leave out --network host, and it has loopback only" in done.stderr
 
 
 def test_the_host_is_seen_and_not_changed(runtime_dir: Path) -> None:

@@ -24,10 +24,10 @@ pub(crate) fn plug(config: &mut Config, taps: Vec<Tap>, inherit: &mut Vec<OwnedF
         }));
         inherit.push(tap.fd);
     }
-    config
-        .restored
-        .as_mut()
-        .unwrap_or(&mut config.command)
-        .extend(words);
+    // Only a monitor that takes orders plugs a card into a machine that is restored.
+    match &mut config.restored {
+        Some(lines) if !config.orders.is_empty() => lines.extend(words),
+        _ => config.command.extend(words),
+    }
     names
 }

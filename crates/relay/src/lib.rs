@@ -45,8 +45,8 @@ pub struct Config {
     pub user: (u32, u32),
     /// The hypervisor traces processes of its own.
     pub traces: bool,
-    /// For each tap: further words of the command, or lines for the monitor of a guest that is restored. `{place}`, `{tap}` (its descriptor), `{mac}` and `{mtu}`
-    /// are the tap's.
+    /// For each tap: further words of the command, or lines for a restored guest's monitor, if it takes `orders`. `{place}`, `{tap}` (its descriptor), `{mac}` and
+    /// `{mtu}` are the tap's.
     pub card: Vec<String>,
     pub share: Option<Share>,
     /// The first container's root, if it is not the host's directory.

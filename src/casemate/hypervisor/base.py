@@ -22,8 +22,8 @@ class Machine:
     devices: path in the jail to the path on the host.   disks: name, path on the host and whether it is written, of further files.
     helpers: run as the container's root, with a file server's capabilities; in a word {listen:PATH} becomes the descriptor of a socket that listens there.
     file_server: of the sockets of the helper that serves files, where the hypervisor looks for it and where it is, if those are two.
-    card: for each tap of the machine's network, further words of the command, or what the monitor of a restored machine is told; {place}, {tap}, {mac} and
-    {mtu} become the tap's.   card_header: its frames come with what is left to the other side of checksums and segments (virtio_net_hdr).
+    card: for each tap of the machine's network, further words of the command, or what a restored machine's monitor is told, if it takes `orders`; {place},
+    {tap}, {mac} and {mtu} become the tap's.   card_header: its frames come with what is left to the other side of checksums and segments (virtio_net_hdr).
     traces: it runs the guest's programs as processes that it traces.   restored: it was booted before, and is what its monitor is told once it runs.
     orders: what its monitor is told at the start.
     documents: name to text; as a word of the command, {document:NAME} becomes a path where it is read.
@@ -103,7 +103,6 @@ class Hypervisor:
 
     name = ""
     is_faster_by_images = False  # than by its own way to show files: then a root is an image where nobody loses anything by it
-    has_network = True  # its machines can have cards
     merit = ""  # why it is taken before the hypervisors after it
 
     def probe(self) -> Verdict:
@@ -118,13 +117,17 @@ class Hypervisor:
         """The argument of `casemate kernel install` that is all this host lacks for it; "" if nothing is lacking, or more is."""
         raise NotImplementedError
 
-    def machine(self, memory_mib: int, share: str = "") -> Machine:
-        """A machine with so much memory. share: "" for the hypervisor's own way to show files, else one of SHARES. Raises HostError if a part is missing."""
-        raise NotImplementedError
+    def network(self) -> Verdict:
+        """Whether its machines can have network cards."""
+        from casemate.isolation.base import Verdict
 
-    def connect(self, machine: Machine) -> None:
-        """Gives the machine a network card for each tap that there will be. Raises HostError if it can have none."""
-        raise HostError(f"hypervisor {self.name!r} gives its machines no network", "use another (--hypervisor, or the annotation dev.casemate.hypervisor)")
+        return Verdict(True)
+
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
+        """A machine with so much memory. share: "" for the hypervisor's own way to show files, else one of SHARES. has_cards: with a network card for each tap
+        that there will be, which `network` says whether it can have. Raises HostError if a part is missing.
+        """
+        raise NotImplementedError
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         """Gives the machine a disk, and returns its name in the guest: `serial:NAME`, or the device's. Raises HostError if it takes none."""
@@ -142,6 +145,14 @@ class OfKernels(Hypervisor):
         from casemate.guest import kernels
 
         return kernels.CLOUD if self.host().ok and self.kernel() is None else ""
+
+    def network(self) -> Verdict:
+        from casemate.isolation.base import Verdict
+
+        kernel = self.kernel()
+        if kernel is None or kernel.has("virtio_net"):
+            return Verdict(True)
+        return Verdict(False, "the installed kernel has no module for network cards", f"run `casemate kernel install {kernel.name}` again")
 
     def host(self) -> Verdict:
         """Whether this host can run it, kernels apart."""

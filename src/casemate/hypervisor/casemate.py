@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # The relay is that file, whatever its jail shows.
 _ENGINE = "/proc/self/exe"
 _EMULATED_BOOT_S = 600  # 26 s alone, 180 beside fifteen busy processes
+_MAX_CARDS = 8  # MAX_INTERFACES of crates/guest-protocol/src/network.rs, whose card_mac() is below
+_MAX_CARDS_EMULATED = 4  # that kernel knows the old interrupt controller only, whose lines from 5 to 15 our devices have
 _DISKS = ("root", "layer")  # in this order on the bus, behind the agent's
 # reboot=k: the keyboard controller, which ends the monitor.
 _BOOT = "console=ttyS0 quiet panic=-1 reboot=k nokaslr casemate.link=hvc casemate.end=restart random.trust_cpu=on"
@@ -32,7 +34,6 @@ class Casemate(OfKernels):
 
     name = "casemate"
     is_faster_by_images = True  # than by nothing
-    has_network = False
     merit = "a small monitor of ours on KVM"
 
     def host(self) -> Verdict:
@@ -66,7 +67,7 @@ class Casemate(OfKernels):
         slow = "" if kvm.is_real() else f"the last to be tried: {kvm.WITHOUT_PROCESSOR}; "
         return f"{slow}prefer --rootfs, whose image is a disk: other directories come over the agent's stream, which is slow; {restored}"
 
-    def machine(self, memory_mib: int, share: str = "") -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
         kernel = self.kernel()
         assert kernel  # probe() has seen it
         machine = Machine([], share="" if share == "none" else "protocol", files={"kernel": kernel.image, **_agent(kernel)})
@@ -75,6 +76,10 @@ class Casemate(OfKernels):
         if not kvm.is_real():
             machine.boot_timeout_s = _EMULATED_BOOT_S
         configuration = _configuration(memory_mib, machine)
+        if has_cards:
+            # As many as there can be interfaces: a machine of a template gets no further one. Without a tap, a card has nothing at its other end.
+            configuration["network-interfaces"] = [_card(place) for place in range(_MAX_CARDS if kvm.is_real() else _MAX_CARDS_EMULATED)]
+            machine.card = ["--tap-fd", "eth{place}={tap}"]
         state = _state(configuration, machine)
         if state:
             disk = {name: path for name, path in machine.files.items() if name == "agent"}
@@ -108,6 +113,10 @@ def _agent(kernel: Kernel) -> dict[str, str]:
 
 def _drive(name: str, *, is_read_only: bool = True) -> dict[str, object]:
     return {"drive_id": name, "path_on_host": f"/guest/{name}", "is_root_device": name == "agent", "is_read_only": is_read_only}
+
+
+def _card(place: int) -> dict[str, object]:
+    return {"iface_id": f"eth{place}", "host_dev_name": "", "guest_mac": f"02:63:6d:00:00:{place:02x}"}
 
 
 def _configuration(memory_mib: int, machine: Machine) -> dict[str, object]:

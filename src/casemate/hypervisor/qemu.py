@@ -34,7 +34,7 @@ class Qemu(OfKernels):
         why_not = template.why_not()
         return f"{by}; they boot anew at each start: {why_not}" if why_not else f"{by}; they are restored from a template"
 
-    def machine(self, memory_mib: int, share: str = "") -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
         kernel = self.kernel()
         assert kernel  # probe() has seen it
         files = {"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)}
@@ -61,6 +61,8 @@ class Qemu(OfKernels):
             machine.command += ["-chardev", f"socket,id=files,path={virtiofsd.SOCKET}"]
             machine.helpers = [virtiofsd.command()]
             _plug(machine, {"driver": "vhost-user-fs-pci", "chardev": "files", "tag": "share", "bus": "files"})
+        if has_cards:
+            machine.card = _card(is_restored=bool(state))
         return machine
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
@@ -76,18 +78,15 @@ class Qemu(OfKernels):
         machine.disks.append((name, source, writable))
         return f"serial:{name}"
 
-    def connect(self, machine: Machine) -> None:
-        kernel = self.kernel()
-        if kernel and not kernel.has("virtio_net"):
-            raise HostError("the installed kernel has no module for network cards", f"run `casemate kernel install {kernel.name}` again")
-        netdev = {"type": "tap", "id": "card{place}", "fd": "{tap}"}
-        # Functions of one slot, which a restored guest looks for when the first is plugged in; it boots from none of them.
-        place = {"bus": "cards", "addr": "0.{place}", "multifunction": True}
-        device = {"driver": "virtio-net-pci", "netdev": "card{place}", "mac": "{mac}", "romfile": "", **place}
-        if machine.restored is None:
-            machine.card = ["-netdev", jsonlite.dumps(netdev), "-device", jsonlite.dumps(device)]
-        else:
-            machine.card = [jsonlite.dumps({"execute": "netdev_add", "arguments": netdev}), jsonlite.dumps({"execute": "device_add", "arguments": device})]
+
+def _card(*, is_restored: bool) -> list[str]:
+    netdev = {"type": "tap", "id": "card{place}", "fd": "{tap}"}
+    # Functions of one slot, which a restored guest looks for when the first is plugged in; it boots from none of them.
+    place = {"bus": "cards", "addr": "0.{place}", "multifunction": True}
+    device = {"driver": "virtio-net-pci", "netdev": "card{place}", "mac": "{mac}", "romfile": "", **place}
+    if is_restored:
+        return [jsonlite.dumps({"execute": "netdev_add", "arguments": netdev}), jsonlite.dumps({"execute": "device_add", "arguments": device})]
+    return ["-netdev", jsonlite.dumps(netdev), "-device", jsonlite.dumps(device)]
 
 
 def _plug(machine: Machine, device: dict[str, str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 
 from casemate.errors import HostError
-from casemate.isolation.base import Verdict
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
 NAMES = ("uml", "qemu", "casemate")
 # Where KVM is real it beats a kernel as a process, and the small monitor the large one.
 _WITH_KVM = ("casemate", "qemu", "uml")
-_NO_NETWORK = "it gives its machines no network"
 ANNOTATION = "dev.casemate.hypervisor"
 
 
@@ -53,11 +51,9 @@ def order() -> tuple[str, ...]:
     return _WITH_KVM if kvm.is_real() else NAMES
 
 
-def choose(wanted: str = "", *, for_network: bool = False) -> Choice:
-    """The hypervisor that was asked for (here, by CASEMATE_HYPERVISOR or the configuration), else the first that this host can run. for_network: one that
-    nobody named has to have cards for its machines.
-
-    Raises HostError with what each lacks, and what to run.
+def choose(wanted: str = "") -> Choice:
+    """The hypervisor that was asked for (here, by CASEMATE_HYPERVISOR or the configuration), else the first that this host can run. Raises HostError with what
+    each lacks, and what to run.
     """
     name, who = _named(wanted)
     if name:
@@ -69,7 +65,7 @@ def choose(wanted: str = "", *, for_network: bool = False) -> Choice:
     lacking: list[str] = []
     for name in order():
         hypervisor = get(name)
-        verdict = Verdict(False, _NO_NETWORK) if for_network and not hypervisor.has_network else hypervisor.probe()
+        verdict = hypervisor.probe()
         if verdict.ok:
             passed_over = "".join(f"; {reason}" for reason in lacking)
             return Choice(hypervisor, f"the first that can run here: {hypervisor.merit}{passed_over}", by_probe=True)

@@ -43,7 +43,7 @@ class Uml(Hypervisor):
     def kernel_to_install(self) -> str:
         return "" if os.access(PROGRAM, os.X_OK) else "uml"
 
-    def machine(self, memory_mib: int, share: str = "") -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
         command = [
             PROGRAM,
             f"mem={memory_mib}M",
@@ -57,21 +57,21 @@ class Uml(Hypervisor):
             "panic=-1",
             "casemate.link=ttyS0",
         ]
+        modules = _modules() + _modules(_FOR_IMAGES)
+        archive = initramfs("umlnet", modules + _modules(_FOR_NETWORK)) if has_cards else initramfs("uml", modules)
         share = share or virtiofsd.way()
-        machine = Machine(command, share="" if share == "none" else share, files={"initramfs": initramfs("uml", _modules() + _modules(_FOR_IMAGES))})
+        machine = Machine(command, share="" if share == "none" else share, files={"initramfs": archive})
         machine.traces = True
         machine.link_window = _LINE_WINDOW
         if share == "virtiofs":
             machine.command.append(f"virtio_uml.device={_FILES_SOCKET}:{_VIRTIO_ID_FS}")
             machine.helpers = [virtiofsd.command()]
             machine.file_server = (_FILES_SOCKET, virtiofsd.SOCKET)
+        if has_cards:
+            # vec=0: calls for many frames at once are of sockets only.
+            machine.card = ["vec{place}:transport=fd,fd={tap},mac={mac},mtu={mtu},vec=0"]
+            machine.card_header = False
         return machine
-
-    def connect(self, machine: Machine) -> None:
-        # vec=0: calls for many frames at once are of sockets only.
-        machine.card = ["vec{place}:transport=fd,fd={tap},mac={mac},mtu={mtu},vec=0"]
-        machine.card_header = False
-        machine.files["initramfs"] = initramfs("umlnet", _modules() + _modules(_FOR_IMAGES) + _modules(_FOR_NETWORK))
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         if not _modules(_FOR_IMAGES):

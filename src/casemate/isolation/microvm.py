@@ -90,16 +90,14 @@ class Microvm(Namespaces):
         wanted = annotations.get(registry.ANNOTATION) if isinstance(annotations, dict) else None
         limits = _limits(launch.spec)
         memory_mib = _memory_mib(max(limits["memory"], _pod_memory(annotations)))
-        has_cards = _can_have_interfaces(launch)
-        hypervisor = registry.choose(str(wanted or ""), for_network=has_cards).hypervisor
+        hypervisor = registry.choose(str(wanted or "")).hypervisor
+        has_cards = _can_have_interfaces(launch) and microvm_network.can_have_cards(hypervisor, launch.plan)
         user = own_user(launch.plan.get("id_maps"))
         root = _root_image(annotations, launch.plan, user)
         # What `do` starts is no pod, so nothing comes to it by files but its binds.
         needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
-        machine = hypervisor.machine(memory_mib, _files() if needs_files else "none")
+        machine = hypervisor.machine(memory_mib, _files() if needs_files else "none", has_cards=has_cards)
         guest_root = root.plug(hypervisor, machine) if root else None
-        if has_cards:
-            microvm_network.give_cards(hypervisor, machine, launch.plan)
         inherited = machine.open()
         plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)
         try:
@@ -446,7 +444,7 @@ def _refuse(plan: Plan, ops: list[Op]) -> None:
     if plan["keep_fds"]:
         raise HostError("isolation 'microvm' cannot hand descriptors to a program in a virtual machine", "leave out --preserve-fds")
     if "network" not in _new(plan) and "network" not in _kinds(plan):
-        raise HostError("isolation 'microvm' cannot give a program the host's network: a guest has its own", "leave out --network host")
+        raise microvm_network.of_the_host()
 
 
 def _is_host_hook(op: Op) -> bool:

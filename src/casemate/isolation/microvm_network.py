@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
     Op = dict[str, object]
 
+_HOSTS = (
+    "isolation 'microvm' cannot give a program the host's network: a guest has its own",
+    "leave out --network host, and it has loopback only; `do` gives outgoing connections with --isolation=sentry or namespaces; "
+    "a guest has the network that podman, containerd or CNI made for its container",
+)
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 # /dev/net/tun. The file of a tap is opened in the namespace that the tap is for, by a process that is in the container's cgroup by then.
 TUN: Op = {"allow": True, "type": "c", "major": 10, "minor": 200, "access": "rw"}
@@ -29,18 +34,22 @@ _NULL = "/dev/null"
 _DEATH_TIMEOUT_MS = 10_000
 
 
-def give_cards(hypervisor: Hypervisor, machine: Machine, plan: Plan) -> None:
-    """Gives the machine cards, if its container's network can come to have interfaces. Raises HostError."""
+def of_the_host() -> HostError:
+    """For who asked for the host's network."""
+    return HostError(*_HOSTS)
+
+
+def can_have_cards(hypervisor: Hypervisor, plan: Plan) -> bool:
+    """Whether a machine for this plan can have cards. Raises HostError for one that cannot, and whose network is there already."""
     join = plan["join"]
     assert isinstance(join, list)
     joined = next((entry["fd"] for entry in join if entry["kind"] == "network"), None)
     if joined is not None and os.fstat(joined).st_ino == os.stat("/proc/self/ns/net").st_ino:
-        raise HostError("isolation 'microvm' cannot give a program the host's network: a guest has its own", "give it a network namespace of its own")
-    try:
-        hypervisor.connect(machine)
-    except HostError:
-        if joined is not None:
-            raise
+        raise of_the_host()
+    verdict = hypervisor.network()
+    if joined is not None and not verdict.ok:
+        raise HostError(f"hypervisor {hypervisor.name!r}: {verdict.reason}", verdict.remedy)
+    return verdict.ok
 
 
 def make_taps(machine: Machine) -> list[Op]:

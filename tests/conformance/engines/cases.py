@@ -6,6 +6,7 @@ import http.server
 import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from .command import COLUMNS, ROWS, Failed
 
 FOREVER = "while :; do sleep 0.1; done"
 READY = "trap 'echo bye; exit 5' TERM; echo ready; " + FOREVER
+SERVE = "echo answer > /tmp/said; exec httpd -f -p 80 -h /tmp"
 TERMINAL = Options(tty=True)
 HUNGRY = ("dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
 
@@ -304,6 +306,22 @@ def bridge_network(box: Box) -> None:
         box.shell(script, Options(network=str(getattr(box.engine, "network", "")))).expect(0, "2\nanswer\nanswer\n")
 
 
+@case("published port", "podman")
+def published_port(box: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    box.detach(SERVE, Options(network=str(getattr(box.engine, "network", "")), extra=("--publish", f"{port}:80")))
+    until(lambda: answer_of(port) == "answer\n", "the host's port is answered")
+
+
+@case("names on a network", "podman")
+def names_on_a_network(box: Box) -> None:
+    """By the engine's own server of names, which each container has in its resolv.conf."""
+    on_network = Options(network=str(getattr(box.engine, "network_with_names", "")))
+    name = box.detach(SERVE, on_network)
+    box.shell(f"for i in $(seq 100); do wget -q -O - http://{name}/said && exit; sleep 0.1; done; exit 1", on_network).expect(0, "answer\n")
+
+
 @case("privileged")
 def privileged(box: Box) -> None:
     box.shell("mount -t tmpfs none /tmp && echo mounted", Options(privileged=True)).expect(0, "mounted\n")
@@ -362,6 +380,15 @@ class Answering:
     def __exit__(self, *_: object) -> None:
         self.server.shutdown()
         self.server.server_close()
+
+
+def answer_of(port: int) -> str:
+    """Of who serves SERVE's file behind the host's port; nothing of nobody."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/said", timeout=2) as answer:
+            return str(answer.read().decode())
+    except OSError:
+        return ""
 
 
 def interfaces(table: str) -> list[str]:

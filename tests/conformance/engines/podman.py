@@ -14,6 +14,7 @@ class Podman(DockerCommands):
 
     name = "podman"
     network = f"conformance{os.getpid()}"
+    network_with_names = f"names{os.getpid()}"
     programs = ("podman", "conmon")
     removal = ("rm", "--force", "--time", "0")
 
@@ -39,12 +40,13 @@ network_config_dir = "{self.directory}/networks"
         third = os.getpid() % 250
         subnets = ("--subnet", f"198.18.{third}.0/24", "--ipv6", "--subnet", f"fd00:198:18:{third}::/64")
         self.command("network", "create", "--disable-dns", *subnets, self.network).expect()
+        self.command("network", "create", "--subnet", f"198.19.{third}.0/24", self.network_with_names).expect()
         self.command("import", "--change", f"ENV PATH={PATH}", str(self.layer), IMAGE).expect()
 
     def stop_engine(self) -> None:
         if hasattr(self, "client"):
             self.command("rm", "--all", "--force", "--time", "0")
-            self.command("network", "rm", "--force", self.network)
+            self.command("network", "rm", "--force", self.network, self.network_with_names)
 
     def run_with(self, runtime: str) -> list[str]:
         return ["--runtime", self.runtimes[runtime], "run", "--cgroup-parent", f"/{self.cgroup}"]

@@ -57,10 +57,14 @@ def test_the_first_that_can_run_is_taken(host: Host, device: bool, processor: bo
     assert registry.order()[0] == ("casemate" if device and processor else "uml")
 
 
-def test_a_container_that_may_have_interfaces_gets_one_with_cards(host: Host) -> None:
-    host(device=True, processor=True, has=("qemu",))
-    assert registry.choose(for_network=True).hypervisor.name == "qemu"
-    assert registry.choose("casemate", for_network=True).hypervisor.name == "casemate"  # whoever names it is told later what it lacks
+@pytest.mark.parametrize("name", registry.NAMES)
+def test_a_kernel_without_a_module_for_cards_is_told(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """An installed one of an earlier version. User Mode Linux has its driver of cards in itself."""
+    installed = kernels.Kernel("/somewhere/cloud", {"modules": ["00-virtio.ko"]})
+    monkeypatch.setattr(kernels, "find", lambda _: installed)
+    verdict = registry.get(name).network()
+    assert verdict.ok == (name == "uml")
+    assert verdict.ok or verdict.remedy == "run `casemate kernel install cloud` again"
 
 
 def test_what_each_lacks_is_said(host: Host) -> None:
