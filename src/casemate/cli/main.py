@@ -36,7 +36,7 @@ VERBS = {
     "update": "change a container's resource limits",
     "events": "show a container's events and statistics, and how often it makes which system call",
     "debug": "show what a container's programs and its kernel are doing, with isolation sentry",
-    "kernel": "install, list and verify the kernels that virtual machines boot",
+    "kernel": "install, build, list, verify and remove the kernels that virtual machines boot",
     "cache": "list and remove what is kept to start virtual machines sooner",
     "vmm": "run a virtual machine on KVM with Firecracker's options and API, in a jail",
     "doctor": "say what this host can do, and what to change",

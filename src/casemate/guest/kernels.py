@@ -186,6 +186,13 @@ def put(name: str, metadata: dict[str, object], fill: Callable[[str], list[str]]
     return kernel
 
 
+def remove(name: str) -> None:
+    """Takes a kernel out of the store. It is gone at once, for a start that looks; a machine that runs has it in its memory."""
+    directory = _directory()
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as gone:
+        os.rename(f"{directory}/{name}", f"{gone}/{name}")
+
+
 def _copy_modules(source: str, target: str) -> list[str]:
     copied = []
     for index, module in enumerate(_MODULES):

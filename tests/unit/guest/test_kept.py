@@ -1,4 +1,4 @@
-"""What is kept for sooner starts, and the command that lists and removes it."""
+"""What is kept for sooner starts, and the commands that list and remove it, and kernels."""
 
 from __future__ import annotations
 
@@ -84,3 +84,17 @@ def test_an_empty_store_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [main(["cache", "list"]), main(["cache", "prune"])] == [0, 0]
     assert main(["cache"]) == 1
     assert main(["cache", "list", "NAME"]) == 1
+
+
+def test_a_kernel_is_removed_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("CASEMATE_GUEST", str(tmp_path))
+    for name in ("cloud", "other"):
+        (tmp_path / "kernels" / name).mkdir(parents=True)
+        (tmp_path / "kernels" / name / "kernel.json").write_text("{}")
+    assert main(["kernel", "remove", "cloud"]) == 0
+    assert [path.name for path in (tmp_path / "kernels").iterdir()] == ["other"]
+    for name in ("cloud", "../kernels", ".", "uml"):
+        assert main(["kernel", "remove", name]) == 1
+    assert "apt-get remove user-mode-linux" in capsys.readouterr().err
+    assert main(["kernel", "remove"]) == 1
+    assert (tmp_path / "kernels/other/kernel.json").exists()

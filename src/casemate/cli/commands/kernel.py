@@ -1,4 +1,4 @@
-"""`casemate kernel install|build|list|verify`: the Linux kernels that virtual machines boot."""
+"""`casemate kernel install|build|list|verify|remove`: the Linux kernels that virtual machines boot."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from casemate.guest.kernels import Kernel
 
 HELP = (
-    "Installs, builds, lists and verifies the kernels that guests boot: `install cloud` (Debian's, for QEMU), `install uml` (User Mode Linux), or an image of "
-    "yours; `build` (ours, from Debian's source: it boots in half the time), `build poor-kvm` (for `--hypervisor=casemate` where KVM emulates kernels)."
+    "Installs, builds, lists, verifies and removes the kernels that guests boot: `install cloud` (Debian's, for QEMU), `install uml` (User Mode Linux), or an "
+    "image of yours; `build` (ours, from Debian's source: it boots in half the time), `build poor-kvm` (for `--hypervisor=casemate` where KVM emulates them)."
 )
 OPTIONS = [
     Option("image", VALUE, "install: this bzImage or vmlinux, in place of the distribution's", "FILE"),
@@ -30,7 +30,7 @@ _UML_PACKAGE = "user-mode-linux"
 
 
 def main(arguments: list[str]) -> int:
-    parsed = read(arguments, OPTIONS, usage="kernel install|build|list|verify [NAME]", help=HELP, least=1, most=2)
+    parsed = read(arguments, OPTIONS, usage="kernel install|build|list|verify|remove [NAME]", help=HELP, least=1, most=2)
     if parsed is None:
         return 0
     action, name = parsed.arguments[0], parsed.arguments[1] if len(parsed.arguments) > 1 else ""
@@ -44,8 +44,11 @@ def main(arguments: list[str]) -> int:
         return _list()
     if action == "verify":
         return _verify(name)
+    if action == "remove" and name:
+        return _remove(name)
     raise UsageError(
-        "usage: casemate kernel install [cloud|uml|NAME --image FILE --modules DIR], kernel build [NAME --config FILE], kernel list, or kernel verify [NAME]"
+        "usage: casemate kernel install [cloud|uml|NAME --image FILE --modules DIR], kernel build [NAME --config FILE], kernel list, kernel verify [NAME], or "
+        "kernel remove NAME"
     )
 
 
@@ -135,3 +138,14 @@ def _verify(name: str) -> int:
         failed |= bool(wrong)
         print(f"{found}: " + ("; ".join(wrong) if wrong else "as it was installed"))
     return 1 if failed else 0
+
+
+def _remove(name: str) -> int:
+    from casemate.guest import kernels
+
+    if name not in kernels.names():
+        what = f"apt-get remove {_UML_PACKAGE} does that" if name == "uml" else "`casemate kernel list` shows those there are"
+        raise UsageError(f"kernel remove: there is no kernel {name!r} in the store; {what}")
+    kernels.remove(name)
+    print(name)
+    return 0
