@@ -155,8 +155,10 @@ class Group:
                 time.sleep(0.05)
 
 
-def density(folder: str, guest: Path, kind: str, sample: int) -> str:
-    """How many guests fit: what `sample` of them take together, kernel memory included, divided into the limit; the first one apart for forks."""
+def density(folder: str, guest: Path, kind: str, sample: int) -> float:
+    """Prints and returns how many guests fit: what `sample` of them take together, kernel memory included, divided into the limit; of forks without the
+    first.
+    """
     group = Group(kind)
     try:
         empty = group.used()
@@ -189,7 +191,8 @@ def density(folder: str, guest: Path, kind: str, sample: int) -> str:
         kill(children)
         for vm in vms:
             vm.end()
-        return f"{kind:10} {each / MIB:6.2f} MiB each of {sample}: {int(fits):6} in 4 GiB"
+        print(f"{kind:10} {each / MIB:6.2f} MiB each of {sample}: {int(fits):6} in 4 GiB")
+        return fits
     finally:
         group.close()
 
@@ -211,8 +214,8 @@ def main() -> None:
         if HIERARCHY is None:
             print("density: not measured, for there is no memory controller at hand")
         else:
-            for kind, sample in (("plain", 20), ("balloon", 20), ("forks", 400)):
-                print(density(folder, guest, kind, sample))
+            fits = {kind: density(folder, guest, kind, sample) for kind, sample in (("plain", 20), ("balloon", 20), ("forks", 400))}
+            print(f"forks of one: {fits['forks'] / fits['plain']:.1f} times as many as plain ones (aim: 10)")
 
 
 if __name__ == "__main__":
