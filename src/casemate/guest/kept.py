@@ -63,9 +63,16 @@ def remove_unfinished() -> None:
 
 def _names(directory: str) -> list[str]:
     try:
-        return [name for name in os.listdir(directory) if not name.startswith(".") and not name.endswith(_NEW)]
+        names = os.listdir(directory)
     except FileNotFoundError:
         return []
+    return [name for name in names if not name.startswith(".") and not name.endswith(_NEW) and not _is_being_made(name)]
+
+
+def _is_being_made(name: str) -> bool:
+    """An agent's file system has its maker's number behind its name until it is whole (`initramfs.kept`); what a killed one left is as any other."""
+    maker = name.rpartition(".")[2]
+    return maker.isdecimal() and os.path.exists(f"/proc/{maker}")
 
 
 def _look(kind: str, directory: str, name: str) -> Kept | None:
@@ -74,7 +81,8 @@ def _look(kind: str, directory: str, name: str) -> Kept | None:
         status = os.lstat(path)
         size = status.st_blocks
         if os.path.isdir(path):
-            size += sum(entry.stat(follow_symlinks=False).st_blocks for entry in os.scandir(path))
+            with os.scandir(path) as entries:
+                size += sum(entry.stat(follow_symlinks=False).st_blocks for entry in entries)
     except FileNotFoundError:
         return None  # another start forgot it
     return Kept(kind, name.removesuffix(".erofs") if kind == "root image" else name, path, size * 512, status.st_mtime, images.origin(path))

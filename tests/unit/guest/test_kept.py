@@ -72,8 +72,13 @@ def test_prune_removes_what_was_not_used_lately(store: Path) -> None:
 
 
 def test_prune_removes_all_and_what_makers_left(store: Path) -> None:
+    """But not from under one who is at work."""
+    (store / "initramfs/uml-12-35.cpio.999999999").touch()
+    at_work = store / f"initramfs/uml-12-36.cpio.{os.getpid()}"
+    at_work.touch()
     assert main(["cache", "prune"]) == 0
     assert names() == []
+    assert list((store / "initramfs").iterdir()) == [at_work]
     assert not (store / "templates/casemate-abc.new").exists()
     assert not (store / "images/.disk-999999999").exists()
     assert (store / "templates/.failed").exists()
