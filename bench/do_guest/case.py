@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from bench.measure import interleaved, timed
 from bench.peers import Workshop
@@ -45,6 +46,23 @@ def measure(workshop: Workshop, count: int) -> list[Row]:
         options = ["--isolation=microvm", f"--hypervisor={hypervisor}", "--memory=64M", f"--rootfs={workshop.rootfs}"]
         argv = [*environment, workshop.peers[US].program, "do", *options, "--", "/bin/true"]
         actions = {US: lambda argv=argv, name=name: {name: timed(argv)}}
+        before = _failure()
         samples, failures = interleaved(min(count, _MOST), actions, deadline_s=_DEADLINE_S, enough_s=_ENOUGH_S)
+        after = _failure()
+        if after != before and after:
+            # Each start booted, and was told of nothing: no figure of a template.
+            rows.append(Row(name, {}, notes={US: f"{hypervisor}: {after[1]}"}))
+            continue
         rows.append(Row(name, samples.get(name, {}), notes=failures))
     return rows
+
+
+def _failure() -> tuple[int, str] | None:
+    """When the last attempt to make a template failed, and why; None if it did not."""
+    from casemate.guest import store
+
+    try:
+        file = Path(store.directory(), "templates/.failed")
+        return file.stat().st_mtime_ns, file.read_text()
+    except FileNotFoundError:
+        return None
