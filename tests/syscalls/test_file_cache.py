@@ -41,9 +41,9 @@ def _host(directory: Path, command: list[str], uid: int = 0) -> str:
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def _program(compiled: Callable[[str], Path], tmp_path: Path) -> tuple[Bundle, Path]:
+def _program(compiled: Callable[[str], Path], tmp_path: Path, source: str = "cache/random_tree.c") -> tuple[Bundle, Path]:
     """A bundle with the program that changes a tree at random, and that program."""
-    program = compiled("cache/random_tree.c")
+    program = compiled(source)
     tmp_path.chmod(0o755)
     for parent in tmp_path.parents[:2]:
         parent.chmod(0o755)  # another user's program lies there
@@ -58,6 +58,27 @@ def test_random_changes_are_seen_from_all_sides_as_on_the_host(seed: int, uid: i
     bundle, program = _program(compiled, tmp_path)
     words = [str(seed), "1500"]
     assert _sentry(bundle, f"exec /prog {' '.join(words)}", uid) == _host(tmp_path / "host", [str(program), *words], uid)
+
+
+@pytest.mark.parametrize(("seed", "uid", "is_tmpfs"), [(1, 0, False), (3, 1000, False), (5, 0, True), (6, 1000, True)])
+def test_kept_answers_are_never_older_than_what_was_done_before(seed: int, uid: int, is_tmpfs: bool, compiled: Callable[[str], Path], tmp_path: Path) -> None:
+    """Two processes, the second of them of that user."""
+    bundle, program = _program(compiled, tmp_path, "cache/answers.c")
+    if is_tmpfs:
+        bundle.config["mounts"].append({"destination": "/work", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755"]})
+    words = [str(seed), "200", str(uid)]
+    # By absolute paths that the second process may walk: other runs of pytest close the directory of theirs to other users.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
+        Path(memory).chmod(0o755)
+        expected = _host(Path(memory) / "host", [str(program), *words])
+    assert _sentry(bundle, f"exec /prog {' '.join(words)}") == expected
+
+
+def test_answers_are_kept_until_what_they_say_changes(compiled: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle, _ = _program(compiled, tmp_path, "cache/kept.c")
+    changes = (("something else changed kept", "its mode changed ended"), ("a directory moved ended",), ("another root ended",), ("somebody else ended",))
+    expected = [line for lines in changes for line in ("asked kept", *lines)]
+    assert _sentry(bundle, "exec /prog").splitlines() == [*expected, "a child has none"]
 
 
 @pytest.mark.parametrize(("seed", "uid"), [(6, 0), (7, 0), (8, 1000)])

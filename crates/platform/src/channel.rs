@@ -13,10 +13,11 @@ use crate::loader::BASE;
 /// Where a process has it: below the loader, far from everything else.
 pub const ADDRESS: u64 = BASE - 0x10_0000;
 pub const SLOTS: usize = 16;
-const SLOT: usize = 0x2000;
-pub const SIZE: usize = SLOTS * SLOT;
-const LEN: libc::off_t = 0x2_0000;
-const _: () = assert!(SIZE == 0x2_0000);
+pub(crate) const SLOT: usize = 0x2000;
+/// Slots, and the table of answers (`answers`). Pages that nobody touched take no memory.
+pub const SIZE: usize = SLOTS * SLOT + crate::answers::SIZE;
+const LEN: libc::off_t = 0x4_0000;
+const _: () = assert!(SIZE == 0x4_0000);
 /// Bytes of data and of a path (with its NUL) that a slot holds.
 pub const DATA_LEN: usize = 0x1000;
 pub const PATH_LEN: usize = 0x100;
@@ -140,6 +141,12 @@ impl Channel {
     pub(crate) fn long(&self, slot: usize, offset: usize) -> &AtomicU64 {
         // SAFETY: as in `word`; offsets are multiples of 8.
         unsafe { AtomicU64::from_ptr(self.at(slot, offset).cast()) }
+    }
+
+    /// A word of what lies behind the slots, or of them; offsets are multiples of 8.
+    pub(crate) fn behind(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: as in `word`; the place is within the mapping, whose size is a power of two.
+        unsafe { AtomicU64::from_ptr(self.memory.as_ptr().add(offset % SIZE).cast()) }
     }
 
     #[must_use]

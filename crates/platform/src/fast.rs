@@ -56,6 +56,9 @@ unsafe extern "C" {
     static casemate_fast_told: u8;
     static casemate_fast_yield: u8;
     static casemate_fast_yielded: u8;
+    static casemate_answers: u8;
+    static casemate_answers_found: u8;
+    static casemate_answers_ask: u8;
     static casemate_fast_end: u8;
 }
 
@@ -129,6 +132,8 @@ pub enum Stage {
     Calling,
     /// That is over: rax is the result, unless the slot has one.
     Called,
+    /// Not begun, its answer looked for (`answers`): the slot tells all, all arguments too.
+    Looking,
     /// Done: rcx is the address `AFTER` the trampoline's system call, rax the result.
     Finished,
     /// futex(2), not begun: rcx is the trampoline's system call.
@@ -195,6 +200,10 @@ pub fn stage(ip: u64) -> Option<Stage> {
         (&raw const casemate_fast_line_slow, Stage::Finished),
         (&raw const casemate_fast_futex, Stage::LineKept),
         (&raw const casemate_fast_futex_over, Stage::Futex),
+        (&raw const casemate_answers, Stage::Untouched),
+        (&raw const casemate_answers_found, Stage::Looking),
+        (&raw const casemate_answers_ask, Stage::Finished),
+        (&raw const casemate_fast_end, Stage::Looking),
     ];
     let found = stages.into_iter().find(|(end, _)| before(*end));
     Some(found.map_or(Stage::Untouched, |(_, stage)| stage))
@@ -523,6 +532,9 @@ mod tests {
             (&raw const casemate_fast_line_slow, Stage::LineKept),
             (&raw const casemate_fast_futex, Stage::Futex),
             (&raw const casemate_fast_futex_over, Stage::Untouched),
+            (&raw const casemate_answers, Stage::Looking),
+            (&raw const casemate_answers_found, Stage::Finished),
+            (&raw const casemate_answers_ask, Stage::Looking),
         ] {
             assert_eq!(stage(at(label)), Some(expected));
         }

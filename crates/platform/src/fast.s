@@ -3,7 +3,7 @@
 # flags, so these three are free; the program's stack is never touched (red zones, Go's small stacks). docs/decisions/2026-11-28-fast-path.md.
 
     .globl casemate_fast_entry, casemate_fast_shifted, casemate_fast_packed, casemate_fast_saved, casemate_fast_kept, casemate_fast_done, casemate_fast_finished
-    .globl casemate_fast_declined, casemate_fast_call, casemate_fast_called, casemate_fast_kept_away, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered, casemate_fast_end
+    .globl casemate_fast_declined, casemate_fast_call, casemate_fast_called, casemate_fast_kept_away, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered
     .globl casemate_fast_yields, casemate_fast_timed, casemate_fast_told, casemate_fast_yield, casemate_fast_yielded
     .globl casemate_fast_line, casemate_fast_line_saved, casemate_fast_line_kept, casemate_fast_line_filling, casemate_fast_line_filled, casemate_fast_line_written
     .globl casemate_fast_futex, casemate_fast_futex_over, casemate_fast_line_read, casemate_fast_line_reading, casemate_fast_line_seen, casemate_fast_line_over, casemate_fast_line_back, casemate_fast_line_slow
@@ -80,7 +80,7 @@ casemate_fast_kept:
     jb .Lfast_touch_out
     je .Lfast_copy_in
     cmp eax, 5
-    jb .Lfast_stat_to_rsi
+    jb .Lfast_of_descriptor
     je .Lfast_path_at_rdi
     cmp eax, 7
     jb .Lfast_path_at_rsi
@@ -134,7 +134,10 @@ casemate_fast_kept:
     rep movsb
     jmp .Lfast_post
 
-    # 4: a struct stat to rsi.
+    # 4: a struct stat to rsi. From where the thread has had it before, or by asking.
+.Lfast_of_descriptor:
+    cmp [r11 + 0xa8], rcx
+    jne casemate_answers
 .Lfast_stat_to_rsi:
     mov [r11 + 0x28], rsi
     mov dword ptr [r11 + 0x20], 144
@@ -157,6 +160,9 @@ casemate_fast_kept:
     xor ecx, ecx
 .Lfast_path_copied:
     mov [r11 + 0x1c], ecx
+    cmp qword ptr [r11 + 0xa8], 0
+    jne casemate_answers
+.Lfast_ask_by_path:
     # 7: a struct stat to what was rsi. 8: to rdx.
     mov eax, [r11 + 0x14]
     cmp eax, 7
@@ -635,4 +641,3 @@ casemate_fast_futex:
     mov eax, 202
 casemate_fast_futex_over:
     jmp rcx
-casemate_fast_end:

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize is u64")]
 
+pub mod answers;
 pub mod channel;
 pub mod fast;
 pub mod filter;

@@ -168,6 +168,7 @@ casemate_stub_clone:
     ud2
     "#,
     include_str!("fast.s"),
+    include_str!("answers.s"),
     include_str!("clone3.s"),
     r#"
 casemate_loader_end:

@@ -52,17 +52,29 @@ static void tell(const char *what, const struct stat *s) {
            is_file ? (long long)s->st_size : 0LL, is_file ? moment(s->st_atim, set) : "-", S_ISLNK(s->st_mode) || S_ISFIFO(s->st_mode) ? "-" : moment(s->st_mtim, set));
 }
 
+/* Asks three times: the second or third time the program may answer itself (docs/decisions/2026-11-28-answers-in-shared-memory.md). */
+static int thrice(int (*ask)(const char *, struct stat *), const char *path, struct stat *s) {
+    int result = ask(path, s), error = errno;
+    for (int i = 0; i < 2; i++) {
+        struct stat again;
+        int other = ask(path, &again);
+        if (other != result || (result ? errno != error : memcmp(s, &again, sizeof again))) printf("  %s differs\n", path);
+    }
+    errno = error;
+    return result;
+}
+
 static void look_at(const char *path) {
     struct stat s, t;
     char text[64];
     long n;
-    if (lstat(path, &s)) {
+    if (thrice(lstat, path, &s)) {
         printf("  lstat %s: %s\n", path, strerrorname_np(errno));
     } else {
         tell(path, &s);
         if (S_ISLNK(s.st_mode) && (n = readlink(path, text, 63)) >= 0) printf("  -> %.*s\n", (int)n, text);
     }
-    long followed = stat(path, &t);
+    long followed = thrice(stat, path, &t);
     printf("  stat %s%s\n", outcome(followed), followed == 0 && t.st_ino == s.st_ino ? " itself" : "");
     printf("  access %s", outcome(access(path, R_OK | W_OK)));
     printf(" %s\n", outcome(access(path, X_OK)));

@@ -96,6 +96,7 @@ impl Kernel {
             tid: 0,
             credentials: &credentials,
             context: &context,
+            trail: None,
         };
         let cwd = walker
             .resolve(root, config.cwd.as_bytes(), true)
@@ -109,6 +110,7 @@ impl Kernel {
             tid: 0,
             credentials: &credentials,
             context: &context,
+            trail: None,
         };
         let image = match executable {
             Executable::Held(place) => {

@@ -16,6 +16,7 @@ use crate::memory::{Address, Memory, word};
 /// General registers in `struct ucontext`, from r8 on.
 const REGISTERS: u64 = 40;
 const R8: u64 = 40;
+const R9: u64 = 48;
 const R10: u64 = 56;
 const R11: u64 = 64;
 const RDI: u64 = 104;
@@ -155,6 +156,14 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
             let packed = slot.channel.packed(slot.index);
             Found::Before(packed & 0xFFFF, packed >> 16)
         }
+        // Nothing happened but that memory, which the call is to fill, may hold some of it.
+        Stage::Looking => {
+            let slot = slot.ok_or(Errno::EFAULT)?;
+            arguments_back(frame, slot)?;
+            frame.set(R9, slot.channel.offered(slot.index).args[5])?;
+            let packed = slot.channel.packed(slot.index);
+            Found::Before(packed & 0xFFFF, packed >> 16)
+        }
         Stage::Kept | Stage::Copying => {
             let slot = slot.ok_or(Errno::EFAULT)?;
             kept(frame, stage, slot, is_fault)?
@@ -178,13 +187,19 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
     })
 }
 
-/// A line's call: what its stage leaves undecided, the box's word tells, or the one that the stub had from there.
-fn of_line(frame: &Frame, stage: Stage, slot: &Slot) -> Result<Found> {
-    let (channel, index) = (&slot.channel, slot.index);
-    let [rdi, rsi, rdx, r10, r8, _] = channel.offered(index).args;
+/// The first five arguments' registers, as the slot tells them.
+fn arguments_back(frame: &Frame, slot: &Slot) -> Result<()> {
+    let [rdi, rsi, rdx, r10, r8, _] = slot.channel.offered(slot.index).args;
     for (register, value) in [(RDI, rdi), (RSI, rsi), (RDX, rdx), (R10, r10), (R8, r8)] {
         frame.set(register, value)?;
     }
+    Ok(())
+}
+
+/// A line's call: what its stage leaves undecided, the box's word tells, or the one that the stub had from there.
+fn of_line(frame: &Frame, stage: Stage, slot: &Slot) -> Result<Found> {
+    let (channel, index) = (&slot.channel, slot.index);
+    arguments_back(frame, slot)?;
     let packed = channel.packed(index);
     let (nr, slow) = (packed & 0xFFFF, packed >> 16);
     let word = frame.get(RAX) as u32;

@@ -17,6 +17,9 @@ impl Kernel {
     /// A thread's credentials have changed.
     pub fn ids_changed(&mut self, tid: i32) {
         let Ok(task) = self.task(tid) else { return };
+        if let Some(slot) = &task.slot {
+            self.files.answers.open(&slot.channel, slot.index);
+        }
         let mut space = task.space.lock();
         let is_shared = space.host.is_some() || space.had_guest;
         if is_shared || task.credentials.filters.is_some() {

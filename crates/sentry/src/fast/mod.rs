@@ -4,6 +4,7 @@
 //! `server` serves the slots; `window` gives handlers the data that the stub copied; `frame` makes a signal's frame say what the program would know of.
 //! Every call that is not served this way is an ordinary notification, from the trampoline, or from the stub with its data in the slot: `arrive` tells whose site it is.
 
+pub mod answers;
 pub mod frame;
 pub mod ids;
 pub mod lines;

@@ -58,6 +58,7 @@ impl Kernel {
         space.slots[index] = Some(tid);
         drop(space);
         channel.set_state(index, FREE);
+        self.files.answers.open(&channel, index);
         let mut bytes = Channel::address_of(index).to_le_bytes().to_vec();
         bytes.extend(fs_base.to_le_bytes());
         Memory { tid }.write(Address(entry), &bytes)?;
@@ -90,6 +91,7 @@ impl Kernel {
         task.space.lock().slots[slot.index] = None;
         slot.lines.cut();
         slot.channel.set_listening(slot.index, false);
+        self.files.answers.close(&slot.channel, slot.index);
         self.fast.server.remove(tid);
         Some(slot)
     }

@@ -139,6 +139,7 @@ fn enter(cx: &mut Cx<'_>, place: Place) -> SysResult {
         return Err(Errno::EACCES);
     }
     task.fs.lock().cwd = place;
+    cx.kernel.files.answers.directory_changes();
     DONE
 }
 

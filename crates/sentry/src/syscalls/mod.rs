@@ -223,6 +223,7 @@ impl Cx<'_> {
             tid: self.call.tid,
             credentials: &self.task()?.credentials,
             context,
+            trail: None,
         })
     }
 

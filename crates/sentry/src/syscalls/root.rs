@@ -24,6 +24,7 @@ pub fn chroot(cx: &mut Cx<'_>, path: Address) -> SysResult {
         return Err(Errno::EPERM);
     }
     task.fs.lock().root = place;
+    cx.kernel.files.answers.retract_all();
     DONE
 }
 

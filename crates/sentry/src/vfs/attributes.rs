@@ -3,7 +3,7 @@
 use rustix::fs::{Statx, StatxFlags};
 
 /// Attributes, in the terms of statx(2).
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
     pub dev: u64,
     pub ino: u64,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cache::{Answers, Trail};
 use super::description::Description;
 use crate::errno::{Errno, Result};
 
@@ -9,12 +10,16 @@ use crate::errno::{Errno, Result};
 struct Slot {
     description: Arc<Description>,
     close_on_exec: bool,
+    /// The epoch in which an answer was last made of it (`vfs::cache::answers`).
+    told: u64,
 }
 
 /// Descriptors by number. Numbers are program-visible; the lowest free one is always given (open(2)).
 #[derive(Debug, Clone, Default)]
 pub struct FdTable {
     slots: Vec<Option<Slot>>,
+    /// Whom to tell when a number that answers were made of becomes free, or another file's.
+    answers: Option<Arc<Answers>>,
 }
 
 impl FdTable {
@@ -47,6 +52,7 @@ impl FdTable {
             Slot {
                 description,
                 close_on_exec,
+                told: 0,
             },
         );
         i32::try_from(index).map_err(|_| Errno::EMFILE)
@@ -64,15 +70,44 @@ impl FdTable {
         if index as u64 >= limit {
             return Err(Errno::EBADF);
         }
-        let old = self.slots.get_mut(index).and_then(Option::take);
+        let old = self.take(index);
         self.put(
             index,
             Slot {
                 description,
                 close_on_exec,
+                told: 0,
             },
         );
         Ok(old.map(|slot| slot.description))
+    }
+
+    /// Frees a number.
+    fn take(&mut self, index: usize) -> Option<Slot> {
+        let slot = self.slots.get_mut(index).and_then(Option::take)?;
+        if let Some(answers) = &self.answers {
+            answers.retract(slot.told);
+        }
+        Some(slot)
+    }
+
+    /// An answer is about to be made of the file at this number; not if that is another one than it was made for.
+    pub fn tell(
+        &mut self,
+        fd: i32,
+        file: &Arc<Description>,
+        answers: &Arc<Answers>,
+        trail: &Trail,
+    ) {
+        let slot = usize::try_from(fd)
+            .ok()
+            .and_then(|index| self.slots.get_mut(index))
+            .and_then(Option::as_mut);
+        match slot {
+            Some(slot) if Arc::ptr_eq(&slot.description, file) => slot.told = trail.epoch(),
+            _ => trail.leave(),
+        }
+        self.answers.get_or_insert_with(|| answers.clone());
     }
 
     fn put(&mut self, index: usize, slot: Slot) {
@@ -83,10 +118,7 @@ impl FdTable {
     }
 
     pub fn remove(&mut self, fd: i32) -> Result<Arc<Description>> {
-        let slot = usize::try_from(fd)
-            .ok()
-            .and_then(|index| self.slots.get_mut(index))
-            .and_then(Option::take);
+        let slot = usize::try_from(fd).ok().and_then(|index| self.take(index));
         slot.map(|slot| slot.description).ok_or(Errno::EBADF)
     }
 
@@ -110,9 +142,10 @@ impl FdTable {
     /// At execve: closes what is marked so.
     pub fn exec(&mut self) -> Vec<Arc<Description>> {
         let mut closed = Vec::new();
-        for slot in &mut self.slots {
+        for index in 0..self.slots.len() {
+            let slot = &self.slots[index];
             if slot.as_ref().is_some_and(|slot| slot.close_on_exec) {
-                closed.extend(slot.take().map(|slot| slot.description));
+                closed.extend(self.take(index).map(|slot| slot.description));
             }
         }
         closed
@@ -130,10 +163,10 @@ impl FdTable {
     }
 
     pub fn clear(&mut self) -> Vec<Arc<Description>> {
-        self.slots
-            .drain(..)
-            .flatten()
-            .map(|slot| slot.description)
-            .collect()
+        let all = 0..self.slots.len();
+        let closed = all.filter_map(|index| self.take(index));
+        let closed = closed.map(|slot| slot.description).collect();
+        self.slots.clear();
+        closed
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use super::attributes::Attributes;
+use super::cache::Trail;
 use super::description::Description;
 use super::place::Place;
 use crate::errno::{Errno, Result};
@@ -136,6 +137,12 @@ pub trait File: Send + Sync + Debug {
 
     fn attributes(&self) -> Result<Attributes> {
         Ok(super::anonymous::attributes())
+    }
+
+    /// As `attributes`, for an answer that its program keeps.
+    fn attributes_told(&self, trail: &Trail) -> Result<Attributes> {
+        trail.leave();
+        self.attributes()
     }
 
     /// Device and inode.

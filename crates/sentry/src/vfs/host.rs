@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, OFlags, RawDir, SeekFrom, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::attributes::Attributes;
-use super::cache::{Cache, Opened, Watch};
+use super::cache::{Cache, Opened, Trail, Watch};
 use super::description::Description;
 use super::file::{Entry, File};
 use super::place::Place;
@@ -270,6 +270,20 @@ impl File for HostFile {
             watch.learn(&attributes);
         }
         Ok(attributes)
+    }
+
+    fn attributes_told(&self, trail: &Trail) -> Result<Attributes> {
+        let known = self
+            .watch
+            .as_ref()
+            .and_then(|watch| watch.attributes_told(trail));
+        known.map_or_else(
+            || {
+                trail.leave();
+                self.attributes()
+            },
+            Ok,
+        )
     }
 
     fn identity(&self) -> Result<(u64, u64)> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use super::attributes::Attributes;
-use super::cache::{Arrival, Judge, Spot, Walk};
+use super::cache::{Arrival, Judge, Spot, Trail, Walk};
 use super::place::Place;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
@@ -29,6 +29,8 @@ pub struct Walker<'k> {
     pub tid: i32,
     pub credentials: &'k Credentials,
     pub context: &'k FsContext,
+    /// Of a walk that an answer is to be made of (`vfs::cache::answers`).
+    pub trail: Option<&'k Trail>,
 }
 
 /// A directory, and a name in it that may or may not exist.
@@ -58,10 +60,21 @@ impl Walker<'_> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
-        match self.arrive(start, path, follow)? {
+        let arrival = self.arrive(start, path, follow)?;
+        if let (Some(trail), Some(Arrival::Spot(spot))) = (self.trail, &arrival) {
+            return self.kernel.files.attributes_told(spot, trail);
+        }
+        self.leaves_trail();
+        match arrival {
             Some(Arrival::Spot(spot)) => self.kernel.files.attributes(&spot),
             Some(Arrival::Leaves(place, rest)) => self.attributes_elsewhere(place, &rest, follow),
             None => self.attributes_elsewhere(start.clone(), path, follow),
+        }
+    }
+
+    fn leaves_trail(&self) {
+        if let Some(trail) = self.trail {
+            trail.leave();
         }
     }
 
@@ -79,6 +92,7 @@ impl Walker<'_> {
             follow,
             credentials: self.credentials,
             judge: self.judge(),
+            trail: self.trail,
         })
     }
 
@@ -90,9 +104,13 @@ impl Walker<'_> {
         Ok(match self.arrive(start, path, follow)? {
             Some(Arrival::Spot(spot)) => Found::Spot(spot),
             Some(Arrival::Leaves(place, rest)) => {
+                self.leaves_trail();
                 Found::Place(self.resolve_elsewhere(place, &rest, follow)?)
             }
-            None => Found::Place(self.resolve_elsewhere(start.clone(), path, follow)?),
+            None => {
+                self.leaves_trail();
+                Found::Place(self.resolve_elsewhere(start.clone(), path, follow)?)
+            }
         })
     }
 

@@ -4,7 +4,9 @@
 
 #define BASE 0x500000000000UL
 #define CHANNEL (BASE - 0x100000)
-#define CHANNEL_SIZE (16 * 0x2000)
+#define SLOTS_SIZE (16 * 0x2000)
+/* Slots, and the answers behind them. */
+#define CHANNEL_SIZE (SLOTS_SIZE + 256 * 512)
 
 static int file, zero;
 static unsigned state;
@@ -19,6 +21,7 @@ static void *calls(void *argument) {
         read(zero, bytes, 1);
         fstat(file, &st);
         stat("/", &st);
+        stat("/etc/passwd", &st);
         write(file, bytes, 10);
         syscall(SYS_getuid);
         lseek(file, 0, SEEK_SET);

@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 
 use super::table::Table;
 use super::walk::Spot;
-use super::{Cache, Id};
+use super::{Cache, Id, Trail};
 use crate::errno::{Errno, Result};
 use crate::vfs::attributes::Attributes;
 
@@ -77,6 +77,22 @@ impl Watch {
         }
         let mut table = self.cache.of_file(self.id);
         let slot = table.of_id(self.id)?;
+        table.exact(slot)
+    }
+
+    /// As `attributes`, for an answer.
+    #[must_use]
+    pub fn attributes_told(&self, trail: &Trail) -> Option<Attributes> {
+        if !self.is_ours || self.writes {
+            trail.leave();
+            return None;
+        }
+        let mut table = self.cache.of_file(self.id);
+        let Some(slot) = table.of_id(self.id) else {
+            trail.leave();
+            return None;
+        };
+        table.tell(slot, trail);
         table.exact(slot)
     }
 

@@ -11,6 +11,7 @@
 //!
 //! Nothing here decides who may: permissions are checked in each walk, from the remembered owner and mode, with the caller's own credentials.
 
+pub mod answers;
 mod files;
 mod table;
 mod walk;
@@ -19,6 +20,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use answers::{Answers, Trail};
 pub use files::{Opened, Watch};
 pub use table::Table;
 pub use walk::{Arrival, Judge, Spot, Walk};
@@ -42,6 +44,8 @@ pub struct Cache {
     table: Mutex<Table>,
     /// Of file systems made for this container, each on one mount: by device and mount.
     own: Vec<(u64, u64, Mutex<Table>)>,
+    /// What programs keep of what is remembered.
+    pub answers: Arc<Answers>,
     /// Changes when a read may move a file's access time again, for descriptions that have told of one already.
     epoch: AtomicU32,
 }
@@ -50,17 +54,21 @@ impl Cache {
     /// Of the mount that `root` lies on, and of those whose roots `own` are: nobody else has another mount of theirs.
     #[must_use]
     pub fn new(root: &Place, own: Vec<OwnedFd>) -> Arc<Self> {
-        let table = match root {
+        let answers: Arc<Answers> = Arc::default();
+        let mut table = match root {
             Place::Host(root) => Table::of_root(root, 0),
             Place::Proc(_) | Place::Pts(_) => Table::disabled(),
         };
+        table.answers = answers.clone();
         let tables = own.into_iter().zip(1..).filter_map(|(root, index)| {
-            let (table, device) = Table::of_own(root, index)?;
+            let (mut table, device) = Table::of_own(root, index)?;
+            table.answers = answers.clone();
             Some((device, table.mount, Mutex::new(table)))
         });
         Arc::new(Self {
             table: Mutex::new(table),
             own: tables.collect(),
+            answers,
             epoch: AtomicU32::new(1),
         })
     }
@@ -175,14 +183,21 @@ impl Cache {
         self.at(spot.table).attributes(spot)
     }
 
+    /// As `attributes`, for an answer.
+    pub fn attributes_told(&self, spot: &Spot<'_>, trail: &Trail) -> Result<Attributes> {
+        let mut table = self.at(spot.table);
+        table.tell(spot.slot, trail);
+        table.attributes(spot)
+    }
+
     /// Kind, owner and mode, for those who need no more; the rest may be old.
     pub fn permissions(&self, spot: &Spot<'_>) -> Result<Attributes> {
         self.at(spot.table).permissions(spot)
     }
 
     /// A link's text; `EINVAL` it is none.
-    pub fn read_link(&self, spot: &Spot<'_>) -> Result<Arc<[u8]>> {
-        self.at(spot.table).read_link(spot)
+    pub fn read_link(&self, spot: &Spot<'_>, trail: Option<&Trail>) -> Result<Arc<[u8]>> {
+        self.at(spot.table).read_link(spot, trail)
     }
 
     /// A place to hold on to.

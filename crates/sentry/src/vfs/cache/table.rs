@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use rustix::fs::{AtFlags, StatVfsMountFlags, StatxFlags};
 use rustix::time::ClockId;
 
-use super::{FRESH_MS, Id};
+use super::{Answers, FRESH_MS, Id, Trail};
 use crate::errno::{Errno, Result};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::place::Place;
@@ -42,10 +42,22 @@ pub(super) enum Child {
     Mount(Place),
 }
 
+impl Child {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Absent, Self::Absent) => true,
+            (Self::Inode(one), Self::Inode(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Named {
     pub(super) child: Child,
     pub(super) checked: u64,
+    /// The epoch in which an answer was last made of it (`answers`).
+    pub(super) told: u64,
 }
 
 #[derive(Debug)]
@@ -53,6 +65,8 @@ pub(super) struct Directory {
     pub(super) fd: Arc<OwnedFd>,
     pub(super) parent: Option<(Key, u64)>,
     pub(super) children: HashMap<Box<[u8]>, Named>,
+    /// As in `Named`: the latest of them.
+    pub(super) told: u64,
     pub(super) used: u64,
 }
 
@@ -81,6 +95,9 @@ pub(super) struct Inode {
     pub(super) link: Option<Arc<[u8]>>,
     pub(super) reader: Option<Arc<OwnedFd>>,
     pub(super) directory: Option<Box<Directory>>,
+    /// The epochs in which an answer was last made of all attributes (`answers`); and of kind, owner, mode or a link's text.
+    told: u64,
+    pub(super) passed: u64,
     pub(super) used: u64,
     is_live: bool,
 }
@@ -98,6 +115,7 @@ struct Known {
 pub struct Table {
     /// Its place among the cache's.
     pub(super) index: usize,
+    pub(super) answers: Arc<Answers>,
     pub(super) is_on: bool,
     pub(super) shares_readers: bool,
     remembers_times: bool,
@@ -197,6 +215,23 @@ impl Table {
         (inode.is_live && inode.generation == key.generation).then_some(key.slot)
     }
 
+    /// What these marks are of is changed, or forgotten.
+    fn retract<const N: usize>(&self, marks: [u64; N]) {
+        for mark in marks {
+            self.answers.retract(mark);
+        }
+    }
+
+    /// An answer is about to be made of all of a file's attributes.
+    pub(super) fn tell(&mut self, slot: u32, trail: &Trail) {
+        if self.exact(slot).is_none() {
+            return trail.leave();
+        }
+        let inode = self.inode(slot);
+        inode.told = trail.epoch();
+        trail.knew(inode.checked);
+    }
+
     pub(super) fn inode(&mut self, slot: u32) -> &mut Inode {
         &mut self.inodes[slot as usize]
     }
@@ -224,7 +259,16 @@ impl Table {
         if let Some(slot) = self.of_id(id) {
             let inode = self.inode(slot);
             let old = &inode.attributes;
-            // A number that was given to another file since.
+            let who_may = |it: &Attributes| (it.mode, it.uid, it.gid);
+            let marks = [
+                if old == attributes { 0 } else { inode.told },
+                if who_may(old) == who_may(attributes) {
+                    0
+                } else {
+                    inode.passed
+                },
+            ];
+            // Else it is a number that was given to another file since.
             let is_same = old.kind() == attributes.kind() && old.times[3] == attributes.times[3];
             let is_unchanged = is_same
                 && inode.knows != Knowledge::Kind
@@ -244,6 +288,7 @@ impl Table {
                     inode.link = None;
                     self.drop_reader(slot);
                 }
+                self.retract(marks);
                 return slot;
             }
             self.kill(slot);
@@ -259,6 +304,8 @@ impl Table {
             link: None,
             reader: None,
             directory: None,
+            told: 0,
+            passed: 0,
             used,
             is_live: true,
         };
@@ -280,6 +327,8 @@ impl Table {
 
     /// Forgets a file altogether, with the names in it and those that lead to it.
     pub(super) fn kill(&mut self, slot: u32) {
+        let inode = &self.inodes[slot as usize];
+        self.retract([inode.told, inode.passed]);
         if self.root == Some(slot) {
             self.inode(slot).knows = Knowledge::Kind;
             return;
@@ -297,6 +346,7 @@ impl Table {
 
     fn drop_directory(&mut self, slot: u32) {
         if let Some(directory) = self.inode(slot).directory.take() {
+            self.retract([directory.told]);
             self.names -= directory.children.len();
             self.directories -= 1;
         }
@@ -323,6 +373,7 @@ impl Table {
             fd,
             parent,
             children: HashMap::new(),
+            told: 0,
             used,
         }));
         self.directories += 1;
@@ -336,14 +387,21 @@ impl Table {
             };
             self.shrink(Some(directory), also);
         }
-        let named = Named {
-            child,
-            checked: Self::now(),
+        let Some(directory) = &mut self.inodes[directory as usize].directory else {
+            return;
         };
-        if let Some(directory) = &mut self.inodes[directory as usize].directory
-            && directory.children.insert(name.into(), named).is_none()
-        {
-            self.names += 1;
+        let before = directory.children.get(name);
+        let before = before.map(|old| (old.told, old.child.is_same(&child)));
+        let named = Named {
+            told: before.map_or(0, |(told, is_same)| if is_same { told } else { 0 }),
+            checked: Self::now(),
+            child,
+        };
+        directory.children.insert(name.into(), named);
+        match before {
+            None => self.names += 1,
+            Some((told, false)) => self.retract([told]),
+            Some((_, true)) => {}
         }
     }
 
@@ -365,6 +423,7 @@ impl Table {
             self.drop_directory(slot);
         }
         if self.names >= MOST_NAMES / 2 {
+            self.answers.retract_all();
             for inode in &mut self.inodes {
                 if let Some(directory) = &mut inode.directory {
                     self.names -= directory.children.len();
@@ -545,6 +604,8 @@ impl Table {
         };
         if is_strict || access <= modification || access <= change || is_old() {
             inode.was_read = true;
+            let told = inode.told;
+            self.retract([told]);
         }
     }
 
@@ -558,6 +619,8 @@ impl Table {
             inode.knows = Knowledge::Kind;
             inode.is_searchable = false;
             inode.keeps_access_time = false;
+            let marks = [inode.told, inode.passed];
+            self.retract(marks);
         }
     }
 
@@ -569,12 +632,15 @@ impl Table {
                 inode.knows = Knowledge::Permissions;
             }
             inode.keeps_access_time = false;
+            let told = inode.told;
+            self.retract([told]);
         }
     }
 
     pub(super) fn mapped(&mut self, id: Id) {
         if self.mapped.len() >= MOST_MAPPED {
             self.remembers_times = false;
+            self.answers.retract_all();
             for inode in &mut self.inodes {
                 inode.knows = Knowledge::Kind;
             }
@@ -603,6 +669,7 @@ impl Table {
         };
         if let Some(named) = found.children.remove(name) {
             self.names -= 1;
+            self.retract([named.told]);
             if let Child::Inode(key) = named.child
                 && let Some(slot) = self.live(key)
             {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
+use super::answers::Trail;
 use super::table::{Child, Key, Knowledge, Table};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{Credentials, MAY_EXEC};
@@ -23,6 +24,17 @@ pub struct Walk<'w, 'a> {
     pub follow: bool,
     pub credentials: &'w Credentials,
     pub judge: Judge,
+    /// Of a walk that an answer is to be made of (`answers`).
+    pub trail: Option<&'w Trail>,
+}
+
+impl Walk<'_, '_> {
+    /// It goes by what the host has to be asked for, or by what no answer is made of.
+    fn leaves_trail(&self) {
+        if let Some(trail) = self.trail {
+            trail.leave();
+        }
+    }
 }
 
 /// Whose word on permissions counts.
@@ -154,6 +166,7 @@ impl Table {
             match bytes {
                 b"." => continue,
                 b".." => {
+                    walk.leaves_trail();
                     match self.up(here, walk.root)? {
                         Ok(parent) => here = parent,
                         Err(place) => {
@@ -165,7 +178,7 @@ impl Table {
                 _ if bytes.len() > NAME_MAX => return Err(Errno::ENAMETOOLONG),
                 _ => {}
             }
-            let slot = match self.step(here, bytes)? {
+            let slot = match self.step(here, bytes, walk.trail)? {
                 Step::Absent => return Err(Errno::ENOENT),
                 Step::Mount(place) => {
                     return Ok(Some(Arrival::Leaves(place, rest.join(wants_directory))));
@@ -181,7 +194,7 @@ impl Table {
                 if followed > MAX_LINKS {
                     return Err(Errno::ELOOP);
                 }
-                let text = self.link(here, bytes, slot)?;
+                let text = self.link(here, bytes, slot, walk.trail)?;
                 if text.is_empty() {
                     return Err(Errno::ENOENT);
                 }
@@ -212,6 +225,9 @@ impl Table {
             if !is_directory {
                 return Err(Errno::ENOTDIR);
             }
+            if self.inode(slot).directory.is_none() {
+                walk.leaves_trail();
+            }
             match self.enter(here, bytes, slot)? {
                 Ok(()) => here = slot,
                 Err(place) => {
@@ -238,7 +254,7 @@ impl Table {
         let Some(here) = self.begin(directory)? else {
             return Ok(None);
         };
-        Ok(Some(match self.step(here, name)? {
+        Ok(Some(match self.step(here, name, None)? {
             Step::Absent => return Err(Errno::ENOENT),
             Step::Mount(place) => Arrival::Leaves(place, Vec::new()),
             Step::Inode(slot) => Arrival::Spot(Spot {
@@ -261,15 +277,21 @@ impl Table {
         let now = Self::now();
         let inode = self.inode(here);
         let here = if inode.knows == Knowledge::Kind || !Self::is_fresh(inode.checked, now) {
+            walk.leaves_trail();
             self.ask_again(here)?.0
         } else {
             here
         };
         let who = walk.credentials;
         let inode = self.inode(here);
+        if let Some(trail) = walk.trail {
+            inode.passed = trail.epoch();
+            trail.knew(inode.checked);
+        }
         let attributes = &inode.attributes;
         if walk.judge == Judge::Host && attributes.uid != who.fsuid {
             if !inode.is_searchable {
+                walk.leaves_trail();
                 // Looking up even this name is refused to who may not search.
                 Self::statx(&*self.descriptor(here)?, b".")?;
                 self.inode(here).is_searchable = true;
@@ -294,15 +316,20 @@ impl Table {
         Ok((slot, attributes))
     }
 
-    fn step(&mut self, here: u32, name: &[u8]) -> Result<Step> {
+    fn step(&mut self, here: u32, name: &[u8], trail: Option<&Trail>) -> Result<Step> {
         let (now, used) = (Self::now(), self.tick());
         let Some(directory) = &mut self.inode(here).directory else {
             return Err(Errno::ENOTDIR);
         };
         directory.used = used;
-        if let Some(named) = directory.children.get(name)
+        if let Some(named) = directory.children.get_mut(name)
             && Self::is_fresh(named.checked, now)
         {
+            if let Some(trail) = trail {
+                named.told = trail.epoch();
+                directory.told = trail.epoch();
+                trail.knew(named.checked);
+            }
             match &named.child {
                 Child::Absent => return Ok(Step::Absent),
                 Child::Mount(place) => return Ok(Step::Mount(place.clone())),
@@ -315,6 +342,9 @@ impl Table {
                     }
                 }
             }
+        }
+        if let Some(trail) = trail {
+            trail.leave();
         }
         Ok(self.load(here, name)?.0)
     }
@@ -341,9 +371,21 @@ impl Table {
         Ok((Step::Inode(slot), attributes))
     }
 
-    fn link(&mut self, here: u32, name: &[u8], slot: u32) -> Result<Arc<[u8]>> {
-        if let Some(text) = &self.inode(slot).link {
+    fn link(
+        &mut self,
+        here: u32,
+        name: &[u8],
+        slot: u32,
+        trail: Option<&Trail>,
+    ) -> Result<Arc<[u8]>> {
+        let inode = self.inode(slot);
+        if let Some(text) = &inode.link {
+            // A link's text lasts as long as the link.
+            inode.passed = trail.map_or(inode.passed, |trail| trail.epoch());
             return Ok(text.clone());
+        }
+        if let Some(trail) = trail {
+            trail.leave();
         }
         let fd = self.descriptor(here)?;
         let text = rustix::fs::readlinkat(&*fd, name, Vec::new())?.into_bytes();
@@ -444,10 +486,14 @@ impl Table {
     }
 
     /// A link's text; `EINVAL` it is none.
-    pub(super) fn read_link(&mut self, spot: &Spot<'_>) -> Result<Arc<[u8]>> {
+    pub(super) fn read_link(
+        &mut self,
+        spot: &Spot<'_>,
+        trail: Option<&Trail>,
+    ) -> Result<Arc<[u8]>> {
         match &spot.parent {
             Some((parent, name)) if self.inode(spot.slot).attributes.is_symlink() => {
-                self.link(*parent, name.bytes(), spot.slot)
+                self.link(*parent, name.bytes(), spot.slot, trail)
             }
             _ => Err(Errno::EINVAL),
         }
