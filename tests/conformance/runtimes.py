@@ -41,6 +41,7 @@ DEVIATIONS: dict[str, str] = {
     "sentry: list of processes": "podman looks into the host's pid namespace, where the sentry and its zygote are, too",
     "microvm: list of processes": "podman looks into the host's pid namespace, where the hypervisor's processes are",
     "microvm: memory limit: value": "the container's limit holds in the guest; the cgroup on the host holds the whole machine",
+    "microvm: memory limit: update": "the same",
     "microvm: out of memory: told to the engine": "the guest's kernel kills, and engines look at the host's cgroup",
     "microvm: host network": "refused: a guest has a network of its own",
 }
