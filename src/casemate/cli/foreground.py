@@ -14,10 +14,9 @@ _FORWARDED = (
 
 
 class Foreground:
-    """Waits for one child of this process. With `terminal`, this process's own terminal becomes the program's."""
+    """Waits for one child of this process, with this process's own terminal as the program's once it has that one's master."""
 
-    def __init__(self, *, terminal: bool) -> None:
-        self._terminal = terminal
+    def __init__(self) -> None:
         self._master = -1
 
     def take_master(self, fd: int) -> None:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 
 _CAP_SYS_ADMIN = 21
-_WHOLE_MAP = (0, 0, (1 << 32) - 1)
 
 
 class HostFacts:
     """What of this host decides how a specification is lowered."""
 
     __slots__ = (
-        "cgroup_mode", "euid", "has_apparmor", "has_selinux", "in_initial_userns", "is_privileged", "newgidmap", "newuidmap",
+        "cgroup_mode", "euid", "has_apparmor", "has_selinux", "is_privileged", "newgidmap", "newuidmap",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_privileged = True  # root with CAP_SYS_ADMIN in its own user namespace
-        self.in_initial_userns = True
         self.euid = 0
         self.newuidmap: str | None = None
         self.newgidmap: str | None = None
@@ -30,7 +28,6 @@ def host_facts(cgroup_mode: str) -> HostFacts:
     """The facts; `cgroup_mode` as the cgroup manager found it."""
     facts = HostFacts()
     facts.euid = os.geteuid()
-    facts.in_initial_userns = _maps_all_ids()
     facts.is_privileged = facts.euid == 0 and _effective_capabilities() >> _CAP_SYS_ADMIN & 1 == 1
     facts.cgroup_mode = cgroup_mode
     if not facts.is_privileged:
@@ -39,11 +36,6 @@ def host_facts(cgroup_mode: str) -> HostFacts:
     facts.has_selinux = os.path.exists("/sys/fs/selinux/enforce")
     facts.has_apparmor = _read("/sys/module/apparmor/parameters/enabled").startswith("Y")
     return facts
-
-
-def _maps_all_ids() -> bool:
-    words = _read("/proc/self/uid_map").split()
-    return tuple(int(word) for word in words[:3]) == _WHOLE_MAP
 
 
 def _effective_capabilities() -> int:

@@ -11,9 +11,7 @@ import _signal
 import os
 
 from casemate.errors import CasemateError, ContainerStateError
-from casemate.host import process
 from casemate.isolation.base import ExitStatus
-from casemate.runtime import store
 from casemate.runtime.container import Container
 from casemate.runtime.create import create, exceeded_memory_limit, memory_too_small
 from casemate.runtime.request import CreateRequest
@@ -45,11 +43,6 @@ class Running:
     def pidfd(self) -> int:
         """Readable once the process has ended; stays ours."""
         return self._pidfd
-
-    @property
-    def agent_path(self) -> str:
-        """Where the agent listens (with `use_agent`); a path of the state directory, which may be longer than connect(2) takes."""
-        return os.path.join(self.container.entry.path, store.AGENT_SOCKET)
 
     def wait(self, timeout_s: float | None = None) -> ExitStatus | None:
         """How the process ended; None if it still runs after `timeout_s`. Reaps it."""
@@ -180,10 +173,3 @@ def launch(
         raise
     container.unlock()
     return running
-
-
-def reopen(state_root: str, container_id: str) -> tuple[Container, int]:
-    """A container that another process launched, with a pidfd of its first process (-1: ended). Raises ContainerNotFound."""
-    container = Container.open(state_root, container_id)
-    pidfd = process.open_pidfd(container.record.pid, container.record.start_time)
-    return container, -1 if pidfd is None else pidfd

@@ -199,11 +199,6 @@ impl Walker<'_> {
         self.step(directory, name)?.attributes(self.kernel)
     }
 
-    /// A walk's end as `arrive` has it, for who would rather not open it.
-    pub fn place_of(&self, spot: &Spot<'_>) -> Result<Place> {
-        self.kernel.files.place(spot)
-    }
-
     /// The directory of `path`'s last component, and that component. `.`, `..` and `/` have no such name: `EINVAL` or what `error` says is the caller's.
     pub fn resolve_parent(&self, start: &Place, path: &[u8]) -> Result<Parent> {
         if path.is_empty() {

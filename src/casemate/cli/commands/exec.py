@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
         socket_path = parsed.value("console-socket")
         if detach and terminal and not socket_path:
             raise UsageError("--detach with a terminal needs --console-socket")
-        foreground = Foreground(terminal=terminal and not socket_path)
+        foreground = Foreground()
         request.console = (lambda fd: send_console(socket_path, fd)) if socket_path else foreground.take_master
         request.preserve_fds = parsed.integer("preserve-fds")
         request.ignore_paused = parsed.flag("ignore-paused")

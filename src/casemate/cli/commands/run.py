@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
     terminal = has_terminal(request.spec)
     if detach and terminal and request.console is None:
         raise UsageError("--detach with process.terminal needs --console-socket")
-    foreground = Foreground(terminal=terminal and request.console is None)
+    foreground = Foreground()
     if terminal and request.console is None:
         request.console = foreground.take_master
     request.at_once = True
