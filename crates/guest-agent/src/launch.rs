@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use casemate_host::process::set_close_on_exec;
 use casemate_plan::Plan;
+use casemate_plan::frames;
 use casemate_plan::op::{Cgroup, Join, JoinKind};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
@@ -86,13 +87,8 @@ impl Reports {
         struct Said<'a> {
             command: &'a str,
         }
-        let body = rmp_serde::to_vec_named(&Said { command })
-            .map_err(|error| Error::new(error.to_string(), 0))?;
-        let mut frame = u32::try_from(body.len())
-            .unwrap_or(0)
-            .to_le_bytes()
-            .to_vec();
-        frame.extend_from_slice(&body);
+        let frame = frames::encode(&Said { command }, MAX_REPORT)
+            .map_err(|error| Error::new(error, libc::EPROTO))?;
         rustix::net::send(&self.socket, &frame, SendFlags::NOSIGNAL)
             .about("control socket")
             .map(drop)
@@ -121,20 +117,8 @@ impl Reports {
     }
 
     fn take(&mut self) -> Result<Option<Report>> {
-        let Some((header, rest)) = self.received.split_first_chunk::<4>() else {
-            return Ok(None);
-        };
-        let length = u32::from_le_bytes(*header) as usize;
-        if length > MAX_REPORT {
-            return Err(Error::new("a report too long", libc::EPROTO));
-        }
-        let Some(body) = rest.get(..length) else {
-            return Ok(None);
-        };
-        let report = rmp_serde::from_slice(body)
-            .map_err(|error| Error::new(format!("report: {error}"), libc::EPROTO))?;
-        self.received.drain(..4 + length);
-        Ok(Some(report))
+        frames::take(&mut self.received, MAX_REPORT)
+            .map_err(|error| Error::new(format!("report: {error}"), libc::EPROTO))
     }
 }
 

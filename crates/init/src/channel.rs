@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use casemate_plan::frames;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv, sendmsg};
 use serde::{Deserialize, Serialize};
 
@@ -53,11 +54,7 @@ impl Channel {
 
     /// Sends a report. An error means that the starter is gone.
     pub(crate) fn send(&self, event: &Event<'_>, descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
-        let body =
-            rmp_serde::to_vec_named(event).map_err(|error| Error::plain(error.to_string()))?;
-        let length = u32::try_from(body.len()).map_err(|_| Error::plain("report too large"))?;
-        let mut frame = length.to_le_bytes().to_vec();
-        frame.extend_from_slice(&body);
+        let frame = frames::encode(event, MAX_FRAME).map_err(Error::plain)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let descriptors = descriptor.map(|fd| [fd]);

@@ -1,6 +1,7 @@
 //! The plan: what Python lowered a bundle to, and what `init` executes. See docs/design/plan.md.
 #![forbid(unsafe_code)]
 
+pub mod frames;
 pub mod op;
 pub mod seccomp;
 

@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use casemate_plan::frames;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -11,7 +12,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::messages::{MAX_DESCRIPTORS, frame, take};
+use crate::messages::{MAX_DESCRIPTORS, MAX_FRAME};
 
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -62,7 +63,7 @@ impl Connection {
     }
 
     pub(crate) fn next<T: for<'a> Deserialize<'a>>(&mut self) -> Option<T> {
-        take(&mut self.received).unwrap_or_else(|_| {
+        frames::take(&mut self.received, MAX_FRAME).unwrap_or_else(|_| {
             self.is_closed = true;
             None
         })
@@ -79,7 +80,10 @@ impl Connection {
         descriptors: &[BorrowedFd<'_>],
         flags: SendFlags,
     ) {
-        let bytes = frame(message);
+        let Ok(bytes) = frames::encode(message, MAX_FRAME) else {
+            self.is_closed = true;
+            return;
+        };
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() {

@@ -94,34 +94,3 @@ pub(crate) enum Event {
         names: Vec<String>,
     },
 }
-
-/// A body with its header.
-pub(crate) fn frame<T: Serialize>(message: &T) -> Vec<u8> {
-    // These types have a form, and none is longer than a frame may be.
-    let body = rmp_serde::to_vec_named(message).unwrap_or_default();
-    let mut frame = u32::try_from(body.len())
-        .unwrap_or(0)
-        .to_le_bytes()
-        .to_vec();
-    frame.extend_from_slice(&body);
-    frame
-}
-
-/// Takes the first whole frame's message out of `received`; `None`: more is to come.
-pub(crate) fn take<T: for<'a> Deserialize<'a>>(
-    received: &mut Vec<u8>,
-) -> Result<Option<T>, String> {
-    let Some((header, rest)) = received.split_first_chunk::<4>() else {
-        return Ok(None);
-    };
-    let length = u32::from_le_bytes(*header) as usize;
-    if length > MAX_FRAME {
-        return Err(format!("a frame of {length} bytes"));
-    }
-    let Some(body) = rest.get(..length) else {
-        return Ok(None);
-    };
-    let message = rmp_serde::from_slice(body).map_err(|error| error.to_string());
-    received.drain(..4 + length);
-    message.map(Some)
-}

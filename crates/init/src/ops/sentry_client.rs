@@ -7,7 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use casemate_host::ids::{self, CapabilitySets};
 use casemate_host::{child, process};
-use casemate_sentry::control::messages::{Event, Request, frame, take};
+use casemate_plan::frames;
+use casemate_sentry::control::messages::{Event, MAX_FRAME, Request};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -97,7 +98,7 @@ impl Client {
     }
 
     pub(super) fn send(&self, request: &Request, descriptors: &[RawFd]) -> Result<()> {
-        let bytes = frame(request).map_err(Error::plain)?;
+        let bytes = frames::encode(request, MAX_FRAME).map_err(Error::plain)?;
         let copies = descriptors
             .iter()
             .map(|raw| process::duplicate(*raw).context(|| format!("descriptor {raw}")))
@@ -125,7 +126,7 @@ impl Client {
 
     /// An event that has come already.
     fn received(&mut self) -> Result<Option<Event>> {
-        take(&mut self.received).map_err(Error::plain)
+        frames::take(&mut self.received, MAX_FRAME).map_err(Error::plain)
     }
 
     /// Waits for the next event; `None` at end of stream.

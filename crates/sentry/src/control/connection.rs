@@ -4,13 +4,14 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use casemate_plan::frames;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::messages::{Event, MAX_DESCRIPTORS, Request, frame, take};
+use super::messages::{Event, MAX_DESCRIPTORS, MAX_FRAME, Request};
 
 /// A client that does not read is dropped when this much waits for it.
 const MAX_UNSENT: usize = 8 << 20;
@@ -86,7 +87,7 @@ impl Connection {
 
     /// The next whole request. A client that speaks anything else is dropped.
     pub(super) fn next(&mut self) -> Option<Request> {
-        match take(&mut self.received) {
+        match frames::take(&mut self.received, MAX_FRAME) {
             Ok(request) => request,
             Err(_) => {
                 self.is_closed = true;
@@ -96,7 +97,7 @@ impl Connection {
     }
 
     pub(super) fn send(&mut self, event: &Event, descriptor: Option<BorrowedFd<'_>>) {
-        let Ok(bytes) = frame(event) else {
+        let Ok(bytes) = frames::encode(event, MAX_FRAME) else {
             self.is_closed = true;
             return;
         };

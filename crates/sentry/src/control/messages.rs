@@ -84,37 +84,3 @@ pub struct ProcessRow {
     pub cpu_ms: u64,
     pub command: String,
 }
-
-/// A body with its header.
-///
-/// # Errors
-/// A body that no frame holds.
-pub fn frame<T: Serialize>(message: &T) -> Result<Vec<u8>, String> {
-    let body = rmp_serde::to_vec_named(message).map_err(|error| error.to_string())?;
-    if body.len() > MAX_FRAME {
-        return Err(format!("{} bytes, at most {MAX_FRAME}", body.len()));
-    }
-    let mut frame = (body.len() as u32).to_le_bytes().to_vec();
-    frame.extend_from_slice(&body);
-    Ok(frame)
-}
-
-/// Takes the first whole frame's message out of `received`; `None`: more is to come.
-///
-/// # Errors
-/// The peer does not speak this protocol.
-pub fn take<T: for<'a> Deserialize<'a>>(received: &mut Vec<u8>) -> Result<Option<T>, String> {
-    let Some((header, rest)) = received.split_first_chunk::<4>() else {
-        return Ok(None);
-    };
-    let length = u32::from_le_bytes(*header) as usize;
-    if length > MAX_FRAME {
-        return Err(format!("a frame of {length} bytes"));
-    }
-    let Some(body) = rest.get(..length) else {
-        return Ok(None);
-    };
-    let message = rmp_serde::from_slice(body).map_err(|error| error.to_string());
-    received.drain(..4 + length);
-    message.map(Some)
-}
