@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, StatxFlags};
 
 use super::attributes::Attributes;
-use super::cache::{Arrival, Judge, Spot, Trail, Walk};
+use super::cache::{Arrival, Judge, Trail, Walk};
 use super::place::Place;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
