@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle import Bundle
+from bundle import Bundle, ignored_signals
 
 
 def wait_for(bundle: Bundle, status: str) -> None:
@@ -25,6 +25,12 @@ def test_run_gives_output_and_exit_code(bundle: Bundle) -> None:
 def test_signal_gives_128_plus_n(bundle: Bundle) -> None:
     # process 1 of a pid namespace ignores its own signals, so its child tells
     assert bundle.shell("sh -c 'kill -TERM $$'; exit $?").returncode == 143
+
+
+def test_what_the_starter_ignores_the_program_does_not(bundle: Bundle) -> None:
+    bundle.start_ignoring_signals()
+    done = bundle.shell("grep SigIgn /proc/self/status; exit 7")
+    assert (ignored_signals(done.stdout), done.returncode) == (0, 7)
 
 
 def test_states_follow_each_other(bundle: Bundle) -> None:

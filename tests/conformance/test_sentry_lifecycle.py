@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bundle import Bundle, leftovers
+from bundle import Bundle, ignored_signals, leftovers
 
 ANNOTATION = "dev.casemate.isolation"
 DEADLINE_S = 10
@@ -77,6 +77,12 @@ def status_field(pid: int, name: str) -> str:
 def test_run_gives_output_and_exit_code(sentry: Bundle) -> None:
     done = sentry.shell("echo hello; exit 7")
     assert (done.stdout, done.stderr, done.returncode) == ("hello\n", "", 7)
+
+
+def test_what_the_starter_ignores_the_program_does_not(sentry: Bundle) -> None:
+    sentry.start_ignoring_signals()
+    done = sentry.shell("grep SigIgn /proc/self/status; exit 7")
+    assert (ignored_signals(done.stdout), done.stderr, done.returncode) == (0, "", 7)
 
 
 @pytest.mark.parametrize("program", ["nosuch", "/nosuch", "/etc/passwd"])

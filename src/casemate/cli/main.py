@@ -6,6 +6,7 @@ This is the lean path: an OCI verb is a process of its own each time, so nothing
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 
@@ -74,6 +75,9 @@ class Globals:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command line and returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None:
+        # A starter that ignores it (a daemon that wants no zombies) would have the host reap the children that this process waits for.
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL)
     verb = ""
     try:
         parsed = parse(words, [*OPTIONS, Option("h help", FLAG, "")], interspersed=False)
