@@ -86,6 +86,7 @@ pub fn parent(pidfd: &OwnedFd) -> Option<i32> {
     (result == 0).then(|| info.ids[PARENT].cast_signed())
 }
 
+pub(crate) const NS_GET_PID_FROM_PIDNS: u64 = 0x8004_B706;
 pub(crate) const NS_GET_PID_IN_PIDNS: u64 = 0x8004_B708;
 pub(crate) const NS_GET_TGID_IN_PIDNS: u64 = 0x8004_B709;
 
@@ -99,6 +100,16 @@ pub fn numbers_in(namespace: &OwnedFd, tid: i32) -> Option<(i32, i32)> {
         (number > 0).then_some(number)
     };
     Some((ask(NS_GET_PID_IN_PIDNS)?, ask(NS_GET_TGID_IN_PIDNS)?))
+}
+
+/// The number here of the thread that has `number` in a pid namespace below this one; `None` as in `numbers_in`.
+#[must_use]
+pub fn number_here(namespace: &OwnedFd, number: i32) -> Option<i32> {
+    use std::os::fd::AsRawFd;
+    let number = i64::from(number);
+    // SAFETY: it takes a number by value.
+    let tid = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, number) };
+    (tid > 0).then_some(tid)
 }
 
 /// How the process behind a pidfd ended, as wait(2)'s status; `None` where the kernel (before 6.15) cannot tell, or it has not been reaped yet.

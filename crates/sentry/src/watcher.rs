@@ -107,13 +107,24 @@ impl Handle {
         added.map(|()| key)
     }
 
-    pub fn watch_process(&self, pidfd: &Arc<OwnedFd>, host_pid: i32) {
-        // Out of memory for a watch: the end is then seen when the program's own exit tells it.
-        let _ = self.watch(
-            pidfd.as_fd(),
-            EventFlags::IN,
-            Subject::Process(host_pid, pidfd.clone()),
-        );
+    /// The watch's number. `None`: out of memory for one; the end is then seen when the program's own exit tells it.
+    pub fn watch_process(&self, pidfd: &Arc<OwnedFd>, host_pid: i32) -> Option<u64> {
+        let subject = Subject::Process(host_pid, pidfd.clone());
+        self.watch(pidfd.as_fd(), EventFlags::IN, subject).ok()
+    }
+
+    /// Ends a watch; false if what it waits for has come, and is about to be told.
+    pub fn unwatch(&self, key: u64, pidfd: impl AsFd) -> bool {
+        let mut subjects = self
+            .0
+            .subjects
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_waiting = subjects.1.remove(&key).is_some();
+        if is_waiting {
+            let _ = epoll::delete(&self.0.epoll, pidfd);
+        }
+        is_waiting
     }
 
     /// Passes on what signalfd tells.

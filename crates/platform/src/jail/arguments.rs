@@ -84,6 +84,7 @@ pub(super) const IOCTLS: &[u32] = &[
     notify::SEND as u32,
     notify::ADD_FD as u32,
     crate::process::PIDFD_GET_INFO as u32,
+    crate::process::NS_GET_PID_FROM_PIDNS as u32,
     crate::process::NS_GET_PID_IN_PIDNS as u32,
     crate::process::NS_GET_TGID_IN_PIDNS as u32,
     libc::FIONREAD as u32,

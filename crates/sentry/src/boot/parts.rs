@@ -1,6 +1,6 @@
 //! A container's kernel, put together.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,6 +9,7 @@ use casemate_platform::notify::Listener;
 use rustix::fs::{AtFlags, StatxFlags};
 
 use crate::hooks::Held;
+use crate::kernel::exit::Dying;
 use crate::kernel::machine::{Cgroup, Machine, SELF};
 use crate::kernel::pod::Pod;
 use crate::kernel::{Kernel, offload};
@@ -73,9 +74,10 @@ impl Parts {
             processes: BTreeMap::new(),
             tids: HashMap::default(),
             embryos: Vec::new(),
-            dying: HashSet::new(),
+            dying: Dying::default(),
             buried: VecDeque::new(),
             programs: None,
+            last_number: 0,
             deadlines: BTreeMap::new(),
             due: std::collections::BTreeSet::new(),
             timer_files: HashMap::new(),

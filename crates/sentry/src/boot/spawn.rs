@@ -50,7 +50,9 @@ impl Kernel {
         }
         self.spawning_pid = child;
         match casemate_platform::process::pidfd(child) {
-            Ok(pidfd) => self.watcher.watch_process(&Arc::new(pidfd), child),
+            Ok(pidfd) => {
+                self.watcher.watch_process(&Arc::new(pidfd), child);
+            }
             Err(_) => self.fail_spawn(libc::ECHILD),
         }
     }

@@ -1,11 +1,14 @@
 //! Ends of threads and processes. exit(2), wait(2), "NOTES" on zombies and orphans.
 
 use super::Kernel;
+use super::numbers::ByNumber;
 use super::signals::{Info, LAST, SA_NOCLDWAIT, SIG_IGN, SIGCHLD, SIGCONT};
 use super::task::{Process, StopReport};
 use super::wake::WaitQueue;
 use crate::vfs::description::Description;
 use crate::vfs::file::READABLE;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,6 +16,42 @@ const SIGHUP: i32 = 1;
 const CLD_EXITED: i32 = 1;
 const CLD_KILLED: i32 = 2;
 const CLD_DUMPED: i32 = 3;
+
+/// Processes that have ended on the books, by their native number, while the host still ends them. Of those whose end nobody waits for, the descriptor tells it.
+#[derive(Debug, Default)]
+pub struct Dying {
+    processes: HashMap<i32, Option<Arc<OwnedFd>>, ByNumber>,
+    /// How many there may be until those are dropped that are gone.
+    most: usize,
+}
+
+impl Dying {
+    /// Fewer are kept: each is a descriptor.
+    const KEPT: usize = 64;
+
+    #[must_use]
+    pub fn has(&self, pid: i32) -> bool {
+        self.processes.get(&pid).is_some_and(is_there)
+    }
+
+    fn add(&mut self, pid: i32, unwatched: Option<Arc<OwnedFd>>) {
+        if self.processes.len() >= self.most {
+            self.processes.retain(|_, pidfd| is_there(pidfd));
+            self.most = Self::KEPT.max(2 * self.processes.len());
+        }
+        self.processes.insert(pid, unwatched);
+    }
+
+    fn remove(&mut self, pid: i32) -> bool {
+        self.processes.remove(&pid).is_some()
+    }
+}
+
+fn is_there(unwatched: &Option<Arc<OwnedFd>>) -> bool {
+    unwatched
+        .as_ref()
+        .is_none_or(|pidfd| casemate_platform::process::parent(pidfd).is_some())
+}
 
 /// Whether a process has ended, for descriptors of it: they outlive its number.
 #[derive(Debug, Default)]
@@ -108,14 +147,13 @@ impl Kernel {
         process.terminal = None;
         process.timers.clear();
         process.alarm = super::timers::Alarm::default();
-        let (host_pid, parent) = (process.host_pid, process.parent);
+        let parent = process.parent;
         crate::syscalls::sysv_semaphores::process_ended(&mut self.sysv.semaphores, pid);
         let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
         let threads = std::mem::take(&mut process.threads);
-        self.dying.insert(host_pid);
-        self.account(pid);
+        self.begin_native_end(pid, threads.len() == 1);
         let mut closed: Vec<Arc<Description>> = Vec::new();
         for tid in threads {
             if let Some(task) = self.tasks.get(&tid)
@@ -140,15 +178,24 @@ impl Kernel {
         self.report_end(pid, parent, status);
     }
 
-    /// The host's count of the time that a process used, while it can still be asked.
-    fn account(&mut self, pid: i32) {
-        let Ok(process) = self.process(pid) else {
+    /// The host's part of the process is about to end: notes what it used, while that can still be asked. Nobody need hear of the end of one whose only thread
+    /// has told it, if a descriptor can say later whether it has come: a wake-up of the watcher less.
+    fn begin_native_end(&mut self, pid: i32, was_alone: bool) {
+        let Some(process) = self.processes.get_mut(&pid) else {
             return;
         };
-        let usage = super::wait::host_usage(process.host_pid);
-        if let Ok(process) = self.process_mut(pid) {
-            process.usage = usage;
-        }
+        process.usage = super::wait::last_usage(process);
+        let unwatched = process
+            .pidfd
+            .as_ref()
+            .zip(process.watch.take())
+            .filter(|(pidfd, watch)| {
+                was_alone
+                    && casemate_platform::process::parent(pidfd).is_some()
+                    && self.watcher.unwatch(*watch, pidfd)
+            })
+            .map(|(pidfd, _)| pidfd.clone());
+        self.dying.add(process.host_pid, unwatched);
     }
 
     /// Orphans go to the next subreaper above, else to the sandbox's first process. prctl(2), PR_SET_CHILD_SUBREAPER.
@@ -269,7 +316,7 @@ impl Kernel {
             self.buried.pop_front();
         }
         self.buried.push_back(host_pid);
-        if self.dying.remove(&host_pid) {
+        if self.dying.remove(host_pid) {
             return;
         }
         if self.spawning.is_some() && self.spawning_pid == host_pid {
@@ -286,6 +333,6 @@ impl Kernel {
             .as_ref()
             .and_then(|fd| casemate_platform::process::exit_status(fd));
         self.end_process(pid, status.unwrap_or(super::signals::SIGKILL));
-        self.dying.remove(&host_pid);
+        self.dying.remove(host_pid);
     }
 }

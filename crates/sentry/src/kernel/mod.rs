@@ -85,12 +85,13 @@ pub struct Kernel {
     pub tids: HashMap<i32, i32, numbers::ByNumber>,
     /// Native threads whose child is not bound yet.
     pub embryos: Vec<i32>,
-    /// Processes that have ended on the sentry's books while the host still ends them: native ids.
-    pub dying: std::collections::HashSet<i32>,
+    /// Processes that have ended on the sentry's books while the host still ends them.
+    pub dying: exit::Dying,
     /// The last few native processes that the host has told the end of.
     pub buried: VecDeque<i32>,
-    /// The programs' pid namespace, once somebody is in it.
+    /// The programs' pid namespace, once somebody is in it, and the last number there that was put on the books.
     pub programs: Option<OwnedFd>,
+    pub last_number: i32,
     pub deadlines: BTreeMap<(Instant, i32), Ticket>,
     /// Timers of processes, by when they are to be looked at.
     pub due: std::collections::BTreeSet<(Instant, timers::Due)>,

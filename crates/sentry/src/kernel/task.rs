@@ -162,6 +162,8 @@ pub struct Usage {
     pub user_us: u64,
     pub system_us: u64,
     pub max_rss_kib: u64,
+    /// It had about the memory of who forked it, at the time: that is looked at when somebody asks.
+    pub has_parents_memory: bool,
 }
 
 #[derive(Debug)]
@@ -197,6 +199,8 @@ pub struct Process {
     pub usage: Usage,
     pub children_usage: Usage,
     pub pidfd: Option<Arc<OwnedFd>>,
+    /// By which the watcher knows that.
+    pub watch: Option<u64>,
     /// What descriptors of this process hold: whether it has ended, and who waits for that.
     pub end: Arc<super::exit::End>,
     pub started: Instant,
@@ -264,6 +268,7 @@ impl Process {
             usage: Usage::default(),
             children_usage: Usage::default(),
             pidfd: None,
+            watch: None,
             end: Arc::default(),
             started: Instant::now(),
             terminal: None,

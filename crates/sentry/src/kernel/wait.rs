@@ -1,7 +1,11 @@
 //! What wait4(2) and waitid(2) find among the children.
 
+use std::time::Duration;
+
+use casemate_platform::process::{CpuClock, cpu_time};
+
 use super::Kernel;
-use super::task::{StopReport, Usage};
+use super::task::{Process, StopReport, Usage};
 use crate::errno::{Errno, Result};
 
 /// Which children.
@@ -91,7 +95,13 @@ impl Kernel {
             child.stop_report = StopReport::None;
             return;
         }
-        let used = [child.usage.clone(), child.children_usage.clone()];
+        let own = child.usage.clone();
+        let mut below = child.children_usage.clone();
+        if below.has_parents_memory {
+            below.has_parents_memory = own.has_parents_memory;
+            below.max_rss_kib = below.max_rss_kib.max(own.max_rss_kib);
+        }
+        let used = [own, below];
         self.processes.remove(&change.pid);
         if let Ok(parent) = self.process_mut(parent) {
             for usage in used {
@@ -99,8 +109,36 @@ impl Kernel {
                 parent.children_usage.system_us += usage.system_us;
                 parent.children_usage.max_rss_kib =
                     parent.children_usage.max_rss_kib.max(usage.max_rss_kib);
+                parent.children_usage.has_parents_memory |= usage.has_parents_memory;
             }
         }
+    }
+}
+
+impl Usage {
+    /// As it is told to the parent, which has that native process.
+    #[must_use]
+    pub fn seen_by(mut self, parent: i32) -> Self {
+        if std::mem::take(&mut self.has_parents_memory) {
+            self.max_rss_kib = self.max_rss_kib.max(host_usage(parent).max_rss_kib);
+        }
+        self
+    }
+}
+
+/// What a process used that is about to end. One that did next to nothing since its fork is not looked up in /proc, which takes 10 us: within that time it can
+/// have filled a few MiB at most. Its time is the user's, as the host has it where no tick met it. Linux: cputime_adjust().
+#[must_use]
+pub fn last_usage(process: &Process) -> Usage {
+    const BRIEF: Duration = Duration::from_millis(1);
+    let time = (!process.has_executed).then(|| cpu_time(process.host_pid, CpuClock::All));
+    match time {
+        Some(Ok(time)) if time < BRIEF => Usage {
+            user_us: u64::from(time.subsec_micros()),
+            has_parents_memory: true,
+            ..Usage::default()
+        },
+        _ => host_usage(process.host_pid),
     }
 }
 
@@ -125,5 +163,6 @@ pub fn host_usage(host_pid: i32) -> Usage {
         user_us: number(11) * TICK_US,
         system_us: number(12) * TICK_US,
         max_rss_kib: number(21) * 4,
+        has_parents_memory: false,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::arguments::Flags;
 use super::{Cx, DONE, Outcome, SysResult, value};
-use crate::errno::Errno;
+use crate::errno::{Errno, Result};
 use crate::kernel::task::{Restart, Usage};
 use crate::kernel::wait::{Change, Wanted, Which};
 use crate::memory::Address;
@@ -57,18 +57,13 @@ pub fn wait4(
         cx.memory().write_i32(status, change.status)?;
     }
     if !rusage.is_null() {
-        cx.memory().write(rusage, &usage_bytes(&change.usage))?;
+        write_usage(cx, rusage, change.usage)?;
     }
     value(change.pid)
 }
 
 /// The next change, or a wait for one: then the caller returns `Blocked` (unless WNOHANG).
-fn find(
-    cx: &mut Cx<'_>,
-    which: Which,
-    wanted: Wanted,
-    options: Flags,
-) -> crate::errno::Result<Option<Change>> {
+fn find(cx: &mut Cx<'_>, which: Which, wanted: Wanted, options: Flags) -> Result<Option<Change>> {
     let process = cx.process()?;
     let (pid, queue) = (process.pid, process.child_queue.clone());
     let found = cx.kernel.find_change(pid, which, wanted)?;
@@ -139,10 +134,16 @@ pub fn waitid(
         let bytes = change.as_ref().map_or([0; 128], child_info);
         cx.memory().write(info, &bytes)?;
     }
-    if let (Some(change), false) = (&change, rusage.is_null()) {
-        cx.memory().write(rusage, &usage_bytes(&change.usage))?;
+    if let (Some(change), false) = (change, rusage.is_null()) {
+        write_usage(cx, rusage, change.usage)?;
     }
     DONE
+}
+
+/// What a child of the caller's used.
+fn write_usage(cx: &Cx<'_>, at: Address, usage: Usage) -> Result<()> {
+    let usage = usage.seen_by(cx.process()?.host_pid);
+    cx.memory().write(at, &usage_bytes(&usage))
 }
 
 fn child_info(change: &Change) -> [u8; 128] {

@@ -14,8 +14,12 @@ pub fn getrusage(cx: &mut Cx<'_>, who: i32, usage: Address) -> SysResult {
     match who {
         libc::RUSAGE_SELF | libc::RUSAGE_THREAD => Ok(Outcome::Native),
         libc::RUSAGE_CHILDREN => {
-            let bytes = super::process::usage_bytes(&cx.process()?.children_usage);
-            cx.memory().write(usage, &bytes)?;
+            let process = cx.kernel.process_of_mut(cx.call.tid)?;
+            let children = process.children_usage.clone().seen_by(process.host_pid);
+            // Kept, so that what was told never shrinks.
+            process.children_usage = children.clone();
+            cx.memory()
+                .write(usage, &super::process::usage_bytes(&children))?;
             DONE
         }
         _ => Err(Errno::EINVAL),
