@@ -32,7 +32,7 @@ def measure(name: str, base: list[str], root: Path, rows: list[str]) -> Figures:
     inside = ["/usr/bin/python3", "/bench.py", *rows]
     files = {"bench.py": Path(__file__).with_name("inside.py")}
     # runsc leaves a mount in its state directory.
-    with bundle(root, inside, files) as directory, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as state:
+    with bundle([root], inside, files) as directory, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as state:
         wheels = directory / "rootfs/wheels"
         wheels.mkdir()
         for wheel in sorted((ROOT / ".cache/wheels").glob("pygments*.whl")):

@@ -67,14 +67,14 @@ def config(arguments: list[str]) -> dict[str, object]:
 
 
 @contextlib.contextmanager
-def bundle(root: Path, arguments: list[str], files: dict[str, Path]) -> Iterator[Path]:
-    """A bundle whose root is a private layer over `root`, with `files` (path inside: file) put in; gone afterwards."""
+def bundle(roots: list[Path], arguments: list[str], files: dict[str, Path]) -> Iterator[Path]:
+    """A bundle whose root is a private layer over `roots`, the uppermost first, with `files` (path inside: file) put in; gone afterwards."""
     directory = Path(tempfile.mkdtemp(prefix="casemate-compat-"))
     target = directory / "rootfs"
     layers = [directory / name for name in ("upper", "work")]
     for path in (target, *layers):
         path.mkdir()
-    options = f"lowerdir={root},upperdir={layers[0]},workdir={layers[1]}"
+    options = f"lowerdir={':'.join(str(root) for root in roots)},upperdir={layers[0]},workdir={layers[1]}"
     subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, target], check=True)
     try:
         for inside, file in files.items():
@@ -86,10 +86,10 @@ def bundle(root: Path, arguments: list[str], files: dict[str, Path]) -> Iterator
         shutil.rmtree(directory)
 
 
-def run(runtime: list[str], root: Path, arguments: list[str], files: dict[str, Path], limit_s: float) -> Outcome:
+def run(runtime: list[str], roots: list[Path], arguments: list[str], files: dict[str, Path], limit_s: float) -> Outcome:
     """Runs it once. The container is deleted whatever happens."""
     name = f"compat-{uuid.uuid4().hex[:12]}"
-    with bundle(root, arguments, files) as directory:
+    with bundle(roots, arguments, files) as directory:
         started = time.monotonic()
         command = [*runtime, "run", "--bundle", str(directory), name]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)

@@ -1,7 +1,7 @@
 """make compat [NAME...]: each workload under runc and under the isolation, in one run; a difference counts where runc passes.
 
-A workload is a script of workloads/, whose output and exit code are compared, or `test_x`: a suite of CPython's own, of which each test counts that
-passes under runc. A workload passes under runc if it ends with 0 within its time.
+A workload is a script of workloads/ or services/ (these over a layer of servers), whose output and exit code are compared, or `test_x`: a suite of
+CPython's own, of which each test counts that passes under runc. A workload passes under runc if it ends with 0 within its time.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from tests.compat.bundle import Outcome, run
 from tests.compat.programs import build_programs
 from tests.compat.root import make_root
+from tests.compat.services import make_layer
 
 HERE = Path(__file__).resolve().parent
 CASEMATE = HERE.parents[1] / ".venv" / "bin" / "casemate"
@@ -36,14 +37,17 @@ def main() -> int:
     parser.add_argument("--show", action="store_true", help="show what differs")
     given = parser.parse_args()
     root = make_root()
+    services = [path.stem for path in (HERE / "services").glob("*.sh")]
     scripts = sorted(path.stem for path in (HERE / "workloads").glob("*.sh"))
-    names = given.names or [*scripts, *SUITES]
+    names = given.names or [*scripts, *sorted(services), *SUITES]
+    layers = [make_layer(root)] if any(name in services for name in names) else []
     runtimes = [["runc"], [str(CASEMATE), "--isolation", given.isolation]]
     failed = skipped = 0
     print(f"{'workload':<28} {'runc s':>8} {given.isolation + ' s':>9}  result", flush=True)
     for name in names:
         is_suite = name.startswith("test_")
-        theirs, ours = [_suite(runtime, root, name) if is_suite else _script(runtime, root, name) for runtime in runtimes]
+        roots = [*layers, root] if name in services else [root]
+        theirs, ours = [_suite(runtime, roots, name) if is_suite else _script(runtime, roots, name) for runtime in runtimes]
         verdict = _compare_suites(theirs, ours) if is_suite else _compare(theirs, ours)
         failed += verdict.startswith("FAIL")
         skipped += verdict.startswith("skip")
@@ -54,15 +58,15 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _script(runtime: list[str], root: Path, name: str) -> Outcome:
-    files = {"/workload.sh": HERE / "workloads" / f"{name}.sh"}
+def _script(runtime: list[str], roots: list[Path], name: str) -> Outcome:
+    files = {"/workload.sh": next(HERE.glob(f"*/{name}.sh"))}
     if name == "programs":
         files |= {f"/{program.name}": program for program in build_programs()}
-    return run(runtime, root, ["bash", "/workload.sh"], files, LIMIT_S)
+    return run(runtime, roots, ["bash", "/workload.sh"], files, LIMIT_S)
 
 
-def _suite(runtime: list[str], root: Path, name: str) -> Outcome:
-    return run(runtime, root, ["python3", "-u", "-m", "test", "-v", "--timeout", str(SUITE_LIMIT_S), name], {}, SUITE_LIMIT_S)
+def _suite(runtime: list[str], roots: list[Path], name: str) -> Outcome:
+    return run(runtime, roots, ["python3", "-u", "-m", "test", "-v", "--timeout", str(SUITE_LIMIT_S), name], {}, SUITE_LIMIT_S)
 
 
 def _compare(theirs: Outcome, ours: Outcome) -> str:

@@ -1,0 +1,8 @@
+# tmux: a server, windows and panes, keys sent and what they show; and util-linux's script on a terminal.
+set -e
+export TERM=xterm-256color SHELL=/bin/bash; cd /tmp; printf 'PS1="$ "\n' > rc; t() { tmux -L t "$@"; }; t -f /dev/null new-session -d -s one -x 80 -y 20 'bash --noprofile --rcfile /tmp/rc'
+shows() { for i in $(seq 200); do t capture-pane -p -t $1 | grep -q "$2" && return; sleep 0.05; done; t capture-pane -p -t $1; return 1; }
+shows one '^\$'; t send-keys -t one 'echo $((6*7)); stty size; tput cols' Enter; shows one '^19 80\|^20 80'; t capture-pane -p -t one | grep -cx '42\|80'; t send-keys -t one 'sleep 100' Enter; shows one 'sleep 100'; sleep 0.2; t display -p -t one '#{pane_current_command}'; t send-keys -t one C-c; t send-keys -t one 'echo code $?' Enter; shows one '^code 130'
+t send-keys -t one 'vi -u NONE /tmp/edited' Enter; shows one '^~'; t send-keys -t one 'itext' Escape ':wq' Enter; until [ -s edited ]; do sleep 0.05; done; cat edited
+t split-window -t one 'bash --noprofile --rcfile /tmp/rc'; t new-window -t one 'bash --noprofile --rcfile /tmp/rc'; t list-windows -t one -F '#{window_index} #{window_panes} #{window_height}'; t resize-window -t one:1 -x 100 -y 30; t send-keys -t one:1 'stty size' Enter; shows one:1 '^30 100'; t kill-window -t one:1; t set-buffer text; t save-buffer /tmp/b; cat b; echo; t pipe-pane -t one 'cat > /tmp/piped'; t send-keys -t one 'seq 3' Enter; until grep -q '^3' piped; do sleep 0.05; done; t list-sessions -F '#{session_name} #{session_windows}'
+script -qec "tmux -L t attach -t one" /tmp/log < /dev/null > /dev/null & until t list-clients | grep -q one; do sleep 0.05; done; t kill-server; wait || true; t ls 2>&1 | cut -c1-9
