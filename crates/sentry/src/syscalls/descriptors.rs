@@ -15,6 +15,7 @@ use crate::vfs::place::Place;
 const FIOCLEX: u32 = 0x5451;
 const FIONCLEX: u32 = 0x5450;
 const FIONBIO: u32 = 0x5421;
+const FIOASYNC: u32 = 0x5452;
 
 pub fn close(cx: &mut Cx<'_>, fd: i32) -> SysResult {
     let (description, pid) = {
@@ -124,6 +125,11 @@ pub fn ioctl(cx: &mut Cx<'_>, fd: i32, request: u32, argument: Address) -> SysRe
             let flags = description.flags() & !nonblock | if on { nonblock } else { 0 };
             description.file.set_flags(flags)?;
             description.change_flags(flags);
+            DONE
+        }
+        FIOASYNC => {
+            let on = cx.memory().read_u32(argument)? != 0;
+            super::file_settings::set_async(&description, on)?;
             DONE
         }
         _ => value(

@@ -107,6 +107,22 @@ pub fn fcntl(
     }
 }
 
+/// FIOASYNC: the flag is kept and told, SIGIO is not sent. Linux: ioctl_fioasync() asks the file only about a change. Pipes, sockets, terminals
+/// and inotify have the operation; other files that can be waited for (eventfd, epoll, ...) have not.
+pub fn set_async(description: &Description, on: bool) -> crate::errno::Result<()> {
+    let bit = libc::O_ASYNC.cast_unsigned();
+    let flags = description.flags() & !bit | if on { bit } else { 0 };
+    if flags != description.flags() {
+        let can_signal = matches!(description.file.anonymous(), None | Some("inotify"))
+            && description.file.queue().is_some();
+        if !can_signal {
+            return Err(Errno::ENOTTY);
+        }
+        description.change_flags(flags);
+    }
+    Ok(())
+}
+
 fn key(description: &Description) -> crate::errno::Result<(u64, u64)> {
     let attributes = description.file.attributes()?;
     Ok((attributes.dev, attributes.ino))
