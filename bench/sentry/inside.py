@@ -32,6 +32,9 @@ SOURCE = """
 static int compare(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 int main(int n, char **v) { qsort(v + 1, n - 1, sizeof *v, compare); for (int i = 1; i < n; i++) puts(v[i]); return 0; }
 """
+COMMITS = "".join(
+    f"commit refs/heads/main\ncommitter a <a@b> {1700000000 + i} +0000\ndata 8\nnumber {i % 10}\nM 644 inline {i % 50}\ndata 4\n{i:4}\n" for i in range(2000)
+)
 FORKS = "import os\nfor _ in range(100):\n pid = os.posix_spawn('/bin/true', ['true'], {})\n os.waitpid(pid, 0)\n"
 
 
@@ -42,6 +45,9 @@ def rows():
     return [
         ("find /", 5, [shell, "-c", "find / -xdev -newer /etc/passwd | wc -l"]),
         ("tar of the python library", 3, [shell, "-c", "tar cf - /usr/lib/python3.11 | cat > /dev/null"]),
+        ("seq into sort into wc", 5, [shell, "-c", "seq 100000 | sort | wc -l"]),
+        ("yes into head, 100 MiB", 3, [shell, "-c", "yes | head -c 100M > /dev/null"]),
+        ("git log into head", 5, [shell, "-c", f"git -C {WORK}/git log -p | head -n 1000 | wc -l"]),
         ("dd 64 MiB by 4 KiB", 3, ["dd", f"if={WORK}/data", "of=/dev/null", "bs=4k", "status=none"]),
         ("dd 64 MiB by 1 MiB", 5, ["dd", f"if={WORK}/data", "of=/dev/null", "bs=1M", "status=none"]),
         ("python, bare", 15, [python, "-I", "-S", "-c", "pass"]),
@@ -62,6 +68,8 @@ def main():
     WORK.mkdir(parents=True)
     (WORK / "data").write_bytes(bytes(range(256)) * (64 << 12))
     (WORK / "a.c").write_text(SOURCE)
+    subprocess.run(["git", "init", "-q", "-b", "main", WORK / "git"], check=True)
+    subprocess.run(["git", "-C", WORK / "git", "fast-import", "--quiet"], input=COMMITS, text=True, check=True)
     environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
     for name, rounds, command in rows():
         if wanted and not any(word in name for word in wanted):

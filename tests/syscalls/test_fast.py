@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ CASEMATE = HERE.parents[2] / ".venv/bin/casemate"
 LIMIT_S = 120
 
 
-PROGRAMS = sorted(path for path in HERE.glob("*.c") if path.stem not in ("ids", "patched"))
+PROGRAMS = sorted(path for path in HERE.glob("*.c") if path.stem not in ("ids", "patched", "placed"))
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
@@ -30,6 +32,34 @@ def test_a_hot_site_is_patched_by_one_byte(tmp_path: Path) -> None:
     command = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", "/t/patched"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.stdout.splitlines() == ["before 0f 05", "after e9 05", "low 67 e9", "child e9 05", "alone 0f 05", "hidden"], done.stderr[-2000:]
+
+
+def test_whoever_was_kept_off_the_server_s_processor_may_run_everywhere_in_the_end(tmp_path: Path) -> None:
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-o", tmp_path / "placed", HERE / "placed.c"], check=True)
+    command = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", "/t/placed"]
+    own = os.sched_getaffinity(0)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stdout.readline() == "done\n"
+        deadline = time.monotonic() + LIMIT_S
+        # The server's last session may be a millisecond from its end.
+        while any(os.sched_getaffinity(program) != own for program in _programs(running.pid)):
+            assert time.monotonic() < deadline, {program: os.sched_getaffinity(program) for program in _programs(running.pid)}
+        assert len(_programs(running.pid)) >= 10
+        assert running.stdin
+        running.stdin.close()
+        assert running.wait(LIMIT_S) == 0
+
+
+def _programs(ancestor: int) -> list[int]:
+    """Native processes of the sandbox's programs: they have the loader as their file."""
+    try:
+        children = [int(pid) for task in Path(f"/proc/{ancestor}/task").iterdir() for pid in (task / "children").read_text().split()]
+        own = [ancestor] if Path(f"/proc/{ancestor}/comm").read_text().startswith("memfd:") else []
+    except OSError:
+        # One of those that start the sandbox has ended.
+        return []
+    return own + [program for child in children for program in _programs(child)]
 
 
 def test_threads_that_take_turns_have_a_line_until_somebody_looks(tmp_path: Path) -> None:

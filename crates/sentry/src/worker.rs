@@ -32,15 +32,31 @@ pub fn lock(kernel: &SharedKernel) -> MutexGuard<'_, Kernel> {
     kernel.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Does some work on the kernel, and sends its answers after that: whom an answer wakes runs at once, on this very processor, and what it asks next would
+/// find the kernel held by a thread that does not run. A kick is no reason to hurry: a call that was received is not interrupted (WAIT_KILLABLE_RECV).
+pub fn attend(kernel: &SharedKernel, work: impl FnOnce(&mut Kernel)) {
+    let mut held = lock(kernel);
+    held.unsent = Some(Vec::new());
+    work(&mut held);
+    let unsent = held.unsent.take().unwrap_or_default();
+    let listener = held.listener.clone();
+    drop(held);
+    for (id, answer) in unsent {
+        // A caller that was killed meanwhile needs none.
+        let _ = listener.answer(id, answer);
+    }
+}
+
 /// Serves until no process is left, or the sandbox's first has ended.
 pub fn serve(kernel: &SharedKernel, listener: &Listener) {
     while let Ok(Some(call)) = listener.receive() {
-        let mut kernel = lock(kernel);
-        handle(&mut kernel, call);
-        run_ready(&mut kernel);
-        if kernel.result.is_some() {
-            kernel.watcher.finish();
-        }
+        attend(kernel, |kernel| {
+            handle(kernel, call);
+            run_ready(kernel);
+            if kernel.result.is_some() {
+                kernel.watcher.finish();
+            }
+        });
     }
     // Nobody is left who could call, nor a zygote to fork anybody: whatever killed it killed the sandbox.
     let mut kernel = lock(kernel);
@@ -64,11 +80,27 @@ fn handle(kernel: &mut Kernel, mut call: Call) {
     {
         kernel.bind_child_of(call.tid);
     }
+    if has_heirs(call.nr) {
+        kernel.let_go(call.tid);
+    }
     let window = kernel.arrive(&mut call);
     // A call made again after the host interrupted it finds its old wait gone.
     kernel.unblock(call.tid);
     let carried = carried(kernel, &call);
     run_within(kernel, call, carried, window);
+}
+
+/// Whether the thread's affinity becomes another's too: a child's, or that of the process's first thread, which execve(2) makes it.
+fn has_heirs(nr: i32) -> bool {
+    matches!(
+        i64::from(nr),
+        libc::SYS_clone
+            | libc::SYS_clone3
+            | libc::SYS_fork
+            | libc::SYS_vfork
+            | libc::SYS_execve
+            | libc::SYS_execveat
+    )
 }
 
 /// What the call is to remember: it is the same that a signal without a handler interrupted, whose time limit goes on.
@@ -177,6 +209,9 @@ fn run_within(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>, window:
         Ok(Outcome::Value(_)) | Err(_) if is_new => kernel.make_faster(&call),
         Ok(Outcome::Value(_)) => kernel.make_read_faster(&call),
         _ => {}
+    }
+    if !is_new && result.is_some() {
+        kernel.keep_off_server(call.tid);
     }
     match (result, outcome) {
         (Some(value), _) => kernel.answer(&call, Answer::Value(value)),
@@ -382,6 +417,23 @@ mod tests {
         kernel.tasks.insert(host_pid, task);
         let limits = Limits([(u64::MAX, u64::MAX); 16]);
         kernel.add_process(Process::new(pid, host_pid, limits, 0));
+    }
+
+    #[test]
+    fn answers_wait_until_nobody_holds_the_kernel() {
+        let shared = Arc::new(Mutex::new(kernel()));
+        let call = Call {
+            id: 1,
+            tid: 77,
+            nr: libc::SYS_read as i32,
+            ip: 0,
+            args: [0; 6],
+        };
+        attend(&shared, |kernel| {
+            kernel.answer(&call, Answer::Value(0));
+            assert_eq!(kernel.unsent.as_ref().map(Vec::len), Some(1));
+        });
+        assert!(lock(&shared).unsent.is_none());
     }
 
     #[test]

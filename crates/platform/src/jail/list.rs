@@ -309,7 +309,7 @@ pub const ALLOWED: &[Allowed] = &[
         libc::SYS_sched_setaffinity,
         "sched_setaffinity",
         &[without(0, NEGATIVE), up_to(1, 128)],
-        "the place of the thread that spins for programs",
+        "the place of the thread that spins for programs, and of whom those wake meanwhile",
     ),
     row(
         libc::SYS_accept4,

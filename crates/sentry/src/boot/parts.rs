@@ -63,6 +63,7 @@ impl Parts {
         Ok(Kernel {
             jobs: self.jobs,
             listener: self.listener,
+            unsent: None,
             zygote: self.zygote,
             zygote_call: None,
             spawning: None,

@@ -1,7 +1,7 @@
 //! The fast path: calls answered in the stub, and calls that a spinning thread of the sentry takes from shared memory. docs/decisions/2026-11-28-fast-path.md.
 //!
 //! Call sites that trap often are patched (`patch`) to jump to the stub (`casemate_platform::fast`). What that finds, the sentry keeps right (`ids`, `slots`);
-//! `server` serves the slots; `window` gives handlers the data that the stub copied; `frame` makes a signal's frame say what the program would know of.
+//! `server` serves the slots; `place` keeps others from its processor; `window` gives handlers the data that the stub copied; `frame` makes a signal's frame say what the program would know of.
 //! Every call that is not served this way is an ordinary notification, from the trampoline, or from the stub with its data in the slot: `arrive` tells whose site it is.
 
 pub mod answers;
@@ -9,6 +9,7 @@ pub mod frame;
 pub mod ids;
 pub mod lines;
 pub mod patch;
+pub mod place;
 pub mod server;
 pub mod slots;
 pub mod space;
@@ -52,6 +53,7 @@ pub struct Fast {
     last: Option<Instant>,
     is_close: bool,
     pub server: server::Handle,
+    pub kept_off: place::KeptOff,
     /// By file, where its code has the C library's sched_yield(3).
     yields: HashMap<String, Option<u64>>,
 }
@@ -69,6 +71,7 @@ impl Fast {
             last: None,
             is_close: false,
             server: server::Handle::default(),
+            kept_off: place::KeptOff::default(),
             yields: HashMap::new(),
         }
     }

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use casemate_platform::channel::{Channel, DECLINED, DONE, REQUEST};
 use casemate_platform::fast::{self, class};
 use casemate_platform::notify::Call;
+use rustix::thread::Pid;
 
+use super::place::set_affinity;
 use super::slots::Slot;
 use super::window::Window;
 use super::{CALL_ID, DENSE};
@@ -42,6 +44,8 @@ const WORTH: u32 = 64;
 /// in the ordinary way, which one is after so long; or to the session's end, which it is when nothing comes for so long.
 const LONGEST_DEBT: Duration = Duration::from_micros(250);
 const DEBT: Duration = Duration::from_micros(50);
+/// From one look at those that are kept off its processor to the next.
+const RELEASE: Duration = Duration::from_micros(500);
 /// Rounds between two looks at the clock.
 const ROUNDS: u32 = 16;
 /// Calls of one session that may come in the ordinary way.
@@ -60,7 +64,7 @@ pub struct Handle {
     active: Vec<Active>,
     shared: Arc<Shared>,
     thread: Option<Thread>,
-    tid: Option<rustix::thread::Pid>,
+    tid: Option<Pid>,
     /// The sandbox's processors.
     cpus: Vec<usize>,
     not_before: Option<Instant>,
@@ -102,13 +106,7 @@ impl Handle {
 
     /// Away from the processor that the calling program runs on.
     fn place(&self, own: usize) {
-        let mut others = rustix::thread::CpuSet::new();
-        for cpu in self.cpus.iter().filter(|cpu| **cpu != own) {
-            if *cpu < rustix::thread::CpuSet::MAX_CPU {
-                others.set(*cpu);
-            }
-        }
-        let _ = rustix::thread::sched_setaffinity(self.tid, &others);
+        set_affinity(self.tid, self.cpus.iter().filter(|cpu| **cpu != own));
     }
 
     #[must_use]
@@ -215,6 +213,7 @@ impl Session<'_> {
     fn run(&mut self) -> End {
         let mut last_request = Instant::now();
         let mut last_look = last_request;
+        let mut last_release = last_request;
         let mut rounds = 0;
         let mut answered = 0;
         loop {
@@ -248,6 +247,10 @@ impl Session<'_> {
             if answered != before {
                 last_request = now;
             }
+            if now - last_release > RELEASE {
+                last_release = now;
+                worker::lock(self.kernel).let_go_of_busy(now);
+            }
             if self.owes_since.is_some() && now - last_request > DEBT {
                 return End::Quiet;
             }
@@ -273,7 +276,7 @@ impl Session<'_> {
         if self.moves >= MOVES {
             return false;
         }
-        let kernel = worker::lock(self.kernel);
+        let mut kernel = worker::lock(self.kernel);
         // Who waits in a call was there long ago.
         let is_in_the_way = |slot: &Active| {
             let task = kernel.tasks.get(&slot.tid);
@@ -285,13 +288,15 @@ impl Session<'_> {
         }
         self.moves += 1;
         kernel.fast.server.place(own);
-        drop(kernel);
-        rustix::thread::sched_getcpu() != own
+        let processor = rustix::thread::sched_getcpu();
+        kernel.note_server(processor);
+        processor != own
     }
 
     /// The list of slots has changed: those that are new are told that somebody listens.
     fn refresh(&mut self) {
         let mut kernel = worker::lock(self.kernel);
+        kernel.note_server(rustix::thread::sched_getcpu());
         kernel.fast.server.is_listening = true;
         self.changes = self.shared.changes.load(Ordering::Acquire);
         self.slots.clone_from(&kernel.fast.server.active);
@@ -349,7 +354,7 @@ impl Session<'_> {
     /// Those whom served calls have woken run again.
     fn wake_others(&mut self) {
         self.owes_since = None;
-        worker::run_ready(&mut worker::lock(self.kernel));
+        worker::attend(self.kernel, worker::run_ready);
     }
 
     /// Says that nobody listens, looks a last time, and lets the next series wake it.
@@ -358,10 +363,14 @@ impl Session<'_> {
             slot.channel.set_listening(slot.index, false);
         }
         self.serve_all();
+        // Its processor is free: for whom it wakes, too.
+        let mut kernel = worker::lock(self.kernel);
+        kernel.fast.server.is_listening = false;
+        kernel.let_all_go();
+        drop(kernel);
         self.wake_others();
         let mut kernel = worker::lock(self.kernel);
         let server = &mut kernel.fast.server;
-        server.is_listening = false;
         let was_worth = self.served >= WORTH;
         server.pause = match end {
             End::Quiet if self.served >= DENSE => Duration::ZERO,

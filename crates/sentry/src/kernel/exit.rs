@@ -104,6 +104,7 @@ impl Kernel {
     pub(super) fn forget_task(&mut self, tid: i32) {
         self.unblock(tid);
         self.release_slot(tid);
+        self.forget_place(tid);
         self.embryos.retain(|creator| *creator != tid);
         let Some(task) = self.tasks.remove(&tid) else {
             return;

@@ -22,6 +22,8 @@ const MOST_CPUS: usize = 8192;
 pub struct Machine {
     /// The sandbox's CPUs by the host's numbers (rseq and getcpu tell those), ascending, at least one.
     pub cpus: Vec<usize>,
+    /// Those that its threads may run on: more, where a quota allows fewer at once.
+    pub host_cpus: Vec<usize>,
     /// Bits of the host's CPU masks: a program's must have as many.
     pub mask_bits: usize,
     /// Bytes that sched_getaffinity(2) returns at most.
@@ -115,7 +117,8 @@ impl Machine {
         } else {
             cgroup
         };
-        let mut cpus = allowed_cpus(host_proc, who);
+        let host_cpus = allowed_cpus(host_proc, who);
+        let mut cpus = host_cpus.clone();
         if let Some((quota, period)) = cgroup.quota() {
             let most = usize::try_from(quota.div_ceil(period.max(1))).unwrap_or(usize::MAX);
             cpus.truncate(most.max(1));
@@ -125,6 +128,7 @@ impl Machine {
         Self {
             mask_bits: mask_bits(host_proc).max(cpus.last().map_or(1, |last| last + 1)),
             cpus,
+            host_cpus,
             mask_bytes: casemate_platform::process::cpu_mask_bytes(),
             cgroup,
             proc_device: device_and_mount(host_proc, ""),

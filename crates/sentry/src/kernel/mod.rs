@@ -65,6 +65,8 @@ pub struct SpawnTask {
 #[derive(Debug)]
 pub struct Kernel {
     pub listener: Arc<Listener>,
+    /// Answers that whoever holds the kernel sends when it has let it go (`worker::attend`); `None`: they are sent at once.
+    pub unsent: Option<Vec<(u64, Answer)>>,
     pub zygote: i32,
     /// The zygote's waiting call, while it waits.
     pub zygote_call: Option<Call>,
@@ -256,6 +258,9 @@ impl Kernel {
     }
 
     pub fn answer(&mut self, call: &Call, answer: Answer) {
+        if let Some(unsent) = &mut self.unsent {
+            return unsent.push((call.id, answer));
+        }
         // A caller that was killed meanwhile needs none.
         let _ = self.listener.answer(call.id, answer);
     }
