@@ -59,6 +59,14 @@ def test_the_sentry_needs_no_root(runtime_dir: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("0\n", "", 7)
 
 
+@pytest.mark.skipif(not Path("/usr/bin/linux.uml").exists(), reason="needs User Mode Linux")
+@pytest.mark.parametrize("network", [(), ("--network", "none")])
+def test_a_guest_has_loopback(runtime_dir: Path, network: tuple[str, ...]) -> None:
+    script = "wc -l < /proc/net/dev; exec 3<> /dev/udp/127.0.0.1/7; echo sent >&3 && echo loopback"
+    done = do(runtime_dir, "--isolation=microvm", "--hypervisor=uml", *network, "--", "bash", "-c", script)
+    assert (done.stdout, done.returncode) == ("3\nloopback\n", 0), done.stderr
+
+
 def test_a_guest_is_not_given_the_hosts_network(runtime_dir: Path) -> None:
     done = do(runtime_dir, "--isolation=microvm", "--hypervisor=uml", "--network", "host", "--", "true")
     assert done.returncode == 125
