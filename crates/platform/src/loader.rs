@@ -49,7 +49,7 @@ global_asm!(
     r#"
     .pushsection .rodata.casemate_loader, "a"
     .balign 16
-    .globl casemate_loader_start, casemate_stub_signal, casemate_stub_restorer, casemate_stub_clone, casemate_loader_end
+    .globl casemate_loader_start, casemate_stub_signal, casemate_stub_left, casemate_stub_restorer, casemate_stub_clone, casemate_loader_end
 casemate_loader_start:
     mov rbp, rsp
     lea rbx, [rip + casemate_loader_start + 0x1000]
@@ -114,7 +114,10 @@ casemate_stub_signal:
     je 9f
     mov edi, [rsi]
     jmp rax
-6:  ret
+6:  add rsp, 8
+    mov rax, 15
+    syscall
+casemate_stub_left:
 7:  mov r9, rdx
     lea rsi, [rip + 8f]
     push 0
@@ -127,7 +130,7 @@ casemate_stub_signal:
     syscall
     add rsp, 16
     mov [r9 + 144], rax
-    ret
+    jmp 6b
 8:  .byte 0
 9:  mov rbx, rdi
     mov rbp, rsi
@@ -179,6 +182,7 @@ casemate_loader_end:
 unsafe extern "C" {
     static casemate_loader_start: u8;
     static casemate_stub_signal: u8;
+    static casemate_stub_left: u8;
     static casemate_stub_restorer: u8;
     static casemate_stub_clone: u8;
     static casemate_clone3_make: u8;
@@ -196,6 +200,13 @@ pub(crate) fn offset(symbol: *const u8) -> u64 {
 #[must_use]
 pub fn signal_handler() -> u64 {
     BASE + offset(&raw const casemate_stub_signal)
+}
+
+/// The instruction pointer of the rt_sigreturn(2) by which the stub leaves a frame that no handler ran on, as the host's kernel reports it. The restorer's are
+/// those of handlers.
+#[must_use]
+pub fn frame_left() -> u64 {
+    BASE + offset(&raw const casemate_stub_left)
 }
 
 /// The address of the stub's `mov $15, %rax; syscall`, the bytes by which unwinders know a signal frame.

@@ -244,20 +244,25 @@ impl Kernel {
         }
     }
 
+    /// Whether a call is one that the thread's stub was given to make.
+    #[must_use]
+    pub fn is_of_plan(&self, call: &Call) -> bool {
+        let plan = self
+            .tasks
+            .get(&call.tid)
+            .and_then(|task| task.plan.as_ref());
+        plan.is_some_and(|plan| plan.is_given && commands(&plan.goal).iter().any(|command| {
+            matches!(command, Command::Call { nr, args } if *nr == i64::from(call.nr) && *args == call.args)
+        }))
+    }
+
     /// The stub maps the channel: gives it the descriptor. `false`: this is none of its mappings.
     pub fn maps_channel(&mut self, call: &Call) -> Result<bool> {
-        let task = self.task(call.tid)?;
-        let Some(Plan {
-            goal: Goal::Register { channel: Some(fd) },
-            is_given: true,
-        }) = &task.plan
-        else {
-            return Ok(false);
-        };
-        let number = u32::try_from(*fd).map_err(|_| Errno::EBADF)?;
-        if call.args[4] != *fd || call.args[0] != channel::ADDRESS {
+        if !self.is_of_plan(call) {
             return Ok(false);
         }
+        let number = u32::try_from(call.args[4]).map_err(|_| Errno::EBADF)?;
+        let task = self.task(call.tid)?;
         let channel = std::sync::Arc::new(channel::Channel::new()?);
         self.listener
             .give_fd(call.id, channel.fd(), number, false)?;

@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use casemate_platform::fast::SYSCALL;
 use casemate_platform::loader::{
-    COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN,
+    self, COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN,
 };
 use casemate_platform::notify::Call;
 
@@ -38,6 +38,12 @@ pub enum Next {
     Hold,
     /// Its process has ended.
     Gone,
+}
+
+/// Whether a call is the rt_sigreturn(2) of a frame that no handler ran on, of which the program knows nothing.
+#[must_use]
+pub fn leaves_frame(call: &Call) -> bool {
+    i64::from(call.nr) == libc::SYS_rt_sigreturn && call.ip == loader::frame_left()
 }
 
 impl Kernel {
@@ -259,13 +265,17 @@ impl Kernel {
     }
 
     /// rt_sigreturn(2): takes the mask back from the frame, before the host's kernel restores the rest of it.
-    pub fn return_from_handler(&mut self, tid: i32) -> Result<()> {
+    pub fn return_from_frame(&mut self, call: &Call) -> Result<()> {
+        let tid = call.tid;
         let memory = Memory { tid };
         let context = Address(self.stack_pointer(tid)?);
         let mask = memory.read_u64(context.offset(MASK))?;
         // The native mask stays empty, so that kicks always arrive.
         memory.write_u64(context.offset(MASK), 0)?;
-        self.task_mut(tid)?.mask = Set(mask).as_mask();
+        // Without a handler it is as it was, also for whoever jumps there to set a mask that its filters would not let it.
+        if !leaves_frame(call) {
+            self.task_mut(tid)?.mask = Set(mask).as_mask();
+        }
         if !self.begin_rest(tid) {
             self.look_again(tid);
         }

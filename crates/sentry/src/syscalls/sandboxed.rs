@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Cx, DONE, Outcome, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{CAP_SYS_ADMIN, Credentials};
+use crate::kernel::deliver::leaves_frame;
 use crate::kernel::filters::{self, Chain, Instruction};
 use crate::kernel::signals::{Info, SIG_DFL, SIG_IGN};
 use crate::memory::{Address, half, word};
@@ -148,8 +149,13 @@ pub fn judge(cx: &mut Cx<'_>) -> Result<Option<Outcome>> {
     let Some(chain) = task.credentials.filters.clone() else {
         return Ok(None);
     };
-    if task.image.is_some() || cx.kernel.remade(&cx.call).is_some() {
-        // Loading a program is ours, once its execve was let through; and so is a clone in place of one that was.
+    let call = &cx.call;
+    if task.image.is_some()
+        || cx.kernel.remade(call).is_some()
+        || cx.kernel.is_of_plan(call)
+        || leaves_frame(call)
+    {
+        // Loading a program is ours, once its execve was let through; so is a clone in place of one that was, and what the stub does on frames of its own.
         return Ok(None);
     }
     let data = filters::data_of(cx.call.nr, cx.call.ip, &cx.call.args);

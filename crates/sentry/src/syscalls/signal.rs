@@ -82,8 +82,8 @@ pub fn rt_sigprocmask(
 
 /// The stub's frame is left: the host's kernel restores registers from it.
 pub fn rt_sigreturn(cx: &mut Cx<'_>) -> SysResult {
-    let tid = cx.tid();
-    if cx.kernel.return_from_handler(tid).is_err() {
+    let call = cx.call;
+    if cx.kernel.return_from_frame(&call).is_err() {
         let pid = cx.task()?.pid;
         cx.kernel.terminate(pid, libc::SIGSEGV | 0x80);
         return Ok(Outcome::Gone);
