@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 CASEMATE = HERE.parents[1] / ".venv/bin/casemate"
 
 
-@pytest.mark.parametrize("program", ["aio", "aio_poll", "async", "busy", "locks", "filters", "listing"])
+@pytest.mark.parametrize("program", ["aio", "aio_poll", "async", "busy", "locks", "filters", "listing", "login"])
 def test_program_tells_the_same_in_the_sentry(program: str, same_in_sentry: Callable[[str], None]) -> None:
     same_in_sentry(f"files/{program}.c")
 

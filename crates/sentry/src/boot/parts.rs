@@ -107,6 +107,7 @@ impl Parts {
             write_hints: HashMap::new(),
             set_id_files: self.set_id_files,
             next_inode: 1 << 32,
+            logins: 0,
             watcher: self.watcher,
             trace: self.trace,
             held: if self.is_held { Held::Wanted } else { Held::No },

@@ -38,6 +38,7 @@ pub const CAP_SYS_CHROOT: u32 = 18;
 pub const CAP_SYS_PTRACE: u32 = 19;
 pub const CAP_SYS_ADMIN: u32 = 21;
 pub const CAP_SYS_RESOURCE: u32 = 24;
+pub const CAP_AUDIT_CONTROL: u32 = 30;
 /// capabilities 0 to CAP_CHECKPOINT_RESTORE.
 pub const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 

@@ -133,6 +133,8 @@ pub struct Kernel {
     /// Whether files can be given the set-user-ID and set-group-ID bits.
     pub set_id_files: bool,
     pub next_inode: u64,
+    /// Logins so far.
+    pub logins: u32,
     pub terminals: crate::vfs::tty::Terminals,
     pub watcher: crate::watcher::Handle,
     pub trace: crate::trace::Trace,

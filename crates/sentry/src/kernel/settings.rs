@@ -26,6 +26,8 @@ pub struct Settings {
     /// The CPUs that sched_setaffinity(2) left it, in the sandbox's numbers; empty: all.
     pub cpus: Vec<usize>,
     pub memory_policy: crate::syscalls::memory_policy::Policy,
+    /// Who logged in, and the number of that session, once a program said so. /proc/PID/loginuid, pam_loginuid(8).
+    pub login: Option<(u32, u32)>,
 }
 
 impl Settings {

@@ -12,6 +12,7 @@ use crate::kernel::signals::{Info, SI_KERNEL};
 use crate::memory::{Address, Buffer};
 use crate::vfs::description::Description;
 use crate::vfs::host::HostFile;
+use crate::vfs::place::Place;
 
 const SIGXFSZ: i32 = 25;
 /// linux/magic.h.
@@ -36,6 +37,9 @@ pub fn truncate(cx: &mut Cx<'_>, path: Address, length: i64) -> SysResult {
     if cx.kernel.is_executed(&attributes) {
         return Err(Errno::ETXTBSY);
     }
+    if matches!(place, Place::Proc(_)) {
+        return DONE;
+    }
     may_grow_to(cx, attributes.size, length)?;
     let file = cx
         .kernel
@@ -52,6 +56,10 @@ pub fn ftruncate(cx: &mut Cx<'_>, fd: i32, length: i64) -> SysResult {
     let attributes = description.file.attributes()?;
     if attributes.kind() != libc::S_IFREG || !description.is_writable() {
         return Err(Errno::EINVAL);
+    }
+    // A file of /proc has no length, and nothing to lose. pam_loginuid(8) empties one first.
+    if matches!(description.file.place(), Some(Place::Proc(_))) {
+        return DONE;
     }
     may_grow_to(cx, attributes.size, length)?;
     let host = description.file.host().ok_or(Errno::EINVAL)?;

@@ -73,9 +73,7 @@ const ROWS: &[Row] = &[
     row("gid_map", FILE | 0o644, Anybody, settings::gid_map),
     row("io", FILE | 0o400, Tracer, status::io),
     row("limits", FILE | 0o444, Anybody, settings::limits),
-    row("loginuid", FILE | 0o644, Anybody, |_, _| {
-        Ok(b"4294967295".to_vec())
-    }),
+    row("loginuid", FILE | 0o644, Anybody, settings::login_uid),
     row("maps", FILE | 0o444, Tracer, maps::maps),
     row("mem", FILE | 0o600, Tracer, no_text),
     row("mountinfo", FILE | 0o444, Anybody, mounts::mountinfo),
@@ -122,9 +120,7 @@ const ROWS: &[Row] = &[
     row("root", LINK | 0o777, Tracer, no_text),
     row("sched", FILE | 0o644, Anybody, status::sched),
     row("schedstat", FILE | 0o444, Anybody, status::schedstat),
-    row("sessionid", FILE | 0o444, Anybody, |_, _| {
-        Ok(b"4294967295".to_vec())
-    }),
+    row("sessionid", FILE | 0o444, Anybody, settings::session_id),
     row("setgroups", FILE | 0o644, Anybody, |_, _| {
         Ok(b"allow\n".to_vec())
     }),

@@ -1,5 +1,7 @@
 //! /proc/PID files that can be written, and those that tell what was set: names, out-of-memory scores, limits, id maps.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use rustix::fs::{Mode, OFlags};
 
 use super::process::{process, task};
@@ -7,13 +9,15 @@ use super::{ProcNode, Who};
 use crate::errno::{Errno, Result};
 use crate::host;
 use crate::kernel::Kernel;
-use crate::kernel::credentials::CAP_SYS_RESOURCE;
+use crate::kernel::credentials::{CAP_AUDIT_CONTROL, CAP_SYS_RESOURCE};
 use crate::kernel::machine::read_below;
 use crate::syscalls::Cx;
 
 /// Hugetlb, elf headers, shared and private anonymous memory. core(5), the default.
 const DEFAULT_CORE_FILTER: u32 = 0x33;
 const OOM_MAX: i32 = 1000;
+/// AUDIT_UID_UNSET, AUDIT_SID_UNSET.
+const UNSET: u32 = u32::MAX;
 pub const DEFAULT_TIMER_SLACK_NS: u64 = 50_000;
 
 /// Takes what was written to a file.
@@ -49,8 +53,9 @@ pub fn store(cx: &mut Cx<'_>, node: &ProcNode, bytes: &[u8]) -> Result<()> {
             cx.kernel.task_mut(host)?.settings.timer_slack_ns = (value != 0).then_some(value);
             Ok(())
         }
-        // Maps are written once, at the making of a user namespace; the audit ids are nobody's here.
-        "uid_map" | "gid_map" | "projid_map" | "setgroups" | "loginuid" => Err(Errno::EPERM),
+        "loginuid" => set_login(cx, *who, bytes),
+        // Maps are written once, at the making of a user namespace.
+        "uid_map" | "gid_map" | "projid_map" | "setgroups" => Err(Errno::EPERM),
         // No security module: an attribute cannot be set.
         "attr/current" | "sched" => Err(Errno::EINVAL),
         _ => Err(Errno::EIO),
@@ -71,6 +76,40 @@ fn set_name(cx: &mut Cx<'_>, who: Who, bytes: &[u8]) -> Result<()> {
     let host = task(cx.kernel, who)?.host_tid;
     cx.kernel.task_mut(host)?.name = name;
     Ok(())
+}
+
+/// Of itself only, and once. Linux: proc_loginuid_write(), audit_set_loginuid().
+fn set_login(cx: &mut Cx<'_>, who: Who, bytes: &[u8]) -> Result<()> {
+    if task(cx.kernel, who)?.host_tid != cx.tid() {
+        return Err(Errno::EPERM);
+    }
+    let uid: u32 = trimmed(bytes)?.parse().map_err(|error: ParseIntError| {
+        if *error.kind() == IntErrorKind::PosOverflow {
+            Errno::ERANGE
+        } else {
+            Errno::EINVAL
+        }
+    })?;
+    let own = cx.task()?;
+    if own.settings.login.is_some() && !own.credentials.has(CAP_AUDIT_CONTROL) {
+        return Err(Errno::EPERM);
+    }
+    let login = (uid != UNSET).then(|| {
+        cx.kernel.logins = cx.kernel.logins.wrapping_add(1);
+        (uid, cx.kernel.logins)
+    });
+    cx.task_mut()?.settings.login = login;
+    Ok(())
+}
+
+pub fn login_uid(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    let login = task(kernel, who)?.settings.login;
+    Ok(login.map_or(UNSET, |(uid, _)| uid).to_string().into_bytes())
+}
+
+pub fn session_id(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
+    let login = task(kernel, who)?.settings.login;
+    Ok(login.map_or(UNSET, |(_, id)| id).to_string().into_bytes())
 }
 
 fn set_oom_score_adj(cx: &mut Cx<'_>, who: Who, value: i32) -> Result<()> {
