@@ -2,6 +2,7 @@
 //! that lacks an id.
 
 use std::os::fd::AsRawFd;
+use std::sync::PoisonError;
 
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
@@ -12,6 +13,7 @@ use crate::kernel::credentials::{CAP_CHOWN, CAP_FSETID, Credentials};
 use crate::memory::Address;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::place::Place;
+use crate::vfs::tty::devpts::PtsNode;
 
 const AT_FLAGS: i32 = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
 
@@ -52,7 +54,6 @@ fn change_mode(cx: &mut Cx<'_>, place: &Place, mode: u32) -> SysResult {
         return Err(Errno::EOPNOTSUPP);
     }
     let who = &cx.task()?.credentials;
-    let host = place.host()?;
     if !who.owns(attributes.uid) {
         return Err(Errno::EPERM);
     }
@@ -61,6 +62,10 @@ fn change_mode(cx: &mut Cx<'_>, place: &Place, mode: u32) -> SysResult {
     if !who.in_group(attributes.gid) && !who.has(CAP_FSETID) {
         mode &= !libc::S_ISGID;
     }
+    if let Place::Pts(node) = place {
+        return change_terminal(cx, *node, |kept| kept.mode = kept.kind() | mode);
+    }
+    let host = place.host()?;
     // fchmodat2(2) with AT_EMPTY_PATH is Linux 6.6's; the descriptor's own link means the same on all.
     let link = format!("self/fd/{}", host.as_raw_fd());
     let mode = Mode::from_raw_mode(mode);
@@ -116,6 +121,19 @@ pub fn fchown(cx: &mut Cx<'_>, fd: i32, uid: u32, gid: u32) -> SysResult {
 fn change_owner(cx: &mut Cx<'_>, place: &Place, uid: u32, gid: u32) -> SysResult {
     let attributes = place.attributes(cx.kernel)?;
     may_change_owner(&cx.task()?.credentials, &attributes, uid, gid)?;
+    if let Place::Pts(node) = place {
+        return change_terminal(cx, *node, |kept| {
+            for (kept, new) in [(&mut kept.uid, uid), (&mut kept.gid, gid)] {
+                if new != u32::MAX {
+                    *kept = new;
+                }
+            }
+            kept.mode &= !libc::S_ISUID;
+            if kept.mode & libc::S_IXGRP != 0 {
+                kept.mode &= !libc::S_ISGID;
+            }
+        });
+    }
     let host = place.host()?;
     let uid = (uid != u32::MAX).then(|| Uid::from_raw(uid));
     let gid = (gid != u32::MAX).then(|| Gid::from_raw(gid));
@@ -123,6 +141,20 @@ fn change_owner(cx: &mut Cx<'_>, place: &Place, uid: u32, gid: u32) -> SysResult
     let done = rustix::fs::chownat(&**host, "", uid, gid, flags);
     cx.kernel.files.file_changed(&attributes);
     done?;
+    DONE
+}
+
+/// A slave's owner and mode are the sentry's to keep: who opens a terminal for somebody gives it to that one. The directory and ptmx are the mount's.
+fn change_terminal(cx: &Cx<'_>, node: PtsNode, change: impl FnOnce(&mut Attributes)) -> SysResult {
+    let PtsNode::Slave(number) = node else {
+        return Err(Errno::EPERM);
+    };
+    let tty = cx.kernel.terminals.get(number).ok_or(Errno::EIO)?;
+    let mut kept = tty
+        .attributes
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    change(&mut kept);
     DONE
 }
 
