@@ -11,7 +11,7 @@ from tests.compat.root import CACHE
 if TYPE_CHECKING:
     from pathlib import Path
 
-PACKAGES = "nodejs redis-server redis-tools postgresql-15 rsync openssh-server openssh-client tmux ruby".split()
+PACKAGES = "nodejs redis-server redis-tools postgresql-15 rsync openssh-server openssh-client nginx-light tmux ruby".split()
 _INSTALL = f"""set -e
 export DEBIAN_FRONTEND=noninteractive
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d

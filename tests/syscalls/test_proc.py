@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _CASEMATE = Path(__file__).parents[2] / ".venv" / "bin" / "casemate"
 
 
-@pytest.mark.parametrize("name", ["calls.c", "process_memory.c", "files.py", "descriptors.sh", "threads.py"])
+@pytest.mark.parametrize("name", ["calls.c", "process_memory.c", "files.py", "descriptors.sh", "threads.py", "title.c"])
 def test_program_says_in_the_sentry_what_it_says_on_the_host(same: Callable[..., str], name: str) -> None:
     assert same(HERE / "proc" / name)
 

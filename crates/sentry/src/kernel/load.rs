@@ -139,9 +139,11 @@ impl Kernel {
                 if let Some(binary) = &image.interpreter {
                     clear_tails(memory, &binary.elf, interpreter);
                 }
-                let (stack, auxiliary) =
+                let (stack, auxiliary, strings_at) =
                     write_stack(memory, image, stack, &host, base, interpreter)?;
-                self.process_of_mut(memory.tid)?.settings.auxiliary = auxiliary;
+                let settings = &mut self.process_of_mut(memory.tid)?.settings;
+                settings.auxiliary = auxiliary;
+                settings.strings_at = strings_at;
                 let limit = self.process_of(memory.tid)?.limits.0[libc::RLIMIT_STACK as usize].0;
                 self.task(memory.tid)?.space.lock().stack = (stack, limit);
                 let entry = match &image.interpreter {
@@ -191,6 +193,7 @@ impl Kernel {
         process.settings.executable = Some(image.place.clone());
         process.settings.executed = image.identity;
         process.settings.core_filter = None;
+        process.settings.strings_at = 0;
         process.arguments = join(&image.arguments);
         process.environment = join(&image.environment);
         process.has_executed = true;
@@ -413,7 +416,8 @@ fn stack_size(image: &Image) -> u64 {
     (strings + image.file_name.len() + 1024) as u64
 }
 
-/// Writes strings, auxiliary vector, environment, arguments and their count below `stack`; returns the stack pointer and the vector's bytes.
+/// Writes strings, auxiliary vector, environment, arguments and their count below `stack`; returns the stack pointer, the vector's bytes, and
+/// where the arguments lie.
 fn write_stack(
     memory: Memory,
     image: &Image,
@@ -421,7 +425,7 @@ fn write_stack(
     host: &[(u64, u64)],
     base: u64,
     interpreter: u64,
-) -> Result<(u64, Vec<u8>)> {
+) -> Result<(u64, Vec<u8>, u64)> {
     let mut strings = b"x86_64\0".to_vec();
     let mut places = Vec::new();
     for text in image
@@ -478,5 +482,6 @@ fn write_stack(
     bytes.extend_from_slice(&strings);
     memory.write(Address(stack), &bytes)?;
     let auxiliary = bytes.get(8 * auxiliary_at..8 * words.len());
-    Ok((stack, auxiliary.unwrap_or_default().to_vec()))
+    let auxiliary = auxiliary.unwrap_or_default().to_vec();
+    Ok((stack, auxiliary, place(0)))
 }

@@ -67,6 +67,8 @@ pub struct ProcessSettings {
     pub executed: (u64, u64),
     /// The auxiliary vector that the program got, as bytes.
     pub auxiliary: Vec<u8>,
+    /// Where its arguments lie, its environment behind them; 0 until they are there.
+    pub strings_at: u64,
     /// The name of its first thread at the end, for a zombie.
     pub last_name: Vec<u8>,
     pub oom_score_adj: i32,

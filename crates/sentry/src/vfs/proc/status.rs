@@ -7,9 +7,12 @@ use crate::errno::Result;
 use crate::kernel::Kernel;
 use crate::kernel::machine::{cpu_list, cpu_mask, read_below};
 use crate::kernel::task::{Process, Task};
+use crate::memory::{Address, Memory};
 
 /// Longest text of the host's that is read here.
 const MOST: usize = 64 << 10;
+/// Of a title. Linux: PAGE_SIZE.
+const MOST_TITLE: usize = 4096;
 
 /// The host's lines in the host's order; those about names, numbers, signals and rights are the sandbox's.
 pub fn status(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
@@ -161,15 +164,46 @@ pub fn command(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
 /// As execve left it. A program that writes over its arguments is not seen to.
 pub fn command_line(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
     let process = process(kernel, who)?;
-    Ok(if process.is_zombie() {
-        Vec::new()
-    } else {
-        process.arguments.clone()
-    })
+    if process.is_zombie() {
+        return Ok(Vec::new());
+    }
+    let len = process.arguments.len();
+    let arguments = strings(kernel, process, (0, len), &process.arguments);
+    if arguments.last().is_none_or(|last| *last == 0) {
+        return Ok(arguments);
+    }
+    // Its end was written over: a title, which may go on into the environment. setproctitle(3), get_mm_proctitle().
+    let most = (len + process.environment.len()).min(MOST_TITLE);
+    let mut title = strings(kernel, process, (0, most), &arguments);
+    if let Some(end) = title.iter().position(|byte| *byte == 0) {
+        title.truncate(end + 1);
+    }
+    Ok(title)
 }
 
 pub fn environment(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
-    Ok(process(kernel, who)?.environment.clone())
+    let process = process(kernel, who)?;
+    let range = (process.arguments.len(), process.environment.len());
+    Ok(strings(kernel, process, range, &process.environment))
+}
+
+/// What lies there now, of arguments and environment: programs write over them to be seen under another name. `else_`: where the memory is not there.
+fn strings(
+    kernel: &Kernel,
+    process: &Process,
+    (offset, len): (usize, usize),
+    else_: &[u8],
+) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let at = process.settings.strings_at.wrapping_add(offset as u64);
+    let tid = kernel
+        .leader(process)
+        .filter(|_| process.settings.strings_at != 0)
+        .map(|task| task.host_tid);
+    match tid.map(|tid| Memory { tid }.read(Address(at), &mut bytes)) {
+        Some(Ok(())) => bytes,
+        _ => else_.to_vec(),
+    }
 }
 
 pub fn auxiliary(kernel: &Kernel, who: Who) -> Result<Vec<u8>> {
