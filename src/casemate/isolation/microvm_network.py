@@ -80,7 +80,11 @@ def connect(channel_path: str, pid: int) -> None:
 
 def _has_interfaces(pid: int) -> bool:
     """Whether a machine without cards is in a network that has interfaces, which would be missed without a word. A further container of a pod is in ours."""
-    if os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/self/ns/net").st_ino:
+    try:
+        network = os.stat(f"/proc/{pid}/ns/net")
+    except PermissionError:
+        return False  # an ordinary user's: who may not look at the namespace may not have joined it either, so nobody has put interfaces there
+    if network.st_ino == os.stat("/proc/self/ns/net").st_ino:
         return False
     with open(f"/proc/{pid}/net/dev", encoding="ascii") as table:
         return any(":" in line and not line.lstrip().startswith("lo:") for line in table)
