@@ -157,18 +157,22 @@ pub(crate) const fn argument(index: u32) -> u32 {
     16 + 8 * index
 }
 
+/// How a filter begins: what comes by the 32-bit or the x32 way into the kernel gets `other`. The call's number is loaded behind it.
+pub(crate) fn entry(other: u32) -> Vec<Instruction> {
+    vec![
+        statement(LOAD, ARCH),
+        jump(EQUAL, ARCH_X86_64, 1, 0),
+        statement(RETURN, other),
+        statement(LOAD, NR),
+        jump(AT_LEAST, X32, 0, 1),
+        statement(RETURN, other),
+    ]
+}
+
 /// The filter: 32-bit and x32 calls do not exist, the list is native, the rest notifies.
 #[must_use]
 pub fn program() -> Vec<Instruction> {
-    let enosys = ERRNO | libc::ENOSYS.unsigned_abs();
-    let mut code = vec![
-        statement(LOAD, ARCH),
-        jump(EQUAL, ARCH_X86_64, 1, 0),
-        statement(RETURN, enosys),
-        statement(LOAD, NR),
-        jump(AT_LEAST, X32, 0, 1),
-        statement(RETURN, enosys),
-    ];
+    let mut code = entry(ERRNO | libc::ENOSYS.unsigned_abs());
     for rule in NATIVE {
         let body = conditions(rule);
         let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);

@@ -287,10 +287,9 @@ def machine_plan(
         guest = {**guest, "ops": [{**op, **_IMAGE_ROOT} if op["op"] == "root" else op for op in _ops(guest)]}
         # The hypervisor has no business with the directory: it gets an empty one.
         host_ops[root] = {"op": "root", "path": f"{store.jail()}/share", "overlay": None, "shared": False}
-    overlays = [op for op in ops if _is_overlay(op)]
-    if root_image and overlays:
+    if root_image and any(_is_overlay(op) for op in ops):
         raise HostError("an overlay of the host's directories cannot be mounted in a root that is an image", "leave out the image, or the overlay")
-    host_ops[root + 1 : root + 1] = [*overlays, {"op": "nest", "path": store.jail(), "at": _ROOT}, *_jail(machine), *shares]
+    host_ops[root + 1 : root + 1] = [*_into_jail(ops), *_jail(machine), *shares]
     last: list[Op] = [op for op in host_ops if op["op"] == "parent_death_signal"]
     host_ops = [op for op in host_ops if op["op"] != "parent_death_signal"]
     become: Op = {
@@ -348,8 +347,7 @@ def join_plan(launch: Launch, control_fd: int, pidfd: int, machine_fd: int, name
     host_ops = [op for op in host_ops if op["op"] not in ("pivot_root", "parent_death_signal", "unshare")]
     root = next(index for index, op in enumerate(host_ops) if op["op"] == "root")
     terminal = [_mount("/dev", fstype="tmpfs", source="tmpfs", flags=MS_NOSUID | MS_NOEXEC), _devpts()] if _has_terminal(ops) else []
-    overlays = [op for op in ops if _is_overlay(op)]
-    host_ops[root + 1 : root + 1] = [*overlays, {"op": "nest", "path": store.jail(), "at": _ROOT}, *terminal, *shares]
+    host_ops[root + 1 : root + 1] = [*_into_jail(ops), *terminal, *shares]
     if namespaces & _CLONE_NEWUSER and not any(op["op"] == "become_root" for op in host_ops):
         host_ops.insert(0, {"op": "become_root"})
     become: Op = {
@@ -475,6 +473,11 @@ def _for_guest(op: Op, shares: list[Op], root: str, place: str) -> list[Op]:
 def _is_bind(op: Op) -> bool:
     flags = op.get("flags")
     return op["op"] == "mount" and isinstance(flags, int) and flags & (MS_BIND | MS_REMOUNT) == MS_BIND
+
+
+def _into_jail(ops: list[Op]) -> list[Op]:
+    """The container's root, once it is whole, is put into the jail."""
+    return [*(op for op in ops if _is_overlay(op)), {"op": "nest", "path": store.jail(), "at": _ROOT}]
 
 
 def _is_overlay(op: Op) -> bool:

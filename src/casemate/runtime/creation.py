@@ -155,9 +155,7 @@ class Creation:
         name = kept if self.at_once else store.START_SOCKET
         if not name:
             return None
-        listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        listener.bind(self.entry.socket_path(name))
-        listener.listen(128)
+        listener = self._bind(name)
         # A second name for the same socket, which goes on to be used: the first one's absence says that the container was started.
         if kept and not self.at_once:
             os.link(store.START_SOCKET, kept, src_dir_fd=self.entry.fd, dst_dir_fd=self.entry.fd)
@@ -167,8 +165,11 @@ class Creation:
         """The agent's socket, where the container's other one stays the isolation's own."""
         if not self.request.use_agent or not registry.get(self.container.record.isolation).has_control:
             return None
+        return self._bind(store.AGENT_SOCKET)
+
+    def _bind(self, name: str) -> socket:
         listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
-        listener.bind(self.entry.socket_path(store.AGENT_SOCKET))
+        listener.bind(self.entry.socket_path(name))
         listener.listen(128)
         return listener
 

@@ -3,10 +3,7 @@
 use casemate_host::seccomp::Instruction;
 
 use super::{ALLOWED, BORNE, Condition};
-use crate::filter::{
-    ALLOW, AND, ARCH, ARCH_X86_64, AT_LEAST, EQUAL, LOAD, NR, RETURN, X32, argument, jump,
-    statement,
-};
+use crate::filter::{ALLOW, AND, AT_LEAST, EQUAL, LOAD, RETURN, argument, entry, jump, statement};
 
 const ERRNO: u32 = 0x0005_0000;
 const TRAP: u32 = 0x0003_0000;
@@ -17,14 +14,7 @@ const ABOVE: u16 = 0x25;
 /// The filter: other ways into the kernel kill, the list is allowed, what libraries bear is refused, the rest traps.
 #[must_use]
 pub fn program() -> Vec<Instruction> {
-    let mut code = vec![
-        statement(LOAD, ARCH),
-        jump(EQUAL, ARCH_X86_64, 1, 0),
-        statement(RETURN, KILL_PROCESS),
-        statement(LOAD, NR),
-        jump(AT_LEAST, X32, 0, 1),
-        statement(RETURN, KILL_PROCESS),
-    ];
+    let mut code = entry(KILL_PROCESS);
     for rule in ALLOWED {
         push(&mut code, rule.nr, body(rule.when));
     }
@@ -149,6 +139,7 @@ fn pair_check(first: u32, second: u32, pairs: &[(i32, &[i32])]) -> Vec<Instructi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::ARCH_X86_64;
 
     #[test]
     fn bodies_are_short_enough_to_be_jumped_over() {

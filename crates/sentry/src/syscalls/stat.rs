@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::credentials::Credentials;
 use crate::memory::Address;
 use crate::vfs::attributes::Attributes;
-use crate::vfs::cache::Trail;
+use crate::vfs::cache::{Trail, answers};
 use crate::vfs::walk::Walker;
 
 pub fn stat(cx: &mut Cx<'_>, path: Address, statbuf: Address) -> SysResult {
@@ -70,7 +70,7 @@ fn of_descriptor(cx: &Cx<'_>, fd: i32, trail: Option<&Trail>) -> Result<Attribut
     let description = cx.description(fd)?;
     match (description.file.place(), trail) {
         (Some(place), _) if description.is_path() => {
-            leaves(trail);
+            answers::leave(trail);
             place.attributes(cx.kernel)
         }
         (_, Some(trail)) => {
@@ -81,12 +81,6 @@ fn of_descriptor(cx: &Cx<'_>, fd: i32, trail: Option<&Trail>) -> Result<Attribut
             description.file.attributes_told(trail)
         }
         (_, None) => description.file.attributes(),
-    }
-}
-
-fn leaves(trail: Option<&Trail>) {
-    if let Some(trail) = trail {
-        trail.leave();
     }
 }
 

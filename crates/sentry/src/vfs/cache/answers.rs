@@ -86,13 +86,13 @@ impl Answers {
 
     /// Nobody has the slot.
     pub fn close(&self, channel: &Arc<Channel>, index: usize) {
-        let is_other =
-            |own: &(Arc<Channel>, usize)| !(Arc::ptr_eq(&own.0, channel) && own.1 == index);
-        self.given().slots.retain(is_other);
+        let place = (channel, index);
+        self.given().slots.retain(|own| !is_same(own, place));
     }
 
     /// Leaves an answer with a slot's thread, if all that it came from is known and has not changed since.
-    pub fn put(&self, (channel, index): (&Arc<Channel>, usize), trail: &Trail, answer: Answer<'_>) {
+    pub fn put(&self, place: (&Arc<Channel>, usize), trail: &Trail, answer: Answer<'_>) {
+        let (channel, index) = place;
         let Some(deadline) = self.deadline(trail) else {
             return;
         };
@@ -105,8 +105,7 @@ impl Answers {
         if !channel.put_answer(index, given.stamp, &answer) {
             return;
         }
-        let is_own = |own: &(Arc<Channel>, usize)| Arc::ptr_eq(&own.0, channel) && own.1 == index;
-        if !given.slots.iter().any(is_own) {
+        if !given.slots.iter().any(|own| is_same(own, place)) {
             given.slots.push((channel.clone(), index));
         }
     }
@@ -124,6 +123,17 @@ impl Answers {
         u64::try_from(ticks / elapsed.as_nanos())
             .ok()?
             .checked_add(now)
+    }
+}
+
+fn is_same(own: &(Arc<Channel>, usize), (channel, index): (&Arc<Channel>, usize)) -> bool {
+    Arc::ptr_eq(&own.0, channel) && own.1 == index
+}
+
+/// `Trail::leave` of a walk that may have none.
+pub fn leave(trail: Option<&Trail>) {
+    if let Some(trail) = trail {
+        trail.leave();
     }
 }
 

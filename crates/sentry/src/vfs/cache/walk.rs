@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::answers::Trail;
+use super::answers::{self, Trail};
 use super::table::{Child, Key, Knowledge, Table};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{Credentials, MAY_EXEC};
@@ -31,9 +31,7 @@ pub struct Walk<'w, 'a> {
 impl Walk<'_, '_> {
     /// It goes by what the host has to be asked for, or by what no answer is made of.
     fn leaves_trail(&self) {
-        if let Some(trail) = self.trail {
-            trail.leave();
-        }
+        answers::leave(self.trail);
     }
 }
 
@@ -343,9 +341,7 @@ impl Table {
                 }
             }
         }
-        if let Some(trail) = trail {
-            trail.leave();
-        }
+        answers::leave(trail);
         Ok(self.load(here, name)?.0)
     }
 
@@ -384,9 +380,7 @@ impl Table {
             inode.passed = trail.map_or(inode.passed, |trail| trail.epoch());
             return Ok(text.clone());
         }
-        if let Some(trail) = trail {
-            trail.leave();
-        }
+        answers::leave(trail);
         let fd = self.descriptor(here)?;
         let text = rustix::fs::readlinkat(&*fd, name, Vec::new())?.into_bytes();
         let text: Arc<[u8]> = text.into();
