@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::arguments::Flags;
 use super::read_write::write_from;
-use super::splice::{input, output, pipe_of};
+use super::transfer::{input, output, pipe_of};
 use super::{Cx, DONE, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::memory::{Address, Buffer};

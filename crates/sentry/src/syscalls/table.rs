@@ -124,7 +124,7 @@ syscalls! {
     37 alarm(seconds: u32) => timers, Full;
     38 setitimer(which: i32, new: Address, old: Address) => timers, Full;
     39 getpid() => identity, Full;
-    40 sendfile(out: i32, input: i32, offset: Address, count: usize) => splice, Full;
+    40 sendfile(out: i32, input: i32, offset: Address, count: usize) => sendfile, Full;
     41 socket(domain: i32, kind: i32, protocol: i32) => socket, Partial("AF_UNIX, AF_INET, AF_INET6, rtnetlink's questions");
     42 connect(fd: i32, address: Address, len: u32) => socket, Full;
     43 accept(fd: i32, address: Address, len: Address) => socket, Full;
@@ -391,7 +391,7 @@ syscalls! {
     323 userfaultfd() => refused, Partial("EPERM: as docker's default");
     324 membarrier(command: i32, flags: Flags, cpu: i32) => memory_locks, Full;
     325 mlock2(addr: Address, len: u64, flags: Flags) => memory_locks, Partial("the host's RLIMIT_MEMLOCK holds");
-    326 copy_file_range(from: i32, from_offset: Address, to: i32, to_offset: Address, len: usize, flags: Flags) => splice, Full;
+    326 copy_file_range(from: i32, from_offset: Address, to: i32, to_offset: Address, len: usize, flags: Flags) => copy_file_range, Full;
     327 preadv2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => read_write_flags, Partial("RWF_NOWAIT on regular files is refused");
     328 pwritev2(fd: i32, iov: Address, count: u64, offset: i64, high: u64, flags: Flags) => read_write_flags, Partial("no RWF_ATOMIC");
     329 pkey_mprotect(addr: u64, len: u64, prot: Flags, key: i32) => sharing, Full;
