@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 
 /// RNDRESEEDCRNG, linux/random.h.
-const RESEED: libc::c_ulong = 0x5207;
+const RESEED: libc::Ioctl = 0x5207;
 
 /// Mixes `seed` in and has the generator make a new key of it now: what is only written is used at the next turn, a minute later, and until then two copies of
 /// a machine would draw the same numbers.

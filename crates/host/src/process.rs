@@ -71,8 +71,17 @@ pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
 /// Gives all signals their default disposition and unblocks them, as a program expects after exec (Rust ignores SIGPIPE).
 pub fn reset_signals() {
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a legal disposition; the call fails for SIGKILL, SIGSTOP and glibc's own, which have nothing to reset.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: an all-zero struct sigaction, 32 bytes, is SIG_DFL; the call fails for SIGKILL and SIGSTOP, which have nothing to reset. Not the library's: it
+        // refuses those that it uses itself, glibc 32 and 33, musl 34 as well, and a parent may have left them ignored.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                [0_u64; 4].as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     // SAFETY: an all-zero sigset is the empty set on Linux.
     let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
@@ -99,12 +108,21 @@ pub fn execve(path: &CString, args: &[CString], env: &[CString]) -> io::Error {
 /// # Errors
 /// As getrlimit(2).
 pub fn rlimit(resource: u32) -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit {
+    let mut limit = libc::rlimit64 {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: `limit` is valid for a write.
-    check(unsafe { libc::getrlimit(resource, &raw mut limit) })?;
+    // SAFETY: `limit` is valid for a write; no new limit is passed.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            std::ptr::null::<libc::rlimit64>(),
+            &raw mut limit,
+        )
+    };
+    check_long(result)?;
     Ok((limit.rlim_cur, limit.rlim_max))
 }
 
@@ -179,6 +197,7 @@ pub fn mknodat(
 /// # Errors
 /// As socket(2) and ioctl(2) `SIOCSIFFLAGS`.
 pub fn loopback_up() -> io::Result<()> {
+    const SIOCSIFFLAGS: libc::Ioctl = 0x8914;
     // SAFETY: no memory is passed.
     let raw =
         check(unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) })?;
@@ -192,6 +211,5 @@ pub fn loopback_up() -> io::Result<()> {
         i16::try_from(libc::IFF_UP | libc::IFF_RUNNING).unwrap_or_default();
     use std::os::fd::AsRawFd;
     // SAFETY: SIOCSIFFLAGS reads an ifreq.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
-        .map(drop)
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCSIFFLAGS, &raw const request) }).map(drop)
 }

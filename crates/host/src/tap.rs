@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use crate::check;
 
-const TUNSETIFF: libc::c_ulong = 0x4004_54ca;
+const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
 
 /// Makes a tap of the open device file: an interface of this thread's network namespace, which is gone when the last copy of `fd` is closed. Returns its name,
 /// `prefix` and a number. `has_header`: each frame is preceded by a virtio_net_hdr.

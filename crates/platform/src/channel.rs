@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::check;
 use crate::loader::BASE;
+use crate::{check, transfer};
 
 /// Where a process has it: below the loader, far from everything else.
 pub const ADDRESS: u64 = BASE - 0x10_0000;
@@ -273,8 +273,7 @@ impl Channel {
             iov_len: len,
         };
         // SAFETY: `to + len` is within the data; the host's kernel writes there, as the program may at any time.
-        let count =
-            check(unsafe { libc::preadv2(file.0.as_raw_fd(), &raw const part, 1, at, 0) as i64 })?;
+        let count = check(unsafe { transfer(libc::SYS_preadv2, file.0.as_raw_fd(), &part, at) })?;
         usize::try_from(count).map_err(io::Error::other)
     }
 
@@ -296,8 +295,7 @@ impl Channel {
             iov_len: len,
         };
         // SAFETY: `from + len` is within the data, which stays mapped; the host's kernel only reads there.
-        let count =
-            check(unsafe { libc::pwritev2(file.0.as_raw_fd(), &raw const part, 1, at, 0) as i64 })?;
+        let count = check(unsafe { transfer(libc::SYS_pwritev2, file.0.as_raw_fd(), &part, at) })?;
         usize::try_from(count).map_err(io::Error::other)
     }
 

@@ -21,8 +21,11 @@ pub use list::{ALLOWED, BORNE};
 
 /// Before any thread is there: memory is to come from one place that needs none of the calls that are refused later.
 pub fn prepare() {
-    // SAFETY: sets a number of the allocator's.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    // SAFETY: sets a number of the allocator's. (musl's has one place.)
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
 }
 
 static IS_CLOSED: AtomicBool = AtomicBool::new(false);
@@ -87,7 +90,7 @@ extern "C" fn on_refused(
         iov_len: message.len(),
     };
     // SAFETY: the part describes the message, which lives on this stack and is only read.
-    unsafe { libc::pwritev2(2, &raw const part, 1, -1, 0) };
+    unsafe { crate::transfer(libc::SYS_pwritev2, 2, &part, -1) };
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub mod zygote;
 pub use casemate_host::device;
 
 use std::io;
+use std::os::fd::RawFd;
 
 /// Calls of ours, above every number of Linux (and below x32's bit): only the sentry answers them.
 pub mod magic {
@@ -43,4 +44,28 @@ pub mod magic {
 
 pub(crate) fn check(result: libc::c_long) -> io::Result<u64> {
     u64::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// preadv2(2) or pwritev2(2), `number`, of one part without flags. Not the library's: without flags musl's makes an older call, which the jail refuses.
+///
+/// # Safety
+/// `part` describes memory that the call may write or read.
+pub(crate) unsafe fn transfer(
+    number: libc::c_long,
+    fd: RawFd,
+    part: &libc::iovec,
+    at: i64,
+) -> libc::c_long {
+    // SAFETY: the caller's.
+    unsafe {
+        libc::syscall(
+            number,
+            fd,
+            std::ptr::from_ref(part),
+            1_usize,
+            at,
+            0_u64,
+            0_u64,
+        )
+    }
 }

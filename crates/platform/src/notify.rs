@@ -49,6 +49,7 @@ struct RawAddFd {
 }
 const _: () = assert!(size_of::<RawAddFd>() == 24);
 
+// By syscall(2) below: glibc's ioctl(3) takes the request as an unsigned long, musl's as an int.
 const fn ioctl_number(direction: u64, number: u64, size: usize) -> u64 {
     direction << 30 | (size as u64) << 16 | (b'!' as u64) << 8 | number
 }
@@ -84,7 +85,14 @@ impl Listener {
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
         // SAFETY: SET_FLAGS takes the flags by value.
-        let _ = unsafe { libc::ioctl(fd.as_raw_fd(), SET_FLAGS, FLAG_SYNC_WAKE_UP) };
+        let _ = unsafe {
+            libc::syscall(
+                libc::SYS_ioctl,
+                fd.as_raw_fd(),
+                SET_FLAGS,
+                FLAG_SYNC_WAKE_UP,
+            )
+        };
         Self::received(fd)
     }
 
@@ -115,7 +123,7 @@ impl Listener {
         loop {
             let mut raw = RawCall::default();
             // SAFETY: RECV writes one RawCall, which is zeroed as the kernel demands.
-            if unsafe { libc::ioctl(self.raw(), RECV, &raw mut raw) } == 0 {
+            if unsafe { libc::syscall(libc::SYS_ioctl, self.raw(), RECV, &raw mut raw) } == 0 {
                 return Ok(Some(Call {
                     id: raw.id,
                     tid: raw.pid.cast_signed(),
@@ -170,7 +178,7 @@ impl Listener {
             },
         };
         // SAFETY: SEND reads one RawAnswer.
-        unsafe { libc::ioctl(self.raw(), SEND, &raw const raw) == 0 }
+        unsafe { libc::syscall(libc::SYS_ioctl, self.raw(), SEND, &raw const raw) == 0 }
     }
 
     /// Makes `fd` the caller's descriptor `number` (replacing one), close-on-exec unless `keep`, while the call `id` waits.
@@ -190,6 +198,7 @@ impl Listener {
             },
         };
         // SAFETY: ADD_FD reads one RawAddFd; `fd` is open through the call.
-        check(unsafe { libc::ioctl(self.raw(), ADD_FD, &raw const raw) }.into()).map(drop)
+        check(unsafe { libc::syscall(libc::SYS_ioctl, self.raw(), ADD_FD, &raw const raw) })
+            .map(drop)
     }
 }

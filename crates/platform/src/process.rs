@@ -82,7 +82,14 @@ pub fn parent(pidfd: &OwnedFd) -> Option<i32> {
         ..PidfdInfo::default()
     };
     // SAFETY: the ioctl writes at most the 64 bytes that its number names.
-    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            pidfd.as_raw_fd(),
+            PIDFD_GET_INFO,
+            &raw mut info,
+        )
+    };
     (result == 0).then(|| info.ids[PARENT].cast_signed())
 }
 
@@ -96,8 +103,15 @@ pub fn numbers_in(namespace: &OwnedFd, tid: i32) -> Option<(i32, i32)> {
     use std::os::fd::AsRawFd;
     let ask = |request: u64| {
         // SAFETY: both take a number by value.
-        let number = unsafe { libc::ioctl(namespace.as_raw_fd(), request, i64::from(tid)) };
-        (number > 0).then_some(number)
+        let number = unsafe {
+            libc::syscall(
+                libc::SYS_ioctl,
+                namespace.as_raw_fd(),
+                request,
+                i64::from(tid),
+            )
+        };
+        i32::try_from(number).ok().filter(|number| *number > 0)
     };
     Some((ask(NS_GET_PID_IN_PIDNS)?, ask(NS_GET_TGID_IN_PIDNS)?))
 }
@@ -106,10 +120,16 @@ pub fn numbers_in(namespace: &OwnedFd, tid: i32) -> Option<(i32, i32)> {
 #[must_use]
 pub fn number_here(namespace: &OwnedFd, number: i32) -> Option<i32> {
     use std::os::fd::AsRawFd;
-    let number = i64::from(number);
     // SAFETY: it takes a number by value.
-    let tid = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PID_FROM_PIDNS, number) };
-    (tid > 0).then_some(tid)
+    let tid = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            namespace.as_raw_fd(),
+            NS_GET_PID_FROM_PIDNS,
+            i64::from(number),
+        )
+    };
+    i32::try_from(tid).ok().filter(|tid| *tid > 0)
 }
 
 /// How the process behind a pidfd ended, as wait(2)'s status; `None` where the kernel (before 6.15) cannot tell, or it has not been reaped yet.
@@ -121,7 +141,14 @@ pub fn exit_status(pidfd: &OwnedFd) -> Option<i32> {
         ..PidfdInfo::default()
     };
     // SAFETY: the ioctl writes at most the 64 bytes that its number names.
-    let result = unsafe { libc::ioctl(pidfd.as_raw_fd(), PIDFD_GET_INFO, &raw mut info) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            pidfd.as_raw_fd(),
+            PIDFD_GET_INFO,
+            &raw mut info,
+        )
+    };
     (result == 0 && info.mask & PIDFD_INFO_EXIT != 0).then_some(info.exit_code)
 }
 
@@ -130,13 +157,18 @@ pub fn exit_status(pidfd: &OwnedFd) -> Option<i32> {
 /// # Errors
 /// `ESRCH` it is gone; `EPERM` above its hard limit.
 pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> io::Result<()> {
-    let limit = libc::rlimit {
-        rlim_cur: soft,
-        rlim_max: hard,
+    let limit = [soft, hard];
+    // SAFETY: prlimit reads one rlimit, of two numbers; the old one is not asked for.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            resource,
+            limit.as_ptr(),
+            std::ptr::null_mut::<u64>(),
+        )
     };
-    // SAFETY: prlimit reads one rlimit; the old one is not asked for.
-    check(unsafe { libc::prlimit(pid, resource, &raw const limit, std::ptr::null_mut()) }.into())
-        .map(drop)
+    check(result).map(drop)
 }
 
 /// Has the host reap this process's children. Programs become them when the zygote is killed, and the first of their pid namespace only ends when all others

@@ -23,8 +23,8 @@ pub fn next(fd: &OwnedFd) -> Option<Came> {
         iov_len: SIGINFO,
     };
     // SAFETY: the part describes `bytes`, which the kernel writes.
-    let count = unsafe { libc::preadv2(fd.as_raw_fd(), &raw const part, 1, -1, 0) };
-    if count < SIGINFO.cast_signed() {
+    let count = unsafe { crate::transfer(libc::SYS_preadv2, fd.as_raw_fd(), &part, -1) };
+    if usize::try_from(count).unwrap_or(0) < SIGINFO {
         return None;
     }
     let word =

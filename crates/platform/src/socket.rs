@@ -33,8 +33,9 @@ fn len_of(bytes: &[u8]) -> libc::socklen_t {
 /// As socket(2).
 pub fn open(domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
     let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no memory is passed.
-    new_fd(unsafe { libc::socket(domain, kind, protocol) })
+    // SAFETY: no memory is passed. Not the library's: musl's tries again without the flags where the kernel does not know the kind.
+    let raw = check(unsafe { libc::syscall(libc::SYS_socket, domain, kind, protocol) })?;
+    new_fd(i32::try_from(raw).map_err(io::Error::other)?)
 }
 
 /// # Errors
@@ -184,12 +185,14 @@ pub fn send(
     }
     if !control.is_empty() {
         header.msg_control = words.as_mut_ptr().cast();
-        header.msg_controllen = control.len();
+        header.msg_controllen = control.len() as _;
     }
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: the header's pointers are to slices that live through the call, with their lengths; the kernel only reads them.
-    let count =
-        check(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const header, flags) } as libc::c_long)?;
+    // SAFETY: the header's pointers are to slices that live through the call, with their lengths; the kernel only reads them. Not the library's, nor below:
+    // musl's takes 1 KiB of control messages only.
+    let count = check(unsafe {
+        libc::syscall(libc::SYS_sendmsg, fd.as_raw_fd(), &raw const header, flags)
+    })?;
     Ok(count as usize)
 }
 
@@ -221,16 +224,16 @@ pub fn receive(fd: BorrowedFd<'_>, bytes: &mut [u8], flags: i32) -> io::Result<R
     header.msg_name = address.as_mut_ptr().cast();
     header.msg_namelen = ADDRESS_MAX as libc::socklen_t;
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = CONTROL_MAX;
+    header.msg_controllen = CONTROL_MAX as _;
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: the header's pointers are to buffers of those lengths that live through the call.
     let count =
-        check(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut header, flags) } as libc::c_long)?;
+        check(unsafe { libc::syscall(libc::SYS_recvmsg, fd.as_raw_fd(), &raw mut header, flags) })?;
     let control: Vec<u8> = control.iter().flat_map(|word| word.to_ne_bytes()).collect();
     Ok(Received {
         count: count as usize,
         address: cut(&address, header.msg_namelen),
-        control: control[..header.msg_controllen.min(CONTROL_MAX)].to_vec(),
+        control: control[..CONTROL_MAX.min(header.msg_controllen as _)].to_vec(),
         flags: header.msg_flags,
     })
 }
@@ -257,8 +260,15 @@ pub fn request(
         return Err(io::Error::from_raw_os_error(libc::ENOTTY));
     }
     // SAFETY: the listed requests touch at most REQUEST_MAX bytes of the argument, and follow no pointer in it.
-    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request.into(), argument.as_mut_ptr()) };
-    check(result.into()).map(drop)
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            fd.as_raw_fd(),
+            request,
+            argument.as_mut_ptr(),
+        )
+    };
+    check(result).map(drop)
 }
 
 #[repr(C)]
@@ -282,7 +292,7 @@ pub fn interfaces(fd: BorrowedFd<'_>, room: Option<usize>) -> io::Result<(usize,
         },
     };
     // SAFETY: the kernel reads the list, writes at most `len` bytes where it points, and the length.
-    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCGIFCONF, &raw mut list) }.into())?;
+    check(unsafe { libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), SIOCGIFCONF, &raw mut list) })?;
     let len = usize::try_from(list.len).unwrap_or(0);
     bytes.truncate(len);
     Ok((len, bytes))

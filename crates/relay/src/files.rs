@@ -155,8 +155,8 @@ fn serve(stream: &OwnedFd, output: &io::PipeWriter) -> io::Result<()> {
     rustix::stdio::dup2_stdout(output)?;
     rustix::stdio::dup2_stderr(output)?;
     process::close_all_but(&[stream.as_raw_fd(), output.as_raw_fd()])?;
-    let (_, most) = process::rlimit(libc::RLIMIT_NOFILE)?;
-    process::set_rlimit(libc::RLIMIT_NOFILE, most, most)?;
+    let (_, most) = process::rlimit(libc::RLIMIT_NOFILE as _)?;
+    process::set_rlimit(libc::RLIMIT_NOFILE as _, most, most)?;
     let only = Landlock {
         scoped: true,
         read_only: Vec::new(),

@@ -250,8 +250,8 @@ extern "C" fn on_refused(
     }
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
+fn check(result: impl Into<libc::c_long>) -> io::Result<()> {
+    if result.into() < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())

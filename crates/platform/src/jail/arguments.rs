@@ -61,11 +61,11 @@ pub(super) const FAMILIES: &[u32] = &[
 ];
 
 pub(super) const LIMITS: &[u32] = &[
-    libc::RLIMIT_CPU,
-    libc::RLIMIT_DATA,
-    libc::RLIMIT_STACK,
-    libc::RLIMIT_MEMLOCK,
-    libc::RLIMIT_AS,
+    libc::RLIMIT_CPU as _,
+    libc::RLIMIT_DATA as _,
+    libc::RLIMIT_STACK as _,
+    libc::RLIMIT_MEMLOCK as _,
+    libc::RLIMIT_AS as _,
 ];
 
 pub(super) const FCNTLS: &[u32] = &[

@@ -20,27 +20,27 @@ pub(super) fn limits() -> Limits {
 
 fn ask_limits() -> Limits {
     let mut limits = Limits([(u64::MAX, u64::MAX); 16]);
-    let all = [
-        (Resource::Cpu, libc::RLIMIT_CPU),
-        (Resource::Fsize, libc::RLIMIT_FSIZE),
-        (Resource::Data, libc::RLIMIT_DATA),
-        (Resource::Stack, libc::RLIMIT_STACK),
-        (Resource::Core, libc::RLIMIT_CORE),
-        (Resource::Rss, libc::RLIMIT_RSS),
-        (Resource::Nproc, libc::RLIMIT_NPROC),
-        (Resource::Nofile, libc::RLIMIT_NOFILE),
-        (Resource::Memlock, libc::RLIMIT_MEMLOCK),
-        (Resource::As, libc::RLIMIT_AS),
-        (Resource::Locks, libc::RLIMIT_LOCKS),
-        (Resource::Sigpending, libc::RLIMIT_SIGPENDING),
-        (Resource::Msgqueue, libc::RLIMIT_MSGQUEUE),
-        (Resource::Nice, libc::RLIMIT_NICE),
-        (Resource::Rtprio, libc::RLIMIT_RTPRIO),
-        (Resource::Rttime, libc::RLIMIT_RTTIME),
+    let all: [(Resource, usize); 16] = [
+        (Resource::Cpu, libc::RLIMIT_CPU as _),
+        (Resource::Fsize, libc::RLIMIT_FSIZE as _),
+        (Resource::Data, libc::RLIMIT_DATA as _),
+        (Resource::Stack, libc::RLIMIT_STACK as _),
+        (Resource::Core, libc::RLIMIT_CORE as _),
+        (Resource::Rss, libc::RLIMIT_RSS as _),
+        (Resource::Nproc, libc::RLIMIT_NPROC as _),
+        (Resource::Nofile, libc::RLIMIT_NOFILE as _),
+        (Resource::Memlock, libc::RLIMIT_MEMLOCK as _),
+        (Resource::As, libc::RLIMIT_AS as _),
+        (Resource::Locks, libc::RLIMIT_LOCKS as _),
+        (Resource::Sigpending, libc::RLIMIT_SIGPENDING as _),
+        (Resource::Msgqueue, libc::RLIMIT_MSGQUEUE as _),
+        (Resource::Nice, libc::RLIMIT_NICE as _),
+        (Resource::Rtprio, libc::RLIMIT_RTPRIO as _),
+        (Resource::Rttime, libc::RLIMIT_RTTIME as _),
     ];
     for (resource, number) in all {
         let limit = rustix::process::getrlimit(resource);
-        limits.0[number as usize] = (
+        limits.0[number] = (
             limit.current.unwrap_or(u64::MAX),
             limit.maximum.unwrap_or(u64::MAX),
         );

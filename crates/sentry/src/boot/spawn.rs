@@ -12,11 +12,11 @@ use crate::kernel::{Kernel, Spawn};
 
 /// Limits that the host keeps, for what it does for programs itself: memory, stacks, time.
 const NATIVE_LIMITS: [u32; 5] = [
-    libc::RLIMIT_CPU,
-    libc::RLIMIT_DATA,
-    libc::RLIMIT_STACK,
-    libc::RLIMIT_MEMLOCK,
-    libc::RLIMIT_AS,
+    libc::RLIMIT_CPU as _,
+    libc::RLIMIT_DATA as _,
+    libc::RLIMIT_STACK as _,
+    libc::RLIMIT_MEMLOCK as _,
+    libc::RLIMIT_AS as _,
 ];
 
 impl Kernel {

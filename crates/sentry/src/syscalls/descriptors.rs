@@ -8,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::task::Restart;
 use crate::memory::Address;
 use crate::vfs::attributes::Attributes;
-use crate::vfs::description::Description;
+use crate::vfs::description::{Description, O_ACCMODE};
 use crate::vfs::pipe::{Pipe, PipeEnd};
 use crate::vfs::place::Place;
 
@@ -204,7 +204,7 @@ pub fn open_fifo(
             pipe
         })
     };
-    let access = (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed();
+    let access = (flags.0 & O_ACCMODE.cast_unsigned()).cast_signed();
     let (reads, writes) = (access != libc::O_WRONLY, access != libc::O_RDONLY);
     let nonblocking = flags.has(libc::O_NONBLOCK);
     let (readers, writers, reader_opens, writer_opens) = pipe.counts();
@@ -246,7 +246,7 @@ fn wait_for_other_side(
     let ticket = cx.ticket()?;
     pipe.queue().add(ticket);
     let (_, _, reader_opens, writer_opens) = pipe.counts();
-    let reads = flags.0 & libc::O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned();
+    let reads = flags.0 & O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned();
     // It has come since, even if it is gone again.
     if (if reads { writer_opens } else { reader_opens }) > end.1 {
         return super::open::finish(cx, end.0, flags);

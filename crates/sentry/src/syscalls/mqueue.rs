@@ -13,7 +13,7 @@ use crate::kernel::task::Restart;
 use crate::kernel::wake::Ticket;
 use crate::memory::{Address, half, word};
 use crate::vfs::attributes::Attributes;
-use crate::vfs::description::Description;
+use crate::vfs::description::{Description, O_ACCMODE};
 use crate::vfs::file::{READABLE, WRITABLE};
 use crate::vfs::mqueue::{COOKIE, How, Queue, QueueFile, STATUS_SIZE, tell_thread};
 use crate::vfs::socket::host::HostSocket;
@@ -59,7 +59,7 @@ pub fn mq_open(
         ))
     };
     let name = read_name(cx, name)?;
-    let access = match (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed() {
+    let access = match (flags.0 & O_ACCMODE.cast_unsigned()).cast_signed() {
         libc::O_RDONLY => MAY_READ,
         libc::O_WRONLY => MAY_WRITE,
         libc::O_RDWR => MAY_READ | MAY_WRITE,
@@ -81,7 +81,7 @@ pub fn mq_open(
         None if flags.has(libc::O_CREAT) => make(cx, &name, mode, wanted)?,
         None => return Err(Errno::ENOENT),
     };
-    let kept = flags.0 & (libc::O_ACCMODE | libc::O_NONBLOCK).cast_unsigned();
+    let kept = flags.0 & (O_ACCMODE | libc::O_NONBLOCK).cast_unsigned();
     let description = Description::new(Arc::new(QueueFile(queue)), kept);
     value(cx.add_description(description, true)?)
 }

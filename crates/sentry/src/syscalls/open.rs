@@ -12,7 +12,7 @@ use crate::memory::{Address, word};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::cache::Spot;
 use crate::vfs::confined::{BENEATH, CACHED, Confined, IN_ROOT};
-use crate::vfs::description::Description;
+use crate::vfs::description::{Description, O_ACCMODE};
 use crate::vfs::device::Device;
 use crate::vfs::file::File;
 use crate::vfs::host::HostFile;
@@ -20,7 +20,7 @@ use crate::vfs::place::Place;
 use crate::vfs::walk::Parent;
 
 /// Flags that reach the host's open; the others are the sentry's own business.
-const PASSED: i32 = libc::O_ACCMODE
+const PASSED: i32 = O_ACCMODE
     | libc::O_APPEND
     | libc::O_DIRECT
     | libc::O_DSYNC
@@ -430,7 +430,7 @@ pub fn open_place(cx: &mut Cx<'_>, place: Place, flags: Flags) -> SysResult {
 }
 
 fn check_access(cx: &Cx<'_>, attributes: &Attributes, flags: Flags) -> Result<()> {
-    let access = flags.0 & libc::O_ACCMODE.cast_unsigned();
+    let access = flags.0 & O_ACCMODE.cast_unsigned();
     let mut wanted = match access.cast_signed() {
         libc::O_RDONLY => MAY_READ,
         libc::O_WRONLY => MAY_WRITE,

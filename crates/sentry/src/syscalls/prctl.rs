@@ -7,6 +7,8 @@ use crate::memory::Address;
 use crate::vfs::proc::settings::DEFAULT_TIMER_SLACK_NS;
 
 const PR_SET_IO_FLUSHER: i32 = 57;
+const PR_GET_SPECULATION_CTRL: i32 = 52;
+const PR_SET_SPECULATION_CTRL: i32 = 53;
 const PR_GET_IO_FLUSHER: i32 = 58;
 const PR_GET_AUXV: i32 = 0x4155_5856;
 
@@ -18,9 +20,9 @@ pub fn other(cx: &mut Cx<'_>, option: i32, arguments: [u64; 4]) -> SysResult {
         | libc::PR_GET_THP_DISABLE
         | libc::PR_GET_TSC
         | libc::PR_SET_TSC => Ok(Outcome::Native),
-        libc::PR_GET_TID_ADDRESS
-        | libc::PR_GET_SPECULATION_CTRL
-        | libc::PR_SET_SPECULATION_CTRL => Ok(Outcome::Native),
+        libc::PR_GET_TID_ADDRESS | PR_GET_SPECULATION_CTRL | PR_SET_SPECULATION_CTRL => {
+            Ok(Outcome::Native)
+        }
         libc::PR_GET_TIMING
         | libc::PR_TASK_PERF_EVENTS_DISABLE
         | libc::PR_TASK_PERF_EVENTS_ENABLE => DONE,

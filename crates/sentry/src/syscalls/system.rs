@@ -98,7 +98,7 @@ pub fn prlimit64(
         if wanted.1 > current.1 && !cx.task()?.credentials.has(CAP_SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
-        if resource == libc::RLIMIT_NOFILE && wanted.1 > MOST_FILES {
+        if resource == libc::RLIMIT_NOFILE as _ && wanted.1 > MOST_FILES {
             return Err(Errno::EPERM);
         }
         let process = cx.kernel.process_mut(pid)?;
@@ -140,10 +140,10 @@ fn may_limit(cx: &Cx<'_>, pid: i32) -> crate::errno::Result<()> {
 /// What concerns memory is the host's to enforce: its soft limit follows, as far as its own hard limit goes.
 fn limit_host(kernel: &Kernel, host_pid: i32, resource: u32, soft: u64) {
     let is_hosts = [
-        libc::RLIMIT_DATA,
-        libc::RLIMIT_STACK,
-        libc::RLIMIT_AS,
-        libc::RLIMIT_MEMLOCK,
+        libc::RLIMIT_DATA as _,
+        libc::RLIMIT_STACK as _,
+        libc::RLIMIT_AS as _,
+        libc::RLIMIT_MEMLOCK as _,
     ]
     .contains(&resource);
     if is_hosts {

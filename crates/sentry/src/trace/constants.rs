@@ -73,7 +73,7 @@ use Reading::{Bits, Both, One};
 
 /// What the table's argument means, if it has names.
 pub(super) fn reading(call: &str, argument: &str) -> Option<Reading> {
-    let open = Both(ACCESS_MODE, libc::O_ACCMODE as u64, OPEN);
+    let open = Both(ACCESS_MODE, crate::vfs::description::O_ACCMODE as u64, OPEN);
     Some(match (call, argument) {
         ("open" | "openat" | "mq_open", "flags") => open,
         (

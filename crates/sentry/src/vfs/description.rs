@@ -16,6 +16,9 @@ pub struct Description {
     has_locks: AtomicBool,
 }
 
+/// Of the flags of an open, those that say what for. (libc's has O_PATH in it as well, where it is musl's.)
+pub const O_ACCMODE: i32 = 3;
+
 /// The status flags that F_SETFL may change.
 const CHANGEABLE: u32 =
     (libc::O_APPEND | libc::O_NONBLOCK | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME)
@@ -89,13 +92,13 @@ impl Description {
     #[must_use]
     pub fn is_readable(&self) -> bool {
         !self.is_path()
-            && self.flags() & libc::O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned()
+            && self.flags() & O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned()
     }
 
     #[must_use]
     pub fn is_writable(&self) -> bool {
         !self.is_path()
-            && self.flags() & libc::O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned()
+            && self.flags() & O_ACCMODE.cast_unsigned() != libc::O_RDONLY.cast_unsigned()
     }
 }
 

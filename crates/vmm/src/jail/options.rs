@@ -60,7 +60,7 @@ pub(super) fn parse(words: &[&str]) -> Result<Options, JailError> {
         binds: Vec::new(),
         is_cgroup2: false,
         parent_cgroup: "casemate-engine".to_owned(),
-        limits: vec![(libc::RLIMIT_NOFILE, 2048)],
+        limits: vec![(libc::RLIMIT_NOFILE as _, 2048)],
         daemonize: false,
         arguments: arguments.iter().skip(1).map(ToString::to_string).collect(),
     };
@@ -151,8 +151,8 @@ fn bind(word: &str, is_writable: bool) -> Option<Bind> {
 fn limit(word: &str) -> Option<(u32, u64)> {
     let (name, value) = word.split_once('=')?;
     let resource = match name {
-        "fsize" => libc::RLIMIT_FSIZE,
-        "no-file" => libc::RLIMIT_NOFILE,
+        "fsize" => libc::RLIMIT_FSIZE as _,
+        "no-file" => libc::RLIMIT_NOFILE as _,
         _ => return None,
     };
     Some((resource, value.parse().ok()?))

@@ -5,7 +5,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use kvm_ioctls::{VcpuExit, VcpuFd};
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, register_signal_handler};
 
 use crate::Memory;
 use crate::devices::Output;
@@ -91,9 +91,12 @@ impl Drop for SendAtEnd {
     }
 }
 
+/// The signal that takes a CPU out of its guest: the first that no C library keeps for itself.
+const KICK: libc::c_int = 35;
+
 /// Has the signal that takes a CPU out of its guest do nothing else. Before the filter, which lets nobody change what signals do.
 pub(crate) fn allow_kicks() -> std::io::Result<()> {
-    register_signal_handler(SIGRTMIN(), interrupted).map_err(std::io::Error::from)
+    register_signal_handler(KICK, interrupted).map_err(std::io::Error::from)
 }
 
 extern "C" fn interrupted(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
@@ -167,7 +170,7 @@ impl Vcpus {
     fn kick(&self) {
         for thread in &self.threads {
             // Only a thread that has ended cannot be signalled.
-            let _ = thread.kill(SIGRTMIN());
+            let _ = thread.kill(KICK);
         }
     }
 }

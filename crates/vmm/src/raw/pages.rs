@@ -109,7 +109,14 @@ pub(crate) fn scan(
         }
         // SAFETY: the kernel fills at most `nr_regions` entries of `batch`, which lives on. Write protection by WP_MATCHING is the
         // asynchronous one of `Tracker`: the kernel takes it off itself at the next write, nothing waits.
-        let count = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_ioctl,
+                pagemap.as_raw_fd(),
+                PAGEMAP_SCAN,
+                &raw mut scan,
+            )
+        };
         match check(count) {
             // Linux before 6.7, as Debian 12's.
             Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => return Ok(None),
@@ -130,7 +137,8 @@ pub(crate) fn scan(
     Ok(Some(found))
 }
 
-const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+// By syscall(2), this and those below: glibc's ioctl(3) takes the request as an unsigned long, musl's as an int.
+const PAGEMAP_SCAN: u64 = 0xc060_6610;
 
 /// `struct page_region`.
 #[repr(C)]
@@ -164,10 +172,10 @@ struct PageScan {
 pub(crate) struct FaultFd(OwnedFd);
 
 const UFFD_API: u64 = 0xaa;
-const USERFAULTFD_IOC_NEW: libc::c_ulong = 0xaa00;
-const UFFDIO_API: libc::c_ulong = 0xc018_aa3f;
-const UFFDIO_REGISTER: libc::c_ulong = 0xc020_aa00;
-const UFFDIO_WRITEPROTECT: libc::c_ulong = 0xc018_aa06;
+const USERFAULTFD_IOC_NEW: u64 = 0xaa00;
+const UFFDIO_API: u64 = 0xc018_aa3f;
+const UFFDIO_REGISTER: u64 = 0xc020_aa00;
+const UFFDIO_WRITEPROTECT: u64 = 0xc018_aa06;
 /// UFFD_FEATURE_EVENT_REMOVE: the handler hears of pages that the balloon gave back.
 const EVENT_REMOVE: u64 = 1 << 3;
 /// UFFD_FEATURE_WP_ASYNC (Linux 6.7): the kernel notes the write and lets it go on.
@@ -189,14 +197,21 @@ impl FaultFd {
     fn open(features: u64) -> io::Result<FaultFd> {
         let flags = libc::O_CLOEXEC | libc::O_NONBLOCK;
         // By the device first: its owner may use it without capabilities, for faults inside of KVM too (userfaultfd(2)).
-        let fd = match File::open("/dev/userfaultfd") {
+        let made = match File::open("/dev/userfaultfd") {
             // SAFETY: no memory is passed.
-            Ok(device) => unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, flags) },
+            Ok(device) => unsafe {
+                libc::syscall(
+                    libc::SYS_ioctl,
+                    device.as_raw_fd(),
+                    USERFAULTFD_IOC_NEW,
+                    flags,
+                )
+            },
             // SAFETY: no memory is passed.
-            Err(_) => i32::try_from(unsafe { libc::syscall(libc::SYS_userfaultfd, flags) })
-                .map_err(io::Error::other)?,
+            Err(_) => unsafe { libc::syscall(libc::SYS_userfaultfd, flags) },
         };
-        check(fd)?;
+        check(made)?;
+        let fd = i32::try_from(made).map_err(io::Error::other)?;
         // SAFETY: the descriptor is new and ours.
         let fd = FaultFd(unsafe { OwnedFd::from_raw_fd(fd) });
         let mut request = [UFFD_API, features, 0];
@@ -223,11 +238,18 @@ impl FaultFd {
         self.request(UFFDIO_REGISTER, &mut request)
     }
 
-    fn request(&self, number: libc::c_ulong, words: &mut [u64]) -> io::Result<()> {
+    fn request(&self, number: u64, words: &mut [u64]) -> io::Result<()> {
         // SAFETY: each number above carries the size of its structure, which is the number of words that its caller passes. A region
         // stays mapped for as long as this monitor lives; guest memory is only ever touched by volatile and atomic accesses, so a fault
         // that another process serves is no more than a slow access.
-        check(unsafe { libc::ioctl(self.0.as_raw_fd(), number, words.as_mut_ptr()) })
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_ioctl,
+                self.0.as_raw_fd(),
+                number,
+                words.as_mut_ptr(),
+            )
+        })
     }
 }
 

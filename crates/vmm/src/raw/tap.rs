@@ -8,7 +8,8 @@ use vm_memory::VolatileSlice;
 
 // linux/if_tun.h.
 const TUNSETIFF: libc::Ioctl = 0x4004_54ca;
-const TUNGETIFF: libc::Ioctl = 0x8004_54d2;
+// By syscall(2): musl's ioctl(3) takes an int.
+const TUNGETIFF: u64 = 0x8004_54d2;
 const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::Ioctl = 0x4004_54d8;
 const IFF_TAP: i16 = 0x0002;
@@ -71,7 +72,9 @@ impl Tap {
     pub(crate) fn adopt(fd: OwnedFd) -> io::Result<Tap> {
         let mut request = Request::new(0);
         // SAFETY: TUNGETIFF writes one struct ifreq, which `Request` is.
-        check(unsafe { libc::ioctl(fd.as_raw_fd(), TUNGETIFF, &raw mut request) })?;
+        check(unsafe {
+            libc::syscall(libc::SYS_ioctl, fd.as_raw_fd(), TUNGETIFF, &raw mut request)
+        })?;
         if request.flags & FLAGS != FLAGS {
             let wrong = "no tap whose frames have a virtio header";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, wrong));
@@ -122,8 +125,8 @@ impl AsFd for Tap {
     }
 }
 
-fn check(result: libc::c_int) -> io::Result<()> {
-    if result < 0 {
+fn check(result: impl Into<libc::c_long>) -> io::Result<()> {
+    if result.into() < 0 {
         Err(io::Error::last_os_error())
     } else {
         Ok(())

@@ -11,7 +11,7 @@ const WAIT: u64 = 0x80; // FUTEX_WAIT, private
 const WAKE: u64 = 0x81; // FUTEX_WAKE, private
 const WAIT_UNTIL: u64 = 0x89; // FUTEX_WAIT_BITSET, private
 const WAIT_EXIT: u64 = 0x109; // FUTEX_WAIT_BITSET by the wall clock, not private
-const KICK: u64 = 34; // SIGRTMIN
+const KICK: u64 = 35; // machine::vcpu
 
 const NO_PANIC: &str = "only after a panic, which would be a bug";
 const RACE: &str = "a client that comes in the instant in which the guest rings";

@@ -10,7 +10,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::syscalls::arguments::Flags;
 use crate::syscalls::{Cx, SysResult, open};
-use crate::vfs::description::Description;
+use crate::vfs::description::{Description, O_ACCMODE};
 use crate::vfs::host::HostFile;
 use crate::vfs::pipe::PipeEnd;
 use crate::vfs::place::Place;
@@ -128,7 +128,7 @@ pub fn reopen(cx: &mut Cx<'_>, description: &Arc<Description>, flags: Flags) -> 
     let file = description.file.clone();
     if let Some(end) = file.as_any().downcast_ref::<PipeEnd>() {
         // A pipe's open waits for nobody, unlike a FIFO's. Linux: fs/pipe.c fifo_open(), `is_pipe`.
-        let access = (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed();
+        let access = (flags.0 & O_ACCMODE.cast_unsigned()).cast_signed();
         let (reads, writes) = (access != libc::O_WRONLY, access != libc::O_RDONLY);
         let again = PipeEnd::new(end.pipe.clone(), reads, writes, None);
         return open::finish(cx, Arc::new(again), flags);

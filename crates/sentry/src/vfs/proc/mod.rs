@@ -20,7 +20,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::attributes::Attributes;
-use super::description::Description;
+use super::description::{Description, O_ACCMODE};
 use super::place::Place;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
@@ -257,7 +257,7 @@ impl ProcNode {
 
     /// Opens the node: access by mode has been checked.
     pub fn open(&self, cx: &mut Cx<'_>, flags: Flags) -> SysResult {
-        let access = (flags.0 & libc::O_ACCMODE.cast_unsigned()).cast_signed();
+        let access = (flags.0 & O_ACCMODE.cast_unsigned()).cast_signed();
         let writes = access != libc::O_RDONLY || flags.has(libc::O_TRUNC);
         match self {
             Self::Opened(opened) => return fds::reopen(cx, &opened.0.clone(), flags),

@@ -11,7 +11,7 @@ use crate::kernel::Kernel;
 use crate::syscalls::Cx;
 use crate::syscalls::arguments::Flags;
 use crate::vfs::attributes::{Attributes, device_number};
-use crate::vfs::description::Description;
+use crate::vfs::description::{Description, O_ACCMODE};
 use crate::vfs::file::{Entry, File};
 use crate::vfs::place::Place;
 
@@ -125,7 +125,7 @@ fn open_slave(
         return Err(Errno::EBUSY);
     }
     let file = Slave::open(&tty, place, attributes)?;
-    let may_read = flags.0 & libc::O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned();
+    let may_read = flags.0 & O_ACCMODE.cast_unsigned() != libc::O_WRONLY.cast_unsigned();
     if may_read && !flags.has(libc::O_NOCTTY) {
         control::acquire_by_open(cx, &tty)?;
     }

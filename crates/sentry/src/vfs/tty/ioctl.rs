@@ -11,7 +11,7 @@ use crate::memory::Address;
 use crate::syscalls::Cx;
 use crate::syscalls::arguments::Flags;
 use crate::vfs::attributes::device_number;
-use crate::vfs::description::Description;
+use crate::vfs::description::{Description, O_ACCMODE};
 use crate::vfs::file::FIONREAD;
 use crate::vfs::place::Place;
 
@@ -256,7 +256,7 @@ fn open_peer(cx: &mut Cx<'_>, tty: &Arc<Tty>, flags: Flags) -> Result<i64> {
     if !flags.has(libc::O_NOCTTY) {
         control::acquire_by_open(cx, tty)?;
     }
-    let kept = (libc::O_ACCMODE | libc::O_NONBLOCK).cast_unsigned();
+    let kept = (O_ACCMODE | libc::O_NONBLOCK).cast_unsigned();
     let description = Description::new(file, flags.0 & kept);
     cx.add_description(description, flags.has(libc::O_CLOEXEC))
         .map(i64::from)
