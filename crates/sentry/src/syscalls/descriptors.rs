@@ -103,7 +103,6 @@ pub fn fcntl(cx: &mut Cx<'_>, fd: i32, command: i32, argument: u64) -> SysResult
 fn pipe_of(description: &Arc<Description>) -> Result<Arc<Pipe>> {
     description
         .file
-        .as_any()
         .downcast_ref::<PipeEnd>()
         .map(|end| end.pipe.clone())
         .ok_or(Errno::EBADF)

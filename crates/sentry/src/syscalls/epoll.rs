@@ -33,8 +33,8 @@ pub fn epoll_create1(cx: &mut Cx<'_>, flags: Flags) -> SysResult {
 
 /// The instance behind a description. `EINVAL` it is another file.
 fn instance(description: &Description) -> Result<&Epoll> {
-    let file = description.file.as_any();
-    file.downcast_ref::<Epoll>().ok_or(Errno::EINVAL)
+    let file = description.file.downcast_ref::<Epoll>();
+    file.ok_or(Errno::EINVAL)
 }
 
 pub fn epoll_ctl(cx: &mut Cx<'_>, epfd: i32, operation: i32, fd: i32, event: Address) -> SysResult {
@@ -70,8 +70,8 @@ pub fn epoll_ctl(cx: &mut Cx<'_>, epfd: i32, operation: i32, fd: i32, event: Add
 /// Regular files and directories are always ready, and so cannot be waited for; nor can what has no queue. A message queue only looks like a file.
 fn can_wait(target: &Description) -> bool {
     let kind = target.file.attributes().map(|attributes| attributes.kind());
-    let is_file = matches!(kind, Ok(libc::S_IFREG | libc::S_IFDIR))
-        && !target.file.as_any().is::<QueueFile>();
+    let is_file =
+        matches!(kind, Ok(libc::S_IFREG | libc::S_IFDIR)) && !target.file.is::<QueueFile>();
     target.file.queue().is_some() && !is_file
 }
 

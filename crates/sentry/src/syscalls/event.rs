@@ -49,7 +49,7 @@ pub fn signalfd4(cx: &mut Cx<'_>, fd: i32, mask: Address, size: usize, flags: Fl
         return add(cx, Arc::new(SignalFd::new(mask)), libc::O_RDWR, flags);
     }
     let description = cx.open_description(fd)?;
-    let file = description.file.as_any().downcast_ref::<SignalFd>();
+    let file = description.file.downcast_ref::<SignalFd>();
     file.ok_or(Errno::EINVAL)?.set_mask(mask);
     value(fd)
 }

@@ -52,7 +52,7 @@ pub fn mmap(
     if description.file.is_stream() {
         return Err(Errno::ENODEV);
     }
-    if let Some(file) = description.file.as_any().downcast_ref::<HostFile>() {
+    if let Some(file) = description.file.downcast_ref::<HostFile>() {
         file.was_mapped(shared && description.is_writable());
     }
     let number = u32::try_from(fd).map_err(|_| Errno::EBADF)?;

@@ -141,7 +141,7 @@ pub fn mq_unlink(cx: &mut Cx<'_>, name: Address) -> SysResult {
 /// The queue behind a descriptor.
 fn of(cx: &Cx<'_>, fd: i32) -> Result<(Arc<Description>, Arc<Queue>)> {
     let description = cx.open_description(fd)?;
-    let file = description.file.as_any().downcast_ref::<QueueFile>();
+    let file = description.file.downcast_ref::<QueueFile>();
     let queue = file.ok_or(Errno::EBADF)?.0.clone();
     Ok((description, queue))
 }
@@ -307,7 +307,7 @@ fn read_event(cx: &Cx<'_>, at: Address) -> Result<How> {
             let mut cookie = [0; COOKIE];
             cx.memory().read(Address(sigval), &mut cookie)?;
             let description = cx.open_description(number)?;
-            let socket = description.file.as_any().downcast_ref::<HostSocket>();
+            let socket = description.file.downcast_ref::<HostSocket>();
             match socket {
                 Some(socket) if socket.is_netlink() => Ok(How::Socket(description, cookie)),
                 _ if description.file.socket().is_some() => Err(Errno::EINVAL),

@@ -23,7 +23,7 @@ const SIGNAL_PROCESS_GROUP: i32 = 4;
 /// Whom a descriptor stands for. `EBADF` nobody; `ESRCH` who is gone.
 fn behind(cx: &Cx<'_>, fd: i32) -> Result<Target> {
     let description = cx.open_description(fd)?;
-    let file = description.file.as_any().downcast_ref::<PidFd>();
+    let file = description.file.downcast_ref::<PidFd>();
     let file = file.ok_or(Errno::EBADF)?;
     file.target(cx.kernel).ok_or(Errno::ESRCH)
 }

@@ -157,7 +157,7 @@ pub fn limit_write(
     at: Option<u64>,
 ) -> Result<()> {
     let limit = cx.process()?.limits.0[libc::RLIMIT_FSIZE as usize].0;
-    let is_regular = description.file.as_any().is::<HostFile>();
+    let is_regular = description.file.is::<HostFile>();
     if limit == u64::MAX || !is_regular || buffer.remaining() == 0 {
         return Ok(());
     }

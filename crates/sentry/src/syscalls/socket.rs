@@ -132,7 +132,7 @@ pub fn connect(cx: &mut Cx<'_>, fd: i32, address: Address, len: u32) -> SysResul
         Ok(()) => DONE,
         Err(error @ (Errno::EAGAIN | Errno::EINPROGRESS | Errno::EALREADY)) => {
             // A local datagram or netlink socket's, or a port that is not to be had: EAGAIN that no waiting ends.
-            let waits = error != Errno::EAGAIN || description.file.as_any().is::<UnixFile>();
+            let waits = error != Errno::EAGAIN || description.file.is::<UnixFile>();
             if description.is_nonblocking() || cx.has_timed_out() || !waits {
                 return Err(error);
             }

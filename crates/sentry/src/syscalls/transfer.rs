@@ -18,7 +18,7 @@ pub const CHUNK: usize = 64 << 10;
 pub const MOST: usize = 0x7FFF_F000;
 
 pub fn pipe_of(description: &Description) -> Option<Arc<Pipe>> {
-    let end = description.file.as_any().downcast_ref::<PipeEnd>()?;
+    let end = description.file.downcast_ref::<PipeEnd>()?;
     Some(end.pipe.clone())
 }
 

@@ -1,7 +1,5 @@
 //! What O_PATH opens: a place, and nothing that can be done with its contents. open(2), O_PATH.
 
-use std::any::Any;
-
 use super::attributes::Attributes;
 use super::file::File;
 use super::place::Place;
@@ -21,10 +19,6 @@ impl PathFile {
 }
 
 impl File for PathFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn attributes(&self) -> Result<Attributes> {
         Ok(self.attributes)
     }

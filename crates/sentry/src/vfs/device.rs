@@ -1,6 +1,5 @@
 //! The memory devices: null, zero, full, random, urandom. mem(4), random(4). Known by number, wherever their node lies.
 
-use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::attributes::{Attributes, device_number};
@@ -63,10 +62,6 @@ impl Device {
 }
 
 impl File for Device {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         let mut done = 0;
         let mut bytes = vec![0; to.remaining().min(64 << 10)];

@@ -4,7 +4,6 @@
 //! somebody waits: a level-triggered interest that is still ready goes to the list's end, an edge-triggered one leaves it until the next wake-up.
 //! Linux: fs/eventpoll.c. No lock is held while a file is asked: its answer may take the file's own, and letting go of it may close it.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -128,7 +127,7 @@ impl Epoll {
         let Some(queue) = description.file.queue() else {
             return Err(Errno::EPERM);
         };
-        let below = description.file.as_any().downcast_ref::<Self>();
+        let below = description.file.downcast_ref::<Self>();
         if let Some(below) = below {
             self.check_nesting(below)?;
         }
@@ -205,7 +204,7 @@ impl Epoll {
             state.ready.retain(|other| !Arc::ptr_eq(other, &interest));
         }
         drop(state);
-        if let Some(below) = description.file.as_any().downcast_ref::<Self>() {
+        if let Some(below) = description.file.downcast_ref::<Self>() {
             let mut state = below.lock();
             let place = state
                 .above
@@ -326,7 +325,7 @@ impl Epoll {
         let interests: Vec<_> = self.lock().interests.values().cloned().collect();
         let of = |interest: &Arc<Interest>| {
             let description = interest.description.upgrade()?;
-            let below = description.file.as_any().downcast_ref::<Self>()?;
+            let below = description.file.downcast_ref::<Self>()?;
             below.this.upgrade()
         };
         interests.iter().filter_map(of).collect()
@@ -340,10 +339,6 @@ impl Epoll {
 }
 
 impl File for Epoll {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn poll(&self) -> u32 {
         if self.is_ready(None) { READABLE } else { 0 }
     }

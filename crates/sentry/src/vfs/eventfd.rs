@@ -1,6 +1,5 @@
 //! Counters to wait for. eventfd(2).
 
-use std::any::Any;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::description::Description;
@@ -28,7 +27,7 @@ impl EventFd {
 
     /// `EINVAL` for any other file.
     pub fn of(description: &Description) -> Result<&Self> {
-        let file = description.file.as_any().downcast_ref::<Self>();
+        let file = description.file.downcast_ref::<Self>();
         file.ok_or(Errno::EINVAL)
     }
 
@@ -46,10 +45,6 @@ impl EventFd {
 }
 
 impl File for EventFd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         if to.remaining() < 8 {
             return Err(Errno::EINVAL);

@@ -38,9 +38,17 @@ pub struct Entry {
     pub name: Vec<u8>,
 }
 
-pub trait File: Send + Sync + Debug {
-    fn as_any(&self) -> &dyn Any;
+impl dyn File {
+    pub fn is<Kind: File>(&self) -> bool {
+        (self as &dyn Any).is::<Kind>()
+    }
 
+    pub fn downcast_ref<Kind: File>(&self) -> Option<&Kind> {
+        (self as &dyn Any).downcast_ref()
+    }
+}
+
+pub trait File: Any + Send + Sync + Debug {
     /// Reads to the program; 0 is the end. `EAGAIN`: nothing there yet, wait on `queue`. `at`: a position of its own (pread), else the description's.
     fn read(
         &self,

@@ -1,6 +1,5 @@
 //! Regular files and directories of the host's tree.
 
-use std::any::Any;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -209,10 +208,6 @@ fn append(description: &Description) -> bool {
 }
 
 impl File for HostFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
         if self.is_directory {
             return Err(Errno::EISDIR);

@@ -1,6 +1,5 @@
 //! Files of the host that only tell events: inotify. The host keeps their state; one of its descriptors stands behind each.
 
-use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Weak};
 
@@ -41,7 +40,6 @@ impl HostEvents {
     pub fn of(description: &Description) -> Result<BorrowedFd<'_>> {
         description
             .file
-            .as_any()
             .downcast_ref::<Self>()
             .map(|file| file.fd.as_fd())
             .ok_or(Errno::EINVAL)
@@ -55,10 +53,6 @@ impl HasQueue for HostEvents {
 }
 
 impl File for HostEvents {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         let mut bytes = vec![0; to.remaining().min(CHUNK)];
         let count = crate::host::read(&self.fd, &mut bytes)?;

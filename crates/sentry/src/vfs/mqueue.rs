@@ -1,6 +1,5 @@
 //! POSIX message queues: the objects, their names, and descriptors of them. mq_overview(7). Linux: ipc/mqueue.c.
 
-use std::any::Any;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -186,7 +185,7 @@ pub fn tell_thread(socket: &Description, cookie: [u8; COOKIE]) {
 
 fn tell(socket: &Description, mut cookie: [u8; COOKIE], end: u8) {
     cookie[COOKIE - 1] = end;
-    if let Some(socket) = socket.file.as_any().downcast_ref::<HostSocket>() {
+    if let Some(socket) = socket.file.downcast_ref::<HostSocket>() {
         socket.put(cookie.to_vec());
     }
 }
@@ -196,10 +195,6 @@ fn tell(socket: &Description, mut cookie: [u8; COOKIE], end: u8) {
 pub struct QueueFile(pub Arc<Queue>);
 
 impl File for QueueFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     /// The queue's state, as text.
     fn read(&self, description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
         let text = {

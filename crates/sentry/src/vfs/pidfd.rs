@@ -1,6 +1,5 @@
 //! Descriptors of processes and of threads. pidfd_open(2).
 
-use std::any::Any;
 use std::sync::Arc;
 
 use super::file::{File, POLLHUP, READABLE};
@@ -90,10 +89,6 @@ impl PidFd {
 }
 
 impl File for PidFd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn poll(&self) -> u32 {
         if self.end.has_come() { READABLE } else { 0 }
     }

@@ -1,6 +1,5 @@
 //! Signals as a file. signalfd(2): what it shows are the signals of whoever reads it.
 
-use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::description::Description;
@@ -43,10 +42,6 @@ impl SignalFd {
 }
 
 impl File for SignalFd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read_for(
         &self,
         cx: &mut Cx<'_>,

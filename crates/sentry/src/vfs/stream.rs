@@ -4,7 +4,6 @@
 //! Their status flags are shared with whoever gave them, so they are never made non-blocking: a transfer asks for what is possible now (RWF_NOWAIT), or is
 //! only made when poll(2) says that it can be.
 
-use std::any::Any;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -66,10 +65,6 @@ impl HasQueue for HostStream {
 }
 
 impl File for HostStream {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
         if to.remaining() == 0 {
             return Ok(0);

@@ -1,7 +1,6 @@
 //! timerfd_create(2): a time to come, how often it has passed. One that has expired is looked at again only when somebody reads or asks, as in Linux, so that a
 //! short interval costs nothing while nobody does.
 
-use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -91,7 +90,7 @@ impl TimerFd {
 
     /// `EINVAL` for any other file.
     pub fn of(description: &Description) -> Result<&Self> {
-        let file = description.file.as_any().downcast_ref::<Self>();
+        let file = description.file.downcast_ref::<Self>();
         file.ok_or(Errno::EINVAL)
     }
 
@@ -152,10 +151,6 @@ impl Kernel {
 }
 
 impl File for TimerFd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read_for(
         &self,
         cx: &mut Cx<'_>,

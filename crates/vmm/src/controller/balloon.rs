@@ -37,7 +37,7 @@ impl Controller {
         self.config.balloon.as_mut().ok_or_else(missing)?.amount_mib = amount_mib;
         self.with_balloon(|transport| {
             transport.reconfigure(|device| {
-                if let Some(balloon) = device.as_any().downcast_mut::<Balloon>() {
+                if let Some(balloon) = device.downcast_mut::<Balloon>() {
                     balloon.set_target_mib(amount_mib);
                 }
             });
@@ -48,20 +48,16 @@ impl Controller {
     pub(crate) fn balloon_statistics(&mut self) -> Result<Reply, Fault> {
         self.check_statistics()?;
         let mut answer = self.with_balloon(|transport| {
-            transport
-                .device()
-                .as_any()
-                .downcast_mut::<Balloon>()
-                .map(|balloon| {
-                    let (target, actual) = (balloon.target_pages(), balloon.actual_pages());
-                    let sizes = json!({
-                        "target_pages": target,
-                        "actual_pages": actual,
-                        "target_mib": target / PAGES_PER_MIB,
-                        "actual_mib": actual / PAGES_PER_MIB,
-                    });
-                    (sizes, serde_json::to_value(balloon.statistics()))
-                })
+            transport.device().downcast_mut::<Balloon>().map(|balloon| {
+                let (target, actual) = (balloon.target_pages(), balloon.actual_pages());
+                let sizes = json!({
+                    "target_pages": target,
+                    "actual_pages": actual,
+                    "target_mib": target / PAGES_PER_MIB,
+                    "actual_mib": actual / PAGES_PER_MIB,
+                });
+                (sizes, serde_json::to_value(balloon.statistics()))
+            })
         })?;
         match answer.take() {
             Some((Value::Object(mut sizes), Ok(Value::Object(statistics)))) => {
@@ -116,7 +112,7 @@ impl Controller {
         self.check_hinting()?;
         self.with_balloon(|transport| {
             transport.reconfigure(|device| {
-                if let Some(balloon) = device.as_any().downcast_mut::<Balloon>() {
+                if let Some(balloon) = device.downcast_mut::<Balloon>() {
                     change(balloon);
                 }
             });
@@ -161,7 +157,7 @@ impl Controller {
         if !self.is_paused {
             // Without a balloon nothing is due.
             let _ = self.with_balloon(|transport| {
-                if let Some(balloon) = transport.device().as_any().downcast_mut::<Balloon>() {
+                if let Some(balloon) = transport.device().downcast_mut::<Balloon>() {
                     balloon.ask();
                 }
                 transport.ready();

@@ -95,7 +95,7 @@ impl Controller {
             .and_then(|machine| machine.bus.virtio.get(place))
         {
             lock(transport).reconfigure(|device| {
-                if let Some(block) = device.as_any().downcast_mut::<Block>() {
+                if let Some(block) = device.downcast_mut::<Block>() {
                     block.replace(disk);
                 }
             });

@@ -43,7 +43,7 @@ impl Controller {
         let machine = self.machine.as_ref().ok_or_else(missing)?;
         let transport = machine.bus.virtio.get(place).ok_or_else(missing)?;
         lock(transport).reconfigure(|device| {
-            if let Some(hotplug) = device.as_any().downcast_mut::<Hotplug>() {
+            if let Some(hotplug) = device.downcast_mut::<Hotplug>() {
                 hotplug.request(requested * MIB);
             }
         });

@@ -31,6 +31,7 @@ use crate::log::{Level, Log};
 use crate::machine::{Machine, Preparation};
 use crate::raw::Window;
 use crate::snapshot::memory::Paging;
+use crate::virtio::Device;
 use crate::virtio::block::Disk;
 use crate::virtio::console::Console;
 use crate::virtio::net::Link;
@@ -249,11 +250,11 @@ fn check_id(path: &str, body: &str) -> Result<(), Fault> {
 }
 
 /// Changes the device at `place`, if it is one of this kind.
-fn with_device<D: 'static, T>(
+fn with_device<D: Device, T>(
     machine: Option<&Machine>,
     place: usize,
     change: impl FnOnce(&mut D) -> T,
 ) -> Option<T> {
     let mut transport = lock(machine?.bus.virtio.get(place)?);
-    transport.device().as_any().downcast_mut().map(change)
+    transport.device().downcast_mut().map(change)
 }

@@ -2,7 +2,6 @@
 
 mod buffers;
 
-use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::buffers::{Buffers, Kind, PAGE};
@@ -228,10 +227,6 @@ impl Drop for PipeEnd {
 }
 
 impl File for PipeEnd {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         let mut state = self.pipe.lock();
         if to.remaining() == 0 {

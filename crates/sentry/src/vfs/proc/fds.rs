@@ -126,7 +126,7 @@ pub fn info(kernel: &Kernel, who: Who, caller: i32, fd: i32) -> Result<Vec<u8>> 
 /// Opens a description's file again. Sockets and anonymous files cannot be. Linux: no_open() and the inode's own open.
 pub fn reopen(cx: &mut Cx<'_>, description: &Arc<Description>, flags: Flags) -> SysResult {
     let file = description.file.clone();
-    if let Some(end) = file.as_any().downcast_ref::<PipeEnd>() {
+    if let Some(end) = file.downcast_ref::<PipeEnd>() {
         // A pipe's open waits for nobody, unlike a FIFO's. Linux: fs/pipe.c fifo_open(), `is_pipe`.
         let access = (flags.0 & O_ACCMODE.cast_unsigned()).cast_signed();
         let (reads, writes) = (access != libc::O_WRONLY, access != libc::O_RDONLY);

@@ -1,6 +1,5 @@
 //! Open files of /proc: texts, directories, and a process's memory.
 
-use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -54,10 +53,6 @@ struct Text {
 }
 
 impl File for Text {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn refresh(&self, cx: &Cx<'_>, description: &Description, at: Option<u64>) {
         let start = at.unwrap_or(*description.position());
         let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,10 +138,6 @@ struct Directory {
 }
 
 impl File for Directory {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(
         &self,
         _description: &Description,
@@ -251,10 +242,6 @@ impl MemoryFile {
 const CHUNK: usize = 64 << 10;
 
 impl File for MemoryFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
         let mut position = description.position();
         let start = at.unwrap_or(*position);

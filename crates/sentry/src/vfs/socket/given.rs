@@ -3,7 +3,6 @@
 //! The agent is a program as any other, and nothing is trusted that it says. What crosses here besides bytes are descriptors: those that come in become
 //! descriptions as a program's streams are; those that go out are the host's own behind an open file, a terminal's other side, or a copy of a text of /proc.
 
-use std::any::Any;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -111,14 +110,14 @@ impl GivenSocket {
 /// The host's descriptor that stands for an open file outside of the sandbox. `EOPNOTSUPP`: it is an object of the sentry's alone.
 fn export(cx: &mut Cx<'_>, description: &Description) -> Result<OwnedFd> {
     let file = &description.file;
-    if let Some(master) = file.as_any().downcast_ref::<Master>() {
+    if let Some(master) = file.downcast_ref::<Master>() {
         return cx.kernel.export_terminal(master);
     }
     if let Some(content) = file.content(cx) {
         return text(&content?);
     }
     // Whoever gets it writes without a call that could be seen, as a mapping does.
-    if let Some(file) = file.as_any().downcast_ref::<HostFile>() {
+    if let Some(file) = file.downcast_ref::<HostFile>() {
         file.was_mapped(description.is_writable());
         // What is opened for reading alone is shared by all who opened it (`vfs::cache`), and with it the host's position, which reads outside move.
         if !description.is_writable()
@@ -150,10 +149,6 @@ impl HasQueue for GivenSocket {
 }
 
 impl File for GivenSocket {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         self.take(None, to).map(|received| received.count)
     }

@@ -1,7 +1,6 @@
 //! Sockets of the internet families and of rtnetlink: the host's, opened in the container's network namespace and never blocking. The watcher wakes their
 //! queue on each edge. What a program passes is bounded and checked here and in `host_options`; the host's kernel checks it again.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -168,10 +167,6 @@ impl HasQueue for HostSocket {
 }
 
 impl File for HostSocket {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         self.take(to, 0).map(|received| received.count)
     }

@@ -67,7 +67,6 @@ impl Drop for Rights {
 fn socket_of(description: &Description) -> Option<&Arc<UnixSocket>> {
     description
         .file
-        .as_any()
         .downcast_ref::<UnixFile>()
         .map(|file| &file.0)
 }

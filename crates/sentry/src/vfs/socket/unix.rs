@@ -3,7 +3,6 @@
 //! Each socket's state has its own lock, and no two are ever held together. A socket outlives its last descriptor where messages or a peer still name it:
 //! the descriptor's end (`UnixFile`) releases it.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -280,10 +279,6 @@ impl Drop for UnixFile {
 }
 
 impl File for UnixFile {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         self.0.receive(to, 0).map(|received| received.count)
     }

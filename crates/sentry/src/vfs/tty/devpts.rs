@@ -1,6 +1,5 @@
 //! /dev/pts: the directory of slaves, in the place of the host's, whose numbers are other terminals. devpts.rst.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use super::control;
@@ -181,10 +180,6 @@ struct PtsDirectory {
 }
 
 impl File for PtsDirectory {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(
         &self,
         _description: &Description,

@@ -336,7 +336,7 @@ impl Kernel {
             .and_then(|task| task.files.lock().get(0).ok());
         let slave = stream
             .as_ref()
-            .and_then(|stream| stream.file.as_any().downcast_ref::<Slave>());
+            .and_then(|stream| stream.file.downcast_ref::<Slave>());
         if let Some(tty) = slave.map(|slave| slave.tty.clone())
             && tty.host.get().is_some()
             && tty.lock().session == 0

@@ -1,6 +1,5 @@
 //! The other side of a pseudoterminal: what /dev/ptmx opens. pty(7), ptmx(4).
 
-use std::any::Any;
 use std::sync::Arc;
 
 use super::Tty;
@@ -47,10 +46,6 @@ impl Drop for Master {
 }
 
 impl File for Master {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         if to.remaining() == 0 {
             return Ok(0);

@@ -1,6 +1,5 @@
 //! The terminal that programs have: /dev/pts/N, /dev/tty, /dev/console.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -114,10 +113,6 @@ impl Drop for Slave {
 }
 
 impl File for Slave {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         if to.remaining() == 0 || self.tty.lock().is_hung_up {
             return Ok(0);

@@ -56,7 +56,7 @@ pub const EVENT_IDX: u64 = 1 << 29;
 const LIMITED: u16 = 1;
 
 /// One kind of device. Methods are called with the transport's lock held.
-pub trait Device: Send + std::fmt::Debug {
+pub trait Device: std::any::Any + Send + std::fmt::Debug {
     /// The device's number (virtio 1.2 §5).
     fn kind(&self) -> u32;
     /// The size limit of each of its queues.
@@ -154,6 +154,11 @@ pub trait Device: Send + std::fmt::Debug {
         }
         Ok(())
     }
+}
+
+impl dyn Device {
     /// For changes that only one kind of device knows, such as another disk.
-    fn as_any(&mut self) -> &mut dyn std::any::Any;
+    pub fn downcast_mut<Kind: Device>(&mut self) -> Option<&mut Kind> {
+        (self as &mut dyn std::any::Any).downcast_mut()
+    }
 }

@@ -324,10 +324,6 @@ impl Device for Balloon {
     fn metrics(&mut self) -> Option<serde_json::Value> {
         serde_json::to_value(std::mem::take(&mut self.counts)).ok()
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
 
 /// Gives every page that `chain` lends back to the host. Returns how many bytes that were.

@@ -206,8 +206,4 @@ impl Device for Block {
         counts.rate_limiter_throttled_events = std::mem::take(&mut self.limiter.nr_throttled);
         serde_json::to_value(counts).ok()
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }

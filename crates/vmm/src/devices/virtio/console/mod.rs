@@ -183,8 +183,4 @@ impl Device for Console {
     fn metrics(&mut self) -> Option<serde_json::Value> {
         serde_json::to_value(std::mem::take(&mut self.counts)).ok()
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }

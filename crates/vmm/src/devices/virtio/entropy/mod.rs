@@ -106,8 +106,4 @@ impl Device for Entropy {
         counts.entropy_rate_limiter_throttled = std::mem::take(&mut self.limiter.nr_throttled);
         serde_json::to_value(counts).ok()
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }

@@ -322,8 +322,4 @@ impl Device for Hotplug {
     fn metrics(&mut self) -> Option<serde_json::Value> {
         serde_json::to_value(std::mem::take(&mut self.counts)).ok()
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }

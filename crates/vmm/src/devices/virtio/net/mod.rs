@@ -254,8 +254,4 @@ impl Device for Net {
         counts.tx_rate_limiter_throttled = std::mem::take(&mut self.transmit_limiter.nr_throttled);
         serde_json::to_value(counts).ok()
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }

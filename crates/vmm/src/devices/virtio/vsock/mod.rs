@@ -233,8 +233,4 @@ impl Device for Vsock {
         self.owes_reset = true;
         Ok(())
     }
-
-    fn as_any(&mut self) -> &mut dyn std::any::Any {
-        self
-    }
 }
