@@ -1,6 +1,7 @@
 //! As much of HTTP/1.1 as a REST client on a Unix socket uses (RFC 9112): requests with a length, connections kept open.
 use serde_json::json;
 
+use crate::api::deprecated::deprecated;
 use crate::api::{Fault, Reply};
 
 /// A request line and headers longer than this are no client's.
@@ -119,24 +120,27 @@ impl Framing {
 pub(crate) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// The bytes of an answer.
-pub(crate) fn answer(result: &Result<Reply, Fault>, keeps_open: bool) -> Vec<u8> {
-    match result {
-        Ok(Reply::Done) => emit(204, None, keeps_open),
-        Ok(Reply::TooLarge(message)) => refusal(413, message, keeps_open),
-        Ok(Reply::Json(value)) => emit(200, Some(value.to_string()), keeps_open),
-        Err(fault) => refusal(400, &fault.0, keeps_open),
-    }
+pub(crate) fn answer(result: &Result<Reply, Fault>, request: &Request) -> Vec<u8> {
+    let (status, body) = match result {
+        Ok(Reply::Done) => (204, None),
+        Ok(Reply::TooLarge(message)) => (413, Some(fault(message))),
+        Ok(Reply::Json(value)) => (200, Some(value.to_string())),
+        Err(refused) => (400, Some(fault(&refused.0))),
+    };
+    let is_deprecated = deprecated(request).is_some();
+    emit(status, body, request.keeps_open, is_deprecated)
 }
 
-pub(crate) fn refusal(status: u16, message: &str, keeps_open: bool) -> Vec<u8> {
-    emit(
-        status,
-        Some(json!({ "fault_message": message }).to_string()),
-        keeps_open,
-    )
+/// For what is no request: the connection ends after it.
+pub(crate) fn refusal(status: u16, message: &str) -> Vec<u8> {
+    emit(status, Some(fault(message)), false, false)
 }
 
-fn emit(status: u16, body: Option<String>, keeps_open: bool) -> Vec<u8> {
+fn fault(message: &str) -> String {
+    json!({ "fault_message": message }).to_string()
+}
+
+fn emit(status: u16, body: Option<String>, keeps_open: bool, is_deprecated: bool) -> Vec<u8> {
     let reason = match status {
         200 => "OK",
         204 => "No Content",
@@ -148,6 +152,9 @@ fn emit(status: u16, body: Option<String>, keeps_open: bool) -> Vec<u8> {
     let connection = if keeps_open { "keep-alive" } else { "close" };
     let mut answer =
         format!("HTTP/1.1 {status} {reason}\r\nServer: casemate\r\nConnection: {connection}\r\n");
+    if is_deprecated {
+        answer += "Deprecation: true\r\n";
+    }
     // A 204 has neither body nor length (RFC 9110 §8.6).
     if let Some(body) = body {
         answer += &format!(

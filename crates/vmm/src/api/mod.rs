@@ -1,4 +1,5 @@
 //! Firecracker's REST API on a Unix socket.
+pub(crate) mod deprecated;
 pub(crate) mod http;
 pub(crate) mod model;
 pub(crate) mod routes;

@@ -1,6 +1,7 @@
 //! Which method and path is which request. The state rules stand here too: [`Stage`] says when a request is allowed.
 use serde::de::DeserializeOwned;
 
+use crate::api::deprecated::deprecated;
 use crate::api::http::Request;
 use crate::api::{Fault, Reply};
 use crate::controller::Controller;
@@ -159,6 +160,9 @@ pub(crate) fn serve(vm: &mut Controller, request: &Request) -> Result<Reply, Fau
     let result = answer(vm, request, id, route, WITHOUT_BODY.contains(&pattern));
     let is_ok = matches!(result, Ok(Reply::Done | Reply::Json(_)));
     vm.requests.count(method, noun(pattern), is_ok);
+    if let Some(message) = deprecated(request) {
+        vm.tell_deprecated(message);
+    }
     result
 }
 

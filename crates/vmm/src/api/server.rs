@@ -141,12 +141,12 @@ impl Connection {
                     self.input.drain(..request.length);
                     self.said_continue = false;
                     self.closes = !request.keeps_open;
-                    self.output
-                        .extend(http::answer(&serve(&request), request.keeps_open));
+                    let result = serve(&request);
+                    self.output.extend(http::answer(&result, &request));
                 }
                 Parsed::Broken { status, message } => {
                     self.closes = true;
-                    self.output.extend(http::refusal(status, message, false));
+                    self.output.extend(http::refusal(status, message));
                 }
             }
             if self.input.is_empty() {

@@ -15,8 +15,7 @@ const MIB: u64 = 1 << 20;
 
 impl Controller {
     pub(crate) fn put_hotplug(&mut self, config: MemoryHotplug) -> Result<Reply, Fault> {
-        check(&config)
-            .map_err(|reason| Fault(format!("Invalid memory hotplug configuration: {reason}")))?;
+        check(&config).map_err(|reason| Fault(format!("Memory hotplug config error: {reason}")))?;
         self.config.memory_hotplug = Some(config);
         Ok(Reply::Done)
     }
@@ -73,18 +72,38 @@ fn check(config: &MemoryHotplug) -> Result<(), String> {
         slot_size_mib: slot,
         block_size_mib: block,
     } = *config;
-    if block < MIN_BLOCK_MIB || !block.is_power_of_two() {
+    if block < MIN_BLOCK_MIB {
         return Err(format!(
-            "block_size_mib is a power of two, {MIN_BLOCK_MIB} or more."
+            "Block size must not be lower than {MIN_BLOCK_MIB} MiB"
         ));
     }
-    if slot < MIN_SLOT_MIB || !slot.is_multiple_of(block) {
+    if !block.is_power_of_two() {
+        return Err("Block size must be a power of 2".to_owned());
+    }
+    if slot < MIN_SLOT_MIB {
         return Err(format!(
-            "slot_size_mib is {MIN_SLOT_MIB} or more, and whole blocks."
+            "Slot size must not be lower than {MIN_SLOT_MIB} MiB"
         ));
     }
-    if total < slot || total > MAX_TOTAL_MIB || !total.is_multiple_of(slot) {
-        return Err("total_size_mib is one or more whole slots.".to_owned());
+    if !slot.is_multiple_of(block) {
+        return Err(format!(
+            "Slot size must be a multiple of block size ({block} MiB)"
+        ));
+    }
+    if total < slot {
+        return Err(format!(
+            "Total size must not be lower than slot size ({slot} MiB)"
+        ));
+    }
+    if !total.is_multiple_of(slot) {
+        return Err(format!(
+            "Total size must be a multiple of slot size ({slot} MiB)"
+        ));
+    }
+    if total > MAX_TOTAL_MIB {
+        return Err(format!(
+            "Total size must not be higher than {MAX_TOTAL_MIB} MiB"
+        ));
     }
     Ok(())
 }

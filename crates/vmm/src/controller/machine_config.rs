@@ -29,7 +29,7 @@ impl Controller {
             .is_some_and(|balloon| u64::from(balloon.amount_mib) > config.mem_size_mib)
         {
             return Err(Fault::new(
-                "The memory size (MiB) is smaller than the previously installed balloon device.",
+                "The memory size (MiB) is smaller than the previously set balloon device target size.",
             ));
         }
         self.config.machine_config = Some(config);
@@ -80,11 +80,13 @@ fn check(config: &MachineConfig) -> Result<(), Fault> {
     let count = config.vcpu_count;
     if count == 0 || count > MAX_CPUS || (config.smt && count > 1 && !count.is_multiple_of(2)) {
         return Err(Fault::new(
-            "The vCPU number is invalid! The vCPU number can only be 1 or an even number when SMT is enabled.",
+            "The number of vCPUs must be greater than 0, less than 32 and must be 1 or an even number if SMT is enabled.",
         ));
     }
     if !(MIN_MIB..=MAX_MIB).contains(&config.mem_size_mib) {
-        return Err(Fault::new("The memory size (MiB) is invalid."));
+        return Err(Fault(format!(
+            "The memory size (MiB) is either 0, or not a multiple of the configured page size; it is {MIN_MIB} to {MAX_MIB} here."
+        )));
     }
     if let Some(name) = &config.cpu_template {
         if CpuTemplate::named(name).is_none() {

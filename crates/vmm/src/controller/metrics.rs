@@ -17,7 +17,10 @@ const PERIOD: Duration = Duration::from_secs(60);
 
 /// Requests by method and noun.
 #[derive(Debug, Default)]
-pub(crate) struct Requests(BTreeMap<(&'static str, &'static str), Outcomes>);
+pub(crate) struct Requests {
+    outcomes: BTreeMap<(&'static str, &'static str), Outcomes>,
+    deprecated: u64,
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Outcomes {
@@ -27,20 +30,29 @@ struct Outcomes {
 
 impl Requests {
     pub(crate) fn count(&mut self, method: &'static str, noun: &'static str, is_ok: bool) {
-        let outcomes = self.0.entry((method, noun)).or_default();
+        let outcomes = self.outcomes.entry((method, noun)).or_default();
         outcomes.count += 1;
         outcomes.fails += u64::from(!is_ok);
+    }
+
+    pub(crate) fn count_deprecated(&mut self) {
+        self.deprecated += 1;
     }
 
     /// `{"put_api_requests": {"drive_count": 1, "drive_fails": 0}}`, and forgets.
     fn take(&mut self) -> Map<String, Value> {
         let mut all = Map::new();
-        for ((method, noun), outcomes) in std::mem::take(&mut self.0) {
+        for ((method, noun), outcomes) in std::mem::take(&mut self.outcomes) {
             let group = format!("{}_api_requests", method.to_lowercase());
             if let Value::Object(group) = all.entry(group).or_insert_with(|| json!({})) {
                 group.insert(format!("{noun}_count"), outcomes.count.into());
                 group.insert(format!("{noun}_fails"), outcomes.fails.into());
             }
+        }
+        let deprecated = std::mem::take(&mut self.deprecated);
+        if deprecated > 0 {
+            let group = json!({ "deprecated_http_api_calls": deprecated });
+            all.insert("deprecated_api".to_owned(), group);
         }
         all
     }

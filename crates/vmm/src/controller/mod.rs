@@ -227,6 +227,11 @@ impl Controller {
         self.flush_when_due();
     }
 
+    pub(crate) fn tell_deprecated(&mut self, message: &str) {
+        self.requests.count_deprecated();
+        self.log.write(Level::Warn, message);
+    }
+
     #[track_caller]
     fn info(&self, message: &str) {
         self.log.write(Level::Info, message);

@@ -63,10 +63,13 @@ impl Controller {
 
     pub(crate) fn load(&mut self, order: &Load) -> Result<Reply, Fault> {
         let backend = order.backend()?;
-        let saved = file::read(&order.snapshot_path)
+        let mut saved = file::read(&order.snapshot_path)
             .map_err(|error| load_failed(&format!("{}: {error}", order.snapshot_path.display())))?;
         let mut config: VmConfig = serde_json::from_str(&saved.config)
             .map_err(|error| load_failed(&format!("its configuration: {error}")))?;
+        if order.clock_realtime {
+            saved.machine.chips.follow_time();
+        }
         order.overrides().apply(&mut config)?;
         if let Some(machine) = &mut config.machine_config {
             machine.track_dirty_pages = order.tracks();

@@ -1,7 +1,7 @@
 //! A paused machine as plain data: processors, interrupt controllers, timer, clock, devices. Memory is not part of it.
 use kvm_bindings::{
-    KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, kvm_clock_data, kvm_irqchip,
-    kvm_pit_state2,
+    KVM_CLOCK_REALTIME, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
+    kvm_clock_data, kvm_irqchip, kvm_pit_state2,
 };
 use kvm_ioctls::VmFd;
 use serde::{Deserialize, Serialize};
@@ -44,7 +44,7 @@ impl Chips {
         };
         let mut clock = vm.get_clock().map_err(MachineError::kvm("KVM_GET_CLOCK"))?;
         // The flags say how the clock was read, not what to set: with KVM_CLOCK_REALTIME a later KVM_SET_CLOCK would move the
-        // guest's monotonic clock on by the time that the snapshot lay on disk.
+        // guest's monotonic clock on by the time that the snapshot lay on disk. Who wants that says so (follow_time).
         clock.flags = 0;
         Ok(Chips {
             first_pic: chip(KVM_IRQCHIP_PIC_MASTER)?,
@@ -53,6 +53,13 @@ impl Chips {
             timer: vm.get_pit2().map_err(MachineError::kvm("KVM_GET_PIT2"))?,
             clock,
         })
+    }
+
+    /// From the restore on the guest's clock of KVM's has gone on all the time. Without effect where the host could not tell when the state was saved.
+    pub(crate) fn follow_time(&mut self) {
+        if self.clock.realtime != 0 {
+            self.clock.flags |= KVM_CLOCK_REALTIME;
+        }
     }
 
     pub(crate) fn restore(&self, vm: &VmFd) -> Result<(), MachineError> {
@@ -87,5 +94,20 @@ impl MachineState {
             keyboard: device(),
             transports: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_follows_the_time_only_if_it_was_known() {
+        let mut chips = Chips::default();
+        chips.follow_time();
+        assert_eq!(chips.clock.flags, 0);
+        chips.clock.realtime = 1;
+        chips.follow_time();
+        assert_eq!(chips.clock.flags, KVM_CLOCK_REALTIME);
     }
 }

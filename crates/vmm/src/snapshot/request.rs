@@ -54,6 +54,8 @@ pub(crate) struct Load {
     #[serde(default)]
     drive_overrides: Vec<DriveOverride>,
     vsock_override: Option<VsockOverride>,
+    #[serde(default)]
+    pub(crate) clock_realtime: bool,
 }
 
 impl Load {
