@@ -308,6 +308,9 @@ def test_the_command_without_the_jail(place: Path, guest: Path) -> None:
     [
         (["--config-file", "closed.json"], "kernel: the jail's user"),
         (["--config-file", "broken.json"], "broken.json: "),
+        (["--config-file", "absent.json"], "absent.json: No such file or directory\n"),
+        (["--api-sock", "absent/socket"], "absent/socket: No such file or directory"),
+        (["--log-path", "absent/log"], "absent/log: No such file or directory"),
         (["--config-file", "list.json"], "list.json: expected an object"),
         (["--seccomp-filter", "none"], "none: No such file"),
         (["--id", "a/b"], "--id 'a/b': expected 1 to 64 letters"),

@@ -61,6 +61,8 @@ class Jail:
             os.close(made)
         except FileExistsError:
             pass
+        except OSError as error:
+            raise HostError(f"{path}: {error.strerror}") from None
         self._check(path, _WRITE)
         return self._bound(path, True)
 
@@ -75,9 +77,12 @@ class Jail:
     def link(self) -> None:
         """When nothing can go wrong any more: the links to the sockets, in place of an earlier monitor's, which lead nowhere."""
         for target, path in self._links:
-            if os.path.islink(path):
-                os.unlink(path)
-            os.symlink(target, path)
+            try:
+                if os.path.islink(path):
+                    os.unlink(path)
+                os.symlink(target, path)
+            except OSError as error:
+                raise HostError(f"{path}: {error.strerror}") from None
 
     def forget(self) -> None:
         """After a failure: nothing is left, unless the jail was named and may have been there before."""
@@ -106,7 +111,9 @@ class Jail:
         try:
             with open(path, encoding="utf-8") as file:
                 document = jsonlite.loads(file.read())
-        except (OSError, jsonlite.JsonError) as error:
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from None
+        except (UnicodeDecodeError, jsonlite.JsonError) as error:
             raise UsageError(f"{path}: {error}") from None
         if not isinstance(document, dict):
             raise UsageError(f"{path}: expected an object")

@@ -84,6 +84,8 @@ def _build(name: str, parsed: Parsed) -> str:
         raise UsageError("kernel build --config: give the kernel a name of its own, for guests boot the one that is called casemate")
     if "/" in name or name.startswith(".") or name == kernels.CLOUD:
         raise UsageError(f"kernel build: {name!r} cannot be a kernel's name here")
+    if name not in (kernels.OURS, kernels.POOR_KVM) and not fragments and not parsed.given("source"):
+        raise UsageError(f"kernel build {name}: say what differs with --config, or build {kernels.OURS} or {kernels.POOR_KVM}")
     lacking = build.missing()
     if lacking and parsed.flag("yes"):
         _apt_install(lacking)
