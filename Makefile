@@ -35,7 +35,7 @@ build: | $(VENV)/bin/python
 
 # The kernel that tests boot under QEMU: the distribution's own package, unpacked.
 $(VENV)/.kernel: | build
-	$(BIN)/casemate kernel list | grep -q ^cloud || $(BIN)/casemate kernel install cloud
+	$(BIN)/python -c 'from casemate.guest.kernels import find; kernel = find("cloud"); raise SystemExit(not kernel or not kernel.maps_images())' || $(BIN)/casemate kernel install cloud
 	touch $@
 
 # dist/: the wheel, and the source that it can be built from.

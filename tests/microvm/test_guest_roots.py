@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -78,6 +79,59 @@ def test_a_disk_holds_what_memory_would_not_and_ends_with_its_guest(hypervisor: 
     done = do(tmp_path, rootfs, "--root-image", "100M", "--memory", "64M", "--", "sh", "-c", script)
     assert (done.stdout, done.stderr) == (f"{80 << 20}\nNo space left on device\n", "")
     assert [name for name in os.listdir(f"{store.directory()}/images") if name == f".disk-{os.getpid()}"] == []
+
+
+@pytest.fixture
+def with_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A store with the distribution's kernel only: one of ours may be there of some age, or not at all."""
+    guest = tempfile.mkdtemp(dir="/var/tmp")
+    os.chmod(guest, 0o755)
+    os.mkdir(f"{guest}/kernels")
+    os.symlink(os.path.realpath(f"{store.directory()}/kernels/cloud"), f"{guest}/kernels/cloud")
+    monkeypatch.setenv("CASEMATE_GUEST", guest)
+    monkeypatch.setenv("CASEMATE_HYPERVISOR", "qemu")
+    yield
+    shutil.rmtree(guest)
+
+
+# Of 8 MiB that are read, none is in the guest's own page cache. Then root writes to the device by hand: what is mapped is the host's, and stays as it is.
+MAPPED = """
+cached() { while read name kib _; do case $name in Cached:) echo $kib;; esac; done < /proc/meminfo; }
+before=$(cached); md5sum /big; echo grown $(($(cached) - before))
+mknod /pmem0 b $(sed 's/:/ /' /sys/block/pmem0/dev) && dd if=/dev/zero of=/pmem0 bs=1M count=4 conv=fsync 2> /dev/null; echo wrote
+"""
+
+
+@pytest.mark.parametrize("template", ["0", "1"])
+@pytest.mark.usefixtures("with_cloud")
+def test_a_mapped_image_is_no_memory_of_the_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
+    monkeypatch.setenv("CASEMATE_TEMPLATE", template)
+    content = os.urandom(8 << 20)
+    bundle = Bundle(tmp_path, "casemate")
+    (bundle.rootfs / "big").write_bytes(content)
+    bundle.config["annotations"] = {"dev.casemate.isolation": "microvm", "dev.casemate.root-image": "memory+dax"}
+    bundle.config["linux"]["resources"] = {"devices": [{"allow": True, "access": "rwm"}]}
+    for kind in ("bounding", "effective", "permitted"):
+        bundle.config["process"]["capabilities"][kind] = ["CAP_MKNOD", "CAP_DAC_OVERRIDE"]
+    try:
+        done = bundle.shell(MAPPED)
+        assert done.stderr == ""
+        digest, grown, wrote = done.stdout.splitlines()
+        assert digest.split() == [hashlib.md5(content, usedforsecurity=False).hexdigest(), "/big"]
+        assert int(grown.split()[1]) < 1024
+        assert wrote == "wrote"
+        (image,) = Path(f"{store.directory()}/images").glob("*.erofs")
+        assert subprocess.run(["fsck.erofs", image], capture_output=True, check=False).returncode == 0
+    finally:
+        bundle.close()
+    assert leftovers(bundle.id, tmp_path) == []
+
+
+def test_who_cannot_map_an_image_says_so(tmp_path: Path, rootfs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASEMATE_HYPERVISOR", "uml")
+    done = do(tmp_path, rootfs, "--root-image", "memory+dax", "--", "true")
+    assert done.returncode == 125
+    assert "machines of the hypervisor 'uml' map no images (name another with --hypervisor, or leave out +dax)" in done.stderr
 
 
 @pytest.fixture

@@ -201,13 +201,17 @@ pub(crate) fn mount_root(root: &Root) -> Result<()> {
     make_directory(IMAGE)?;
     make_directory(LAYER)?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV;
-    let image = find_disk(&root.image);
+    let (image, data) = match root.image.strip_prefix("mapped:") {
+        // "always": a kernel that cannot is no kernel to go on with, page by page in the guest's own memory.
+        Some(device) => (find_device(device), Some(c"dax=always")),
+        None => (find_disk(&root.image), None),
+    };
     mount(
         image.as_str(),
         IMAGE,
         "erofs",
         flags | MountFlags::RDONLY,
-        None,
+        data,
     )
     .about(format!("mount the image of the root ({image})"))?;
     match &root.disk {

@@ -14,7 +14,7 @@ pub enum Share {
     Protocol,
 }
 
-/// A root of the guest's own: an image that nobody writes, and what is written over it. Disks by `serial:NAME`, or by the name of their device.
+/// A root of the guest's own: an image that nobody writes, and what is written over it. Disks by `serial:NAME`, or by the name of their device; an image that is mapped as memory by `mapped:DEVICE`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Root {

@@ -17,13 +17,21 @@ from casemate.errors import HostError, UsageError
 from casemate.guest import store
 
 ANNOTATION = "dev.casemate.root-image"
-MODES = "no, memory, or the size of a disk as 4G"
+MODES = "no, memory, or the size of a disk as 4G, the last two also with +dax"
+# Behind one of the last two: the guest maps the image as memory (virtio-pmem) and has the host's pages of it, none of its own.
+_MAPPED = "+dax"
 MAKE = "mkfs.erofs"
 _MAKE_DISK = "mkfs.ext4"
 _CHECK = "fsck.erofs"
 # One inode form for all (the short one has neither times nor large ids), and no data beside inodes: such a page could not be mapped from memory (DAX).
 _FORM = ["--preserve-mtime", "-Eforce-inode-extended,noinline_data"]
+# Linux maps memory of devices in such pieces (SUBSECTION_SIZE); a file that is mapped as one has as many, whole.
+_PIECE = 2 << 20
+NEW = ".new"  # what is being made has a name that ends so
 _DISK = ".disk-"
+# What is mapped has 64 bytes of the guest's own memory for each page: a machine gets these for it, and a larger image is none to map.
+MOST_MAPPED = 1 << 30
+MAPPED_COSTS_MIB = MOST_MAPPED >> 6 >> 20
 _KEPT = 8
 _KEPT_BYTES = 8 << 30
 _LEAST_DISK = 16 << 20
@@ -40,13 +48,19 @@ def disk_size(mode: str) -> int | None:
     """What a mode asks for: None without an image, 0 with a layer in memory, else the bytes of the layer's disk. Raises UsageError."""
     if mode in ("", "no"):
         return None
-    if mode == "memory":
+    layer = mode.removesuffix(_MAPPED)
+    if layer == "memory":
         return 0
-    found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", mode)
+    found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)(?:i?B)?", layer)
     size = int(found[1]) * _UNITS[found[2]] if found else 0
     if not _LEAST_DISK <= size < 1 << 44:
         raise UsageError(f"root image: expected {MODES} (16M at least), got {mode!r}")
     return size
+
+
+def is_mapped(mode: str) -> bool:
+    """Whether the guest is to map its image."""
+    return mode.endswith(_MAPPED)
 
 
 def why_not() -> str:
@@ -79,7 +93,7 @@ def origin(path: str) -> str:
 
 def fingerprint(tree: str) -> str:
     """The digest that an image of this directory is named by. Raises HostError."""
-    digest = hashlib.sha256(f"{_FORM} {os.geteuid() == 0} {tree}\0".encode(errors="surrogateescape"))
+    digest = hashlib.sha256(f"{_FORM} {_PIECE} {os.geteuid() == 0} {tree}\0".encode(errors="surrogateescape"))
     pending = [""]
     try:
         _note(digest, "", os.lstat(tree))
@@ -102,6 +116,13 @@ def _note(digest: hashlib._Hash, path: str, status: os.stat_result) -> None:
         status.st_nlink,
     )  # fmt: skip
     digest.update(f"{path}\0{fields}".encode(errors="surrogateescape"))
+
+
+def refuse_to_map(path: str) -> None:
+    """Raises HostError for an image that is too large to be mapped."""
+    size = os.path.getsize(path)
+    if size > MOST_MAPPED:
+        raise HostError(f"an image of {size >> 20} MiB is not mapped: a guest has {MAPPED_COSTS_MIB} MiB to describe its pages in", "leave out +dax")
 
 
 def make_disk(size: int, owner: tuple[int, int]) -> str:
@@ -152,9 +173,11 @@ def _make(tree: str, directory: str) -> str:
     if not program:
         raise HostError(why_not(), "apt-get install erofs-utils")
     lock = os.open(f"{directory}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    temporary = f"{directory}/.new"
+    # Of this maker's: what a killed one has started may go on writing to its own.
+    temporary = f"{directory}/.{os.getpid()}{NEW}"
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        _remove_unfinished(directory)
         for _ in range(_NEWEST_TRIES):
             name = fingerprint(tree)
             path = f"{directory}/{name}.erofs"
@@ -172,6 +195,13 @@ def _make(tree: str, directory: str) -> str:
         os.close(lock)
 
 
+def _remove_unfinished(directory: str) -> None:
+    """What makers that were killed have left; nobody else is at work while we hold the lock."""
+    for name in os.listdir(directory):
+        if name.endswith(NEW):
+            os.unlink(f"{directory}/{name}")
+
+
 def _write(program: str, tree: str, name: str, path: str) -> None:
     # Without root's privileges a file of another owner would be one that the guest's root does not own.
     owners = [] if os.geteuid() == 0 else ["--all-root"]
@@ -180,6 +210,7 @@ def _write(program: str, tree: str, name: str, path: str) -> None:
     check = program_path(_CHECK)
     if check:
         run([check, path])
+    os.truncate(path, -(-os.path.getsize(path) // _PIECE) * _PIECE)
     try:
         os.setxattr(path, _ORIGIN, os.fsencode(tree))
     except OSError:

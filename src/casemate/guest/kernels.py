@@ -6,6 +6,8 @@ A kernel is a directory, `kernels/NAME`: the uncompressed `vmlinux`, the modules
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -19,7 +21,7 @@ from casemate.guest.bzimage import uncompressed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _METADATA = "kernel.json"
 CLOUD_PACKAGE = "linux-image-cloud-amd64"
@@ -34,12 +36,14 @@ _MODULES = (
     "drivers/block/virtio_blk", "lib/libcrc32c", "fs/erofs/erofs", "fs/overlayfs/overlay",
     "net/core/failover", "drivers/net/net_failover", "drivers/net/virtio_net",
 )  # fmt: skip
+# Further ones for machines that map the image of their root, which no other waits for at its boot.
+_MAPPING = ("drivers/nvdimm/libnvdimm", "drivers/nvdimm/nd_virtio", "drivers/nvdimm/virtio_pmem", "drivers/nvdimm/nd_btt", "drivers/nvdimm/nd_pmem")
 
 
 class Kernel:
     """One kernel of the store."""
 
-    __slots__ = ("modules", "name", "path", "recipe", "release", "steps")
+    __slots__ = ("_mapping", "modules", "name", "path", "recipe", "release", "steps")
 
     def __init__(self, path: str, metadata: dict[str, object]) -> None:
         self.path = path
@@ -49,11 +53,27 @@ class Kernel:
         steps = metadata.get("steps")
         self.steps = steps if isinstance(steps, int) else 0  # files that its build made
         names = metadata.get("modules")
-        self.modules = [f"{path}/{name}" for name in names] if isinstance(names, list) else []
+        modules = [f"{path}/{name}" for name in names] if isinstance(names, list) else []
+        self._mapping = [module for module in modules if any(module.endswith(f"-{os.path.basename(name)}.ko") for name in _MAPPING)]
+        self.modules = [module for module in modules if module not in self._mapping]
 
     def has(self, module: str) -> bool:
         """Whether this module is there; of a kernel that has any."""
         return not self.modules or any(path.endswith(f"-{module}.ko") for path in self.modules)
+
+    def loads(self, *, maps_image: bool = False) -> tuple[str, list[str]]:
+        """For its initial file system: a label, and the modules in the order they are loaded in."""
+        return (f"{self.name}dax", self.modules + self._mapping) if maps_image else (self.name, self.modules)
+
+    def maps_images(self) -> bool:
+        """Whether it takes a file of the host's as memory. One that was installed or built some time ago may lack what that takes."""
+        if self.modules:
+            return len(self._mapping) == len(_MAPPING)
+        try:
+            with open(f"{self.path}/config", encoding="utf-8") as file:
+                return "CONFIG_NVDIMM_PFN=y\n" in file.read()
+        except FileNotFoundError:
+            return False
 
     @property
     def image(self) -> str:
@@ -165,22 +185,18 @@ def put(name: str, metadata: dict[str, object], fill: Callable[[str], list[str]]
     """Makes a kernel of what `fill` writes into a directory and names, in place of what has that name. Whole or not at all."""
     directory = _directory()
     os.makedirs(directory, 0o755, exist_ok=True)
-    temporary = tempfile.mkdtemp(prefix=f".{name}-", dir=directory)
-    try:
-        os.chmod(temporary, 0o755)
-        files = fill(temporary)
-        digests = {file: _sha256(f"{temporary}/{file}") for file in files}
-        with open(f"{temporary}/{_METADATA}", "w", encoding="utf-8") as out:
+    with _scratch(name) as scratch:
+        made = f"{scratch}/new"
+        os.mkdir(made)
+        os.chmod(made, 0o755)  # whatever the caller's mask is: hypervisors are nobody's
+        files = fill(made)
+        digests = {file: _sha256(f"{made}/{file}") for file in files}
+        with open(f"{made}/{_METADATA}", "w", encoding="utf-8") as out:
             out.write(jsonlite.dumps({**metadata, "sha256": digests}, indent=1))
         path = f"{directory}/{name}"
-        old = f"{temporary}.old"
         if os.path.isdir(path):
-            os.rename(path, old)
-        os.rename(temporary, path)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            os.rename(path, f"{scratch}/old")
+        os.rename(made, path)
     kernel = find(name)
     assert kernel
     return kernel
@@ -188,14 +204,50 @@ def put(name: str, metadata: dict[str, object], fill: Callable[[str], list[str]]
 
 def remove(name: str) -> None:
     """Takes a kernel out of the store. It is gone at once, for a start that looks; a machine that runs has it in its memory."""
+    with _scratch(name) as gone:
+        os.rename(f"{_directory()}/{name}", f"{gone}/{name}")
+
+
+@contextlib.contextmanager
+def _scratch(name: str) -> Iterator[str]:
+    """A directory beside the kernels that ends with the block. One whose lock nobody holds was left by somebody who was killed, and goes, too."""
     directory = _directory()
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=directory) as gone:
-        os.rename(f"{directory}/{name}", f"{gone}/{name}")
+    for entry in os.listdir(directory):
+        if entry.startswith(".") and (left := _locked(f"{directory}/{entry}", wait=False)) >= 0:
+            shutil.rmtree(f"{directory}/{entry}", ignore_errors=True)
+            os.close(left)
+    while True:
+        path = tempfile.mkdtemp(prefix=f".{name}-", dir=directory)
+        lock = _locked(path, wait=True)
+        if os.path.isdir(path):
+            break
+        if lock >= 0:
+            os.close(lock)
+        # Somebody took it for what was left, before it had its lock.
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked(path: str, *, wait: bool) -> int:
+    """The descriptor that holds a directory's lock; -1 if it is somebody's, or gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(fd)
+        return -1
+    return fd
 
 
 def _copy_modules(source: str, target: str) -> list[str]:
     copied = []
-    for index, module in enumerate(_MODULES):
+    for index, module in enumerate(_MODULES + _MAPPING):
         path = f"{source}/kernel/{module}.ko"
         if os.path.exists(path):
             name = f"{index:02}-{os.path.basename(path)}"

@@ -123,15 +123,19 @@ class Hypervisor:
 
         return Verdict(True)
 
-    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False, maps_image: bool = False) -> Machine:
         """A machine with so much memory. share: "" for the hypervisor's own way to show files, else one of SHARES. has_cards: with a network card for each tap
-        that there will be, which `network` says whether it can have. Raises HostError if a part is missing.
+        that there will be, which `network` says whether it can have. maps_image: `map_image` will be asked for. Raises HostError if a part is missing.
         """
         raise NotImplementedError
 
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         """Gives the machine a disk, and returns its name in the guest: `serial:NAME`, or the device's. Raises HostError if it takes none."""
         raise HostError(f"hypervisor {self.name!r} gives its machines no disks", "leave out --root-image")
+
+    def map_image(self, machine: Machine, name: str, source: str) -> str:
+        """Gives the machine a file as memory that it only reads, and returns its name in the guest: `mapped:DEVICE`. Raises HostError if it cannot."""
+        raise HostError(f"machines of the hypervisor {self.name!r} map no images", "name another with --hypervisor, or leave out +dax")
 
 
 class OfKernels(Hypervisor):
@@ -169,3 +173,10 @@ class OfKernels(Hypervisor):
         from casemate.isolation.base import Verdict
 
         return Verdict(False, "there is no kernel for it", f"run `casemate kernel install {kernels.CLOUD}`")
+
+
+def check_maps_images(kernel: Kernel) -> None:
+    """Raises HostError for a kernel that does not take files as memory."""
+    if not kernel.maps_images():
+        again = "install" if kernel.modules else "build"
+        raise HostError(f"the kernel {kernel.name!r} maps no images", f"run `casemate kernel {again} {kernel.name}` again, or leave out +dax")

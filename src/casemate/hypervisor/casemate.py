@@ -5,7 +5,7 @@ from __future__ import annotations
 from casemate import jsonlite
 from casemate.guest.initramfs import AGENT, initramfs
 from casemate.hypervisor import kvm, template
-from casemate.hypervisor.base import Machine, OfKernels
+from casemate.hypervisor.base import Machine, OfKernels, check_maps_images
 from casemate.isolation.base import Verdict
 from casemate.isolation.engine_process import engine_path
 
@@ -67,10 +67,12 @@ class Casemate(OfKernels):
         slow = "" if kvm.is_real() else f"the last to be tried: {kvm.WITHOUT_PROCESSOR}; "
         return f"{slow}prefer --rootfs, whose image is a disk: other directories come over the agent's stream, which is slow; {restored}"
 
-    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False, maps_image: bool = False) -> Machine:
         kernel = self.kernel()
         assert kernel  # probe() has seen it
-        machine = Machine([], share="" if share == "none" else "protocol", files={"kernel": kernel.image, **_agent(kernel)})
+        if maps_image:
+            check_maps_images(kernel)
+        machine = Machine([], share="" if share == "none" else "protocol", files={"kernel": kernel.image, **_agent(kernel, maps_image=maps_image)})
         machine.needs_programs = False
         machine.opened = {"kvm": kvm.DEVICE}
         if not kvm.is_real():
@@ -80,7 +82,8 @@ class Casemate(OfKernels):
             # As many as there can be interfaces: a machine of a template gets no further one. Without a tap, a card has nothing at its other end.
             configuration["network-interfaces"] = [_card(place) for place in range(_MAX_CARDS if kvm.is_real() else _MAX_CARDS_EMULATED)]
             machine.card = ["--tap-fd", "eth{place}={tap}"]
-        state = _state(configuration, machine)
+        # Where memory of devices is, a kernel learns at its boot: with an image that is mapped there is no template.
+        state = "" if maps_image else _state(configuration, machine)
         if state:
             disk = {name: path for name, path in machine.files.items() if name == "agent"}
             machine.files = {"state": f"{state}/state", "memory": f"{state}/memory", **disk}
@@ -93,21 +96,31 @@ class Casemate(OfKernels):
     def plug(self, machine: Machine, name: str, source: str, *, writable: bool = False) -> str:
         document = jsonlite.loads(machine.documents["machine"])
         assert isinstance(document, dict)
+        place = _DISKS.index(name) + ("agent" in machine.files)
         if machine.restored is None:
+            place = len(document["drives"])
             document["drives"].append(_drive(name, is_read_only=not writable))
         else:
             next(drive for drive in document["drive_overrides"] if drive["drive_id"] == name)["path_on_host"] = f"/guest/{name}"
         machine.disks.append((name, source, writable))
         _describe(machine, document)
-        return f"vd{'abc'[_DISKS.index(name) + ('agent' in machine.files)]}"
+        return f"vd{'abc'[place]}"
+
+    def map_image(self, machine: Machine, name: str, source: str) -> str:
+        document = jsonlite.loads(machine.documents["machine"])
+        assert isinstance(document, dict)
+        document["pmem"] = [{"id": name, "path_on_host": f"/guest/{name}", "root_device": False, "read_only": True}]
+        machine.disks.append((name, source, False))
+        _describe(machine, document)
+        return "mapped:pmem0"
 
 
-def _agent(kernel: Kernel) -> dict[str, str]:
+def _agent(kernel: Kernel, *, maps_image: bool) -> dict[str, str]:
     """The file that the agent comes in, by the name that it has in the jail."""
     from casemate.guest import agent_disk
 
     if kernel.modules or (kvm.is_real() and agent_disk.why_not()):
-        return {"initramfs": initramfs(kernel.name, kernel.modules)}
+        return {"initramfs": initramfs(*kernel.loads(maps_image=maps_image))}
     return {"agent": agent_disk.agent_disk()}
 
 

@@ -8,7 +8,7 @@ from casemate import jsonlite
 from casemate.errors import HostError
 from casemate.guest.initramfs import AGENT, initramfs
 from casemate.hypervisor import kvm, template, virtiofsd
-from casemate.hypervisor.base import Machine, OfKernels
+from casemate.hypervisor.base import Machine, OfKernels, check_maps_images
 from casemate.isolation.base import Verdict
 
 PROGRAM = "/usr/bin/qemu-system-x86_64"
@@ -34,18 +34,20 @@ class Qemu(OfKernels):
         why_not = template.why_not()
         return f"{by}; they boot anew at each start: {why_not}" if why_not else f"{by}; they are restored from a template"
 
-    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False, maps_image: bool = False) -> Machine:
         kernel = self.kernel()
         assert kernel  # probe() has seen it
-        files = {"kernel": kernel.image, "initramfs": initramfs(kernel.name, kernel.modules)}
-        state = _state(memory_mib, files)
+        if maps_image:
+            check_maps_images(kernel)
+        files = {"kernel": kernel.image, "initramfs": initramfs(*kernel.loads(maps_image=maps_image))}
+        state = _state(memory_mib, files, maps_image=maps_image)
         if state:
             # Files are plugged in once it runs: what serves them has a state of its own, which no file of QEMU's holds.
             files = {**files, "state": f"{state}/state", "memory": f"{state}/memory"}
             own = _memory_in("{copy:/guest/memory}", memory_mib)
-            command = [*_command(memory_mib, _IN_JAIL, "{link}", own), *_SANDBOX, *_monitor("{monitor}"), "-incoming", "defer"]
+            command = [*_command(memory_mib, _IN_JAIL, "{link}", own, maps_image=maps_image), *_SANDBOX, *_monitor("{monitor}"), "-incoming", "defer"]
         else:
-            command = [*_command(memory_mib, _IN_JAIL, "{link}"), *_SANDBOX]
+            command = [*_command(memory_mib, _IN_JAIL, "{link}", maps_image=maps_image), *_SANDBOX]
         share = share or virtiofsd.way()
         machine = Machine(command, share="" if share == "none" else share, files=files)
         if kvm.is_real():
@@ -78,6 +80,18 @@ class Qemu(OfKernels):
         machine.disks.append((name, source, writable))
         return f"serial:{name}"
 
+    def map_image(self, machine: Machine, name: str, source: str) -> str:
+        """A write by the guest goes nowhere: neither the file nor its memory is writable, so QEMU drops it."""
+        memory = {"qom-type": "memory-backend-file", "id": name, "mem-path": f"/guest/{name}", "size": os.path.getsize(source)}
+        memory |= {"share": True, "readonly": True}
+        if machine.restored is None:
+            machine.command += ["-object", jsonlite.dumps(memory)]
+        else:
+            machine.restored.append(jsonlite.dumps({"execute": "object-add", "arguments": memory}))
+        _plug(machine, {"driver": "virtio-pmem-pci", "memdev": name, "bus": name})
+        machine.disks.append((name, source, False))
+        return "mapped:pmem0"
+
 
 def _card(*, is_restored: bool) -> list[str]:
     netdev = {"type": "tap", "id": "card{place}", "fd": "{tap}"}
@@ -104,6 +118,7 @@ _SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,reso
 IGNORE_SHARED = {"capabilities": [{"capability": "x-ignore-shared", "state": True}]}
 # What is plugged in after a restore: the containers' files, an image that is the root, a disk for what is written over it, network cards.
 _PORTS = ("files", "root", "layer", "cards")
+_ROOM_MIB = 4 << 10  # of addresses, for an image that is mapped (images.MOST_MAPPED), wherever its place has to begin
 
 
 def _order(command: str, **arguments: object) -> str:
@@ -121,14 +136,17 @@ def _processor() -> list[str]:
     return ["-accel", "tcg", "-cpu", "max", "-smp", "1"]
 
 
-def _command(memory_mib: int, files: dict[str, str], link: str, memory: str = "") -> list[str]:
+def _command(memory_mib: int, files: dict[str, str], link: str, memory: str = "", *, maps_image: bool = False) -> list[str]:
     """All but what carries files. memory: an object, if it is there already."""
+    room = f",slots=1,maxmem={memory_mib + _ROOM_MIB}M" if maps_image else ""
     ports = [word for chassis, name in enumerate(_PORTS, 1) for word in ("-device", f"pcie-root-port,id={name},chassis={chassis}")]
     append = f"console=ttyS0 quiet casemate.end=restart panic=-1 reboot=t rdinit=/{AGENT} casemate.link=vport random.trust_cpu=on"
     if not kvm.is_real():
         append += " mitigations=off"  # of an emulated processor's faults, which it has not
+    if maps_image:
+        append += " swiotlb=noforce"  # a distribution's kernel puts 64 MiB aside where memory may come later, for devices that reach 4 GiB only
     return [
-        PROGRAM, "-M", _MACHINE, *_processor(), "-m", f"{memory_mib}M",
+        PROGRAM, "-M", _MACHINE, *_processor(), "-m", f"{memory_mib}M{room}",
         "-object", memory or f"memory-backend-memfd,id=memory,size={memory_mib}M,share=on",
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-kernel", files["kernel"], "-initrd", files["initramfs"], "-append", append,
@@ -142,16 +160,17 @@ def _monitor(fd: str) -> list[str]:
     return ["-chardev", f"socket,id=monitor,fd={fd}", "-mon", "chardev=monitor,mode=control"]
 
 
-def _state(memory_mib: int, files: dict[str, str]) -> str:
+def _state(memory_mib: int, files: dict[str, str], *, maps_image: bool) -> str:
     """The template's state; "" where there is none, and none can be made: then the machine boots."""
 
     def command(link: int, monitor: int, memory: int) -> list[str]:
-        return [*_command(memory_mib, files, str(link), _memory_in(str(memory), memory_mib)), *_monitor(str(monitor))]
+        own = _memory_in(str(memory), memory_mib)
+        return [*_command(memory_mib, files, str(link), own, maps_image=maps_image), *_monitor(str(monitor))]
 
     def make(path: str) -> None:
         from casemate.hypervisor.qmp import save_template
 
         save_template(command, memory_mib << 20, path)
 
-    words = _command(memory_mib, _IN_JAIL, "", _memory_in("", memory_mib))
+    words = _command(memory_mib, _IN_JAIL, "", _memory_in("", memory_mib), maps_image=maps_image)
     return template.state("qemu", [PROGRAM, *files.values()], words, make)

@@ -43,7 +43,7 @@ class Uml(Hypervisor):
     def kernel_to_install(self) -> str:
         return "" if os.access(PROGRAM, os.X_OK) else "uml"
 
-    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False) -> Machine:
+    def machine(self, memory_mib: int, share: str = "", *, has_cards: bool = False, maps_image: bool = False) -> Machine:
         command = [
             PROGRAM,
             f"mem={memory_mib}M",

@@ -94,9 +94,12 @@ class Microvm(Namespaces):
         has_cards = _can_have_interfaces(launch) and microvm_network.can_have_cards(hypervisor, launch.plan)
         user = own_user(launch.plan.get("id_maps"))
         root = _root_image(annotations, launch.plan, user)
+        maps_image = root is not None and root.is_mapped
         # What `do` starts is no pod, so nothing comes to it by files but its binds.
         needs_files = not root or launch.is_pod or any(_is_bind(op) for op in _ops(launch.plan))
-        machine = hypervisor.machine(memory_mib, _files() if needs_files else "none", has_cards=has_cards)
+        machine = hypervisor.machine(
+            memory_mib + (images.MAPPED_COSTS_MIB if maps_image else 0), _files() if needs_files else "none", has_cards=has_cards, maps_image=maps_image
+        )
         guest_root = root.plug(hypervisor, machine) if root else None
         inherited = machine.open()
         plan = machine_plan(launch.plan, machine, limits, launch.agent_fd, launch.report_fd, guest_root, user, inherited)
@@ -177,13 +180,14 @@ class Microvm(Namespaces):
 class _RootImage:
     """A root that is an image of the specification's directory, and the disk that is written over it, if one was asked for."""
 
-    def __init__(self, path: str, disk: str) -> None:
+    def __init__(self, path: str, disk: str, *, is_mapped: bool) -> None:
         self._path = path
         self._disk = disk
+        self.is_mapped = is_mapped
 
     def plug(self, hypervisor: Hypervisor, machine: Machine) -> dict[str, str | None]:
         """Gives both to the machine; returns the plan's words for them."""
-        image = hypervisor.plug(machine, "root", self._path)
+        image = (hypervisor.map_image if self.is_mapped else hypervisor.plug)(machine, "root", self._path)
         return {"root_image": image, "root_disk": hypervisor.plug(machine, "layer", self._disk, writable=True) if self._disk else None}
 
     def close(self) -> None:
@@ -198,10 +202,13 @@ def _root_image(annotations: object, plan: Plan, user: list[int]) -> _RootImage 
     size = images.disk_size(str(mode or ""))
     if size is None:
         return None
+    is_mapped = images.is_mapped(str(mode))
     root = next(op for op in _ops(plan) if op["op"] == "root")
     overlay = root.get("overlay")
     path = images.find_or_make(str(overlay["lower"] if isinstance(overlay, dict) else root["path"]))
-    return _RootImage(path, images.make_disk(size, _on_host(plan.get("id_maps"), user)) if size else "")
+    if is_mapped:
+        images.refuse_to_map(path)
+    return _RootImage(path, images.make_disk(size, _on_host(plan.get("id_maps"), user)) if size else "", is_mapped=is_mapped)
 
 
 def _on_host(id_maps: object, user: list[int]) -> tuple[int, int]:

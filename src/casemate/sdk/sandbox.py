@@ -42,7 +42,8 @@ class Sandbox:
         is half of one.   pids: processes and threads.   network: "none" or "host".   user: whom programs run as (default: root of the sandbox, which is
         nobody on the host).   cwd: the working directory, made if it is missing.   show: programs of the host whose installations below hidden directories
         are shown read-only.   root_image: of a microvm with a rootfs: "no" shows it that directory, "memory" or a size ("4G") gives it an image of it,
-        and what it writes is in its memory or on a disk; "auto" is the sooner of these.   state_root: where its state is kept (default: /run/casemate).
+        and what it writes is in its memory or on a disk, "+dax" behind it has the image mapped; "auto" is the sooner of "no" and
+        "memory".   state_root: where its state is kept (default: /run/casemate).
 
         Raises SandboxError (a wrong argument), HostError (this host cannot do it: reason and remedy), EngineError.
         """

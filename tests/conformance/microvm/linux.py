@@ -58,7 +58,7 @@ def on_kvm() -> Start:
     """The boot source, words of its own, and drives: what guests boot."""
     kernel = kernels.preferred()
     assert kernel, "no kernel: run `casemate kernel build`"
-    return {"kernel_image_path": kernel.image, "initrd_path": initramfs(kernel.name, kernel.modules)}, f"rdinit=/{AGENT}", []
+    return {"kernel_image_path": kernel.image, "initrd_path": initramfs(*kernel.loads())}, f"rdinit=/{AGENT}", []
 
 
 def on_poor_kvm() -> Start:

@@ -150,6 +150,26 @@ def test_what_cannot_be_an_image_is_named(tree: Path, monkeypatch: pytest.Monkey
         make(tree)
 
 
+def test_what_killed_makers_left_goes(tree: Path) -> None:
+    directory = tree.parent / "guest/images"
+    directory.mkdir(parents=True)
+    (directory / ".4194305.new").touch()  # above any pid
+    assert make(tree).exists()
+    assert sorted(name for name in os.listdir(directory) if name.startswith(".")) == [".lock"]
+
+
+def test_an_image_can_be_mapped_whole(tree: Path) -> None:
+    """Linux maps memory of devices in pieces of 2 MiB; one that describes its pages in more than a machine has for that is refused."""
+    image = make(tree)
+    assert image.stat().st_size % (2 << 20) == 0
+    images.refuse_to_map(str(image))
+    with image.open("rb+") as file:
+        os.chmod(image, 0o644)
+        file.truncate(images.MOST_MAPPED + (2 << 20))
+    with pytest.raises(HostError, match="an image of 1026 MiB is not mapped"):
+        images.refuse_to_map(str(image))
+
+
 def test_a_disk_is_sparse_and_one_that_was_left_goes(tree: Path) -> None:
     left = tree.parent / "guest/images/.disk-4194305"  # above any pid
     left.parent.mkdir(parents=True)
@@ -161,12 +181,15 @@ def test_a_disk_is_sparse_and_one_that_was_left_goes(tree: Path) -> None:
     assert not left.exists()
 
 
-@pytest.mark.parametrize(("mode", "size"), [("", None), ("no", None), ("memory", 0), ("16M", 16 << 20), ("2GiB", 2 << 30), ("100000000", 100_000_000)])
+@pytest.mark.parametrize(
+    ("mode", "size"),
+    [("", None), ("no", None), ("memory", 0), ("16M", 16 << 20), ("2GiB", 2 << 30), ("100000000", 100_000_000), ("memory+dax", 0), ("2G+dax", 2 << 30)],
+)
 def test_modes(mode: str, size: int | None) -> None:
     assert images.disk_size(mode) == size
 
 
-@pytest.mark.parametrize("mode", ["yes", "1M", "-5G", "4P", "99999T", "G", "1 G"])
+@pytest.mark.parametrize("mode", ["yes", "1M", "-5G", "4P", "99999T", "G", "1 G", "no+dax", "+dax", "dax", "memory+dax+dax"])
 def test_other_modes_are_refused(mode: str) -> None:
     with pytest.raises(UsageError, match="expected no, memory, or the size of a disk"):
         images.disk_size(mode)

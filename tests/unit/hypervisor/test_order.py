@@ -67,6 +67,17 @@ def test_a_kernel_without_a_module_for_cards_is_told(monkeypatch: pytest.MonkeyP
     assert verdict.ok or verdict.remedy == "run `casemate kernel install cloud` again"
 
 
+@pytest.mark.parametrize("name", ["qemu", "casemate"])
+def test_a_kernel_that_maps_no_images_is_told(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    host(device=True, processor=True, has=("qemu",))
+    hypervisor = registry.get(name)
+    with pytest.raises(HostError, match="the kernel 'casemate' maps no images") as caught:
+        hypervisor.machine(128, "none", maps_image=True)
+    assert caught.value.remedy == "run `casemate kernel build casemate` again, or leave out +dax"
+    installed = kernels.Kernel("/somewhere/cloud", {"modules": ["00-virtio.ko", "17-virtio_pmem.ko"]})
+    assert (installed.modules, installed.maps_images()) == (["/somewhere/cloud/00-virtio.ko"], False)
+
+
 def test_what_each_lacks_is_said(host: Host) -> None:
     host(device=True, processor=False, with_kernels=())
     with pytest.raises(HostError) as caught:

@@ -26,7 +26,9 @@ OPTIONS = [
     Option("hypervisor", VALUE, "with --isolation=microvm: uml, qemu or casemate (default: the first that can run here)", "NAME"),
     Option("yes y", FLAG, "with --isolation=microvm: install the kernel that guests boot, if there is none"),
     Option("rootfs", VALUE, "this directory as the root, in place of the host's", "DIR"),
-    Option("root-image", VALUE, "microvm with --rootfs: the guest's root is an image, written in memory or a disk (default: auto)", "auto|no|memory|SIZE"),
+    Option(
+        "root-image", VALUE, "microvm with --rootfs: the guest's root is an image, written in memory or a disk (default: auto)", "auto|no|(memory|SIZE)[+dax]"
+    ),
     Option("bind b", LIST, "show a directory or file of the host, writable unless :ro", "SRC:DST[:ro]"),
     Option("env e", LIST, "set an environment variable, or pass it on", "NAME[=VALUE]"),
     Option("workdir w", VALUE, "the working directory", "DIR"),
