@@ -4,6 +4,10 @@
 use std::env;
 use std::process::ExitCode;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: casemate_host::allocator::Allocator = casemate_host::allocator::Allocator;
+
 const USAGE: &str = "usage: casemate-engine init [--protect] PLAN_FD CONTROL_FD";
 
 /// The name by which a guest's kernel executes this file: what words it adds (those of its command line that it does not know) means nothing.

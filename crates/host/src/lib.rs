@@ -3,8 +3,12 @@
 //! The engine is single-threaded until it executes a program; several wrappers rely on that and check it.
 #![expect(unsafe_code, reason = "the crate that talks to the kernel directly")]
 
+#[cfg(target_env = "musl")]
+pub mod allocator;
 pub mod child;
 pub mod clone;
+#[cfg(target_env = "musl")]
+mod copies;
 pub mod device;
 pub mod entropy;
 pub mod ids;

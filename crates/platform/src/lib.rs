@@ -30,6 +30,12 @@ pub use casemate_host::device;
 use std::io;
 use std::os::fd::RawFd;
 
+/// For a thread that lives as long as the process: it keeps small blocks of memory for itself, where the allocator is ours.
+pub fn keep_small_blocks() {
+    #[cfg(target_env = "musl")]
+    casemate_host::allocator::keep_small_blocks();
+}
+
 /// Calls of ours, above every number of Linux (and below x32's bit): only the sentry answers them.
 pub mod magic {
     /// The loader asks what to do: rdi is where the commands go, rsi the stack pointer at entry. The answer is how many there are.

@@ -46,6 +46,7 @@ impl Threads {
         let (ready, is_ready) = std::sync::mpsc::channel::<()>();
         let threads = self.clone();
         let life = move || {
+            casemate_platform::keep_small_blocks();
             crate::host::prepare_thread();
             drop(ready);
             run(first);

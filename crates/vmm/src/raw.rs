@@ -199,8 +199,11 @@ pub(crate) fn failed_instruction(cpu: &mut VcpuFd) -> Vec<u8> {
 ///
 /// Callers have paused the virtual CPUs.
 pub(crate) fn fork() -> io::Result<Option<u32>> {
-    // SAFETY: the child has only this thread. The others were virtual CPUs, which their caller parked at the gate, where they hold neither a
-    // lock of ours nor the allocator's (which fork(3) of the C library puts in order besides). The child uses no object of theirs again.
+    // glibc's fork(3) does as much for its own.
+    #[cfg(target_env = "musl")]
+    let _held = casemate_host::allocator::hold();
+    // SAFETY: the child has only this thread. The others were virtual CPUs, which their caller parked at the gate, where they hold no
+    // lock of ours, and nobody holds the allocator's. The child uses no object of theirs again.
     let pid = unsafe { libc::fork() };
     check(pid)?;
     Ok(u32::try_from(pid).ok().filter(|pid| *pid > 0))

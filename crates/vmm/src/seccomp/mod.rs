@@ -16,6 +16,10 @@ use casemate_jail::seccomp::{Filter, compile};
 use serde_json::{Value, json};
 
 use rule::Rule;
+#[cfg(not(target_env = "musl"))]
+use rules::glibc as library;
+#[cfg(target_env = "musl")]
+use rules::musl as library;
 use rules::{LOOP, VCPU};
 
 /// The compiled filters; empty where the user wants none.
@@ -88,7 +92,9 @@ fn install(program: Option<&Program>) -> Result<(), String> {
 
 /// This monitor's own filters as [`Filters::read`] takes them, to start from.
 pub(crate) fn print() -> String {
-    let own = json!({ "vmm": shown(VCPU.iter().chain(LOOP)), "vcpu": shown(VCPU.iter()) });
+    let vcpu = || VCPU.iter().chain(library::VCPU);
+    let looping = vcpu().chain(LOOP).chain(library::LOOP);
+    let own = json!({ "vmm": shown(looping), "vcpu": shown(vcpu()) });
     format!("{own:#}")
 }
 
@@ -160,10 +166,28 @@ mod tests {
         "personality",
     ];
 
+    /// A virtual CPU's, with those of a library.
+    fn vcpu(library: &'static [Rule]) -> impl Iterator<Item = &'static Rule> {
+        VCPU.iter().chain(library)
+    }
+
+    fn glibc() -> impl Iterator<Item = &'static Rule> {
+        vcpu(rules::glibc::VCPU)
+            .chain(LOOP)
+            .chain(rules::glibc::LOOP)
+    }
+
+    fn musl() -> impl Iterator<Item = &'static Rule> {
+        vcpu(rules::musl::VCPU).chain(LOOP).chain(rules::musl::LOOP)
+    }
+
     #[test]
     fn nothing_that_starts_joins_or_mounts_is_allowed() {
-        let mut all = VCPU.iter().chain(LOOP);
-        assert!(all.all(|rule| !NEVER.contains(&rule.call)));
+        assert!(glibc().all(|rule| !NEVER.contains(&rule.call)));
+        // musl's fork(3) is fork(2); glibc's is clone(2) with its flags.
+        let mut but_forks = musl().filter(|rule| rule.call != "fork");
+        assert!(but_forks.all(|rule| !NEVER.contains(&rule.call)));
+        assert!(vcpu(rules::musl::VCPU).all(|rule| rule.call != "fork"));
     }
 
     #[test]
@@ -173,16 +197,18 @@ mod tests {
             let checks: Vec<_> = checks.map(|c| (c.argument, c.mask, c.value)).collect();
             (rule.call, checks)
         };
-        let mut keys: Vec<_> = VCPU.iter().chain(LOOP).map(key).collect();
-        let count = keys.len();
-        keys.sort();
-        keys.dedup();
-        assert_eq!(keys.len(), count);
+        for rules in [glibc().collect::<Vec<_>>(), musl().collect()] {
+            let mut keys: Vec<_> = rules.into_iter().map(key).collect();
+            let count = keys.len();
+            keys.sort();
+            keys.dedup();
+            assert_eq!(keys.len(), count);
+        }
     }
 
     #[test]
     fn ioctl_is_never_open() {
-        let mut all = VCPU.iter().chain(LOOP);
+        let mut all = glibc().chain(musl());
         assert!(all.all(|rule| rule.call != "ioctl" || rule.checks[0].is_some()));
     }
 
@@ -193,6 +219,9 @@ mod tests {
         assert_eq!(again.instructions(), programs::VCPU);
     }
 
+    const GLIBC: &str = "not(target_env = \"musl\")";
+    const MUSL: &str = "target_env = \"musl\"";
+
     /// The text of `programs.rs`. `make gen` writes it.
     fn text() -> String {
         use std::fmt::Write;
@@ -200,13 +229,15 @@ mod tests {
             const fn i(code: u16, jt: u8, jf: u8, k: u32) -> Instruction {\n    Instruction { code, jt, jf, k }\n}\n"
             .to_owned();
         let programs = [
-            ("VCPU", compiled(&mut VCPU.iter())),
-            ("LOOP", compiled(&mut VCPU.iter().chain(LOOP))),
+            (GLIBC, "VCPU", compiled(&mut vcpu(rules::glibc::VCPU))),
+            (GLIBC, "LOOP", compiled(&mut glibc())),
+            (MUSL, "VCPU", compiled(&mut vcpu(rules::musl::VCPU))),
+            (MUSL, "LOOP", compiled(&mut musl())),
         ];
-        for (name, filter) in programs {
+        for (which, name, filter) in programs {
             let _ = write!(
                 text,
-                "\n#[rustfmt::skip]\npub(super) const {name}: &[Instruction] = &[\n"
+                "\n#[cfg({which})]\n#[rustfmt::skip]\npub(super) const {name}: &[Instruction] = &[\n"
             );
             for line in filter.instructions().chunks(6) {
                 let words = line.iter().map(|one| {

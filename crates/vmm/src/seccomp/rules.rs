@@ -5,12 +5,9 @@
 use super::rule::{Rule, any, both, is, only, request, without};
 
 const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
-const THREAD: u64 = 0x003d_0f00; // what pthread_create(3) asks for: all is shared
-const PROCESS: u64 = 0x0120_0011; // what fork(3) asks for: CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD
 const WAIT: u64 = 0x80; // FUTEX_WAIT, private
 const WAKE: u64 = 0x81; // FUTEX_WAKE, private
 const WAIT_UNTIL: u64 = 0x89; // FUTEX_WAIT_BITSET, private
-const WAIT_EXIT: u64 = 0x109; // FUTEX_WAIT_BITSET by the wall clock, not private
 const KICK: u64 = 35; // machine::vcpu
 
 const NO_PANIC: &str = "only after a panic, which would be a bug";
@@ -37,11 +34,6 @@ pub(super) const VCPU: &[Rule] = &[
     )
     .unseen(LARGE),
     any("munmap", "the allocator, stacks, guest memory"),
-    only(
-        "mprotect",
-        without(2, EXECUTABLE),
-        "guard pages, the allocator",
-    ),
     only(
         "mremap",
         is(3, 1),
@@ -94,7 +86,6 @@ pub(super) const VCPU: &[Rule] = &[
         "rt_sigreturn",
         "the signal that takes a CPU out of its guest",
     ),
-    only("tgkill", is(2, 6), "abort").unseen(NO_PANIC),
     any("getpid", "abort; the id of a forked child").unseen(NO_PANIC),
     only(
         "clock_gettime",
@@ -128,7 +119,6 @@ pub(super) const VCPU: &[Rule] = &[
 /// What the loop may besides: the API, the machine's making, snapshots, forks, host sockets of devices. A thread starts with the filter of
 /// its maker, so the loop's allows all that a virtual CPU's does.
 pub(super) const LOOP: &[Rule] = &[
-    any("brk", "the allocator of the first thread"),
     only(
         "madvise",
         is(2, 10),
@@ -145,28 +135,18 @@ pub(super) const LOOP: &[Rule] = &[
         "GRND_INSECURE: seeds of the standard library's hash tables",
     ),
     // Threads and children.
-    any(
-        "sched_getaffinity",
-        "a thread that starts asks for its stack",
-    ),
     any("gettid", "a thread that starts asks for its stack"),
     only(
         "fcntl",
         is(1, 0x406),
         "F_DUPFD_CLOEXEC: streams with two owners",
     ),
-    only("clone", is(0, THREAD), "a CPU's thread"),
-    only("clone", is(0, PROCESS), "a fork's child"),
     only("prctl", is(0, 15), "PR_SET_NAME: a thread that starts"),
-    any("rseq", "a thread or child that starts"),
-    any("set_robust_list", "a thread or child that starts"),
     only(
         "seccomp",
         is(0, 1),
         "the filter of a CPU's thread, which only takes away",
     ),
-    only("futex", is(1, WAIT_EXIT), "the end of a thread"),
-    only("tgkill", is(2, KICK), "takes a CPU out of its guest"),
     only("clock_nanosleep", is(0, 1), "until CPUs have ended"),
     only("socketpair", is(0, 1), "a child's report to its parent"),
     only("pipe2", is(1, 0x8_0000), "the word that lets children run"),
@@ -206,13 +186,7 @@ pub(super) const LOOP: &[Rule] = &[
         "a rate limiter's timer",
     ),
     // Files, by whatever path a client gives: the jail decides what lies there.
-    only(
-        "openat",
-        is(0, 0xffff_ff9c),
-        "kernels, disks, logs, /dev (AT_FDCWD)",
-    ),
     any("open", "snapshots"),
-    any("statx", "kinds and sizes of files"),
     any("lseek", "sizes; data and holes of memory files"),
     any("ftruncate", "a snapshot's memory"),
     any("copy_file_range", "a full snapshot of a copy"),
@@ -304,3 +278,70 @@ pub(super) const LOOP: &[Rule] = &[
     request(0x5401, "TCGETS: the same"),
     request(0x402c_542b, "TCSETS2: a terminal's raw mode"),
 ];
+
+/// What the C library adds that the monitor is built with.
+#[cfg(any(test, not(target_env = "musl")))]
+pub(super) mod glibc {
+    use super::{EXECUTABLE, KICK, NO_PANIC, Rule, any, is, only, without};
+
+    const THREAD: u64 = 0x003d_0f00; // what pthread_create(3) asks for: all is shared
+    const PROCESS: u64 = 0x0120_0011; // what fork(3) asks for: CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD
+    const WAIT_EXIT: u64 = 0x109; // FUTEX_WAIT_BITSET by the wall clock, not private
+
+    pub(crate) const VCPU: &[Rule] = &[
+        only(
+            "mprotect",
+            without(2, EXECUTABLE),
+            "guard pages, the allocator",
+        ),
+        only("tgkill", is(2, 6), "abort").unseen(NO_PANIC),
+    ];
+
+    pub(crate) const LOOP: &[Rule] = &[
+        only("clone", is(0, THREAD), "a CPU's thread"),
+        only("clone", is(0, PROCESS), "a fork's child"),
+        any("rseq", "a thread or child that starts"),
+        any("set_robust_list", "a thread or child that starts"),
+        only("futex", is(1, WAIT_EXIT), "the end of a thread"),
+        only("tgkill", is(2, KICK), "takes a CPU out of its guest"),
+        any(
+            "sched_getaffinity",
+            "a thread that starts asks for its stack",
+        ),
+        any("brk", "the allocator of the first thread"),
+        only(
+            "openat",
+            is(0, 0xffff_ff9c),
+            "kernels, disks, logs, /dev (AT_FDCWD)",
+        ),
+        any("statx", "kinds and sizes of files"),
+    ];
+}
+
+#[cfg(any(test, target_env = "musl"))]
+pub(super) mod musl {
+    use super::{EXECUTABLE, KICK, NO_PANIC, Rule, any, is, only, without};
+
+    const THREAD: u64 = 0x007d_0f00; // what pthread_create(3) asks for, and CLONE_DETACHED, which means nothing
+    const SHARED_WAIT: u64 = 0; // FUTEX_WAIT
+    const SHARED_WAKE: u64 = 1; // FUTEX_WAKE
+    const BOTH: &str = "one starts or ends while another does";
+
+    pub(crate) const VCPU: &[Rule] = &[
+        only("futex", is(1, SHARED_WAIT), "the list of threads").unseen(BOTH),
+        only("tkill", is(1, 6), "abort").unseen(NO_PANIC),
+    ];
+
+    pub(crate) const LOOP: &[Rule] = &[
+        only("clone", is(0, THREAD), "a CPU's thread"),
+        any("fork", "a fork's child"),
+        any("set_tid_address", "a child that starts"),
+        only("futex", is(1, SHARED_WAKE), "the list of threads").unseen(BOTH),
+        only("tkill", is(1, KICK), "takes a CPU out of its guest"),
+        only("mprotect", without(2, EXECUTABLE), "guard pages"),
+        only("fcntl", is(1, 2), "F_SETFD: open(3) does it once more"),
+        any("fstat", "sizes of files"),
+        any("stat", "kinds of files"),
+        any("lstat", "whether a socket was left over").unseen("where its path is taken"),
+    ];
+}
