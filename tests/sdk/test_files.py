@@ -61,6 +61,13 @@ def test_what_is_missing_is_named(sandbox: Sandbox, path: str) -> None:
             action(path)
 
 
+def test_data_that_is_none_leaves_the_file_as_it_was(sandbox: Sandbox) -> None:
+    sandbox.files.write("kept", "before")
+    with pytest.raises(SandboxError, match="data: expected a text, bytes or an open file, got 5"):
+        sandbox.files.write("kept", 5)  # type: ignore[arg-type]
+    assert sandbox.files.read("kept") == "before"
+
+
 def test_what_is_no_file_is_refused_without_waiting(sandbox: Sandbox) -> None:
     sandbox.commands.run("mkfifo fifo; mkdir -p directory")
     for path in ("fifo", "/dev/zero", "directory"):

@@ -72,8 +72,8 @@ def test_a_user_that_a_sandbox_cannot_have_is_told_at_once(state_root: str) -> N
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"memory": "inf"}, {"memory": "1e30"}, {"cpus": float("nan")}, {"cpus": float("inf")}, {"cpus": 1e-9}, {"pids": 10**12}, {"timeout": 0},
-        {"timeout": -1}, {"timeout": float("nan")}, {"cwd": "a\0b"}, {"cmd": ["a\0"]}, {"cmd": []},
+        {"memory": "inf"}, {"memory": "1e30"}, {"cpus": "2"}, {"pids": "9"}, {"cpus": float("nan")}, {"cpus": float("inf")}, {"cpus": 1e-9}, {"pids": 10**12},
+        {"timeout": 0}, {"timeout": -1}, {"timeout": float("nan")}, {"cwd": "a\0b"}, {"cmd": ["a\0"]}, {"cmd": []},
     ],
 )  # fmt: skip
 def test_a_value_that_is_none_is_named(wrong: dict[str, object], state_root: str) -> None:

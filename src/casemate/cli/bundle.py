@@ -24,10 +24,17 @@ OPTIONS = [
 ]
 
 
+def _load(path: str) -> dict[str, object]:
+    try:
+        return load_spec(path)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file; a bundle has one (`casemate spec` writes it), a command needs none: casemate do -- COMMAND") from None
+
+
 def request_from(parsed: Parsed) -> CreateRequest:
     """The request that the options and the bundle's config.json make. Raises SpecError, UsageError."""
     bundle = os.path.abspath(parsed.value("bundle", "."))
-    spec = load_spec(os.path.join(bundle, "config.json"))
+    spec = _load(os.path.join(bundle, "config.json"))
     _print_warnings()
     request = CreateRequest(parsed.arguments[0], dict(spec), bundle, Globals.root)
     request.isolation = parsed.value("isolation") or Globals.isolation

@@ -109,8 +109,12 @@ def _short_flags(word: str, by_name: dict[str, Option], parsed: Parsed) -> None:
         for letter in letters:
             parsed.add(by_name[letter].names[0], "true")
         return
+    if not word.startswith("--") and 2 <= len(letters) <= 3 and any(c in by_name for c in letters):
+        # As docker's -it: joined, and one of them is not ours, or wants a value.
+        wrong = next(c for c in letters if c not in by_name or by_name[c].kind != FLAG)
+        raise UsageError(f"option -{wrong} in {word} {'needs a value of its own' if wrong in by_name else 'is unknown'} (see --help)")
     near = _nearest(word.lstrip("-").partition("=")[0], by_name)
-    raise UsageError(f"unknown option {word}" + (f"; did you mean --{near}?" if near else "") + " (see --help)")
+    raise UsageError(f"unknown option {word}" + (f"; did you mean {'-' if len(near) == 1 else '--'}{near}?" if near else "") + " (see --help)")
 
 
 def _nearest(name: str, by_name: dict[str, Option]) -> str:

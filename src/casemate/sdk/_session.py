@@ -63,6 +63,9 @@ class Settings:
             raise SandboxError(f"rootfs: {options.rootfs} is not a directory")
         if self.network not in ("none", "host"):
             raise SandboxError(f"network: expected 'none' or 'host', got {self.network!r}")
+        for name, value, kinds in (("cpus", self.cpus, (int, float)), ("pids", self.pids, (int,))):
+            if not isinstance(value, kinds):
+                raise SandboxError(f"{name}: expected a number, got {value!r}")
         if self.cpus < 0 or self.pids < 0:
             raise SandboxError("cpus and pids: expected 0 (no limit) or more")
         environment(dict(self.envs))

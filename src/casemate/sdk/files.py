@@ -57,6 +57,9 @@ class Files:
 
     def write(self, path: str, data: str | bytes | IO[bytes], *, mode: int = 0o644) -> EntryInfo:
         """Writes a file, with the directories above it, and replaces what was there. Raises NotPermitted, SandboxError."""
+        if not (isinstance(data, str | bytes | bytearray | memoryview) or hasattr(data, "read")):
+            # Before the file is emptied.
+            raise SandboxError(f"data: expected a text, bytes or an open file, got {data!r}")
         with self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=mode, parents=True) as file:
             for chunk in _parts(data):
                 rest = memoryview(chunk)

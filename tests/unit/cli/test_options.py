@@ -46,6 +46,20 @@ def test_unknown_option_names_the_nearest() -> None:
         parse(["--detatch"], OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("-id", "option -i in -id is unknown"),
+        ("-de", "option -e in -de needs a value"),
+        ("-detatch", "did you mean --detach"),
+        ("-x", "unknown option -x "),
+    ],
+)
+def test_a_wrong_one_of_joined_letters_is_named(word: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse([word], OPTIONS)
+
+
 def test_missing_value_is_named() -> None:
     with pytest.raises(UsageError, match="--pid-file needs a value: FILE"):
         parse(["--pid-file"], OPTIONS)

@@ -63,6 +63,8 @@ def main(arguments: list[str]) -> int:
         raise UsageError("do: name a command to run: casemate do [options] -- COMMAND")
     container_id = _container_id(parsed)
     options = _options(parsed)
+    if parsed.given("commit"):
+        _check_commit(parsed.value("commit"))
     timeout = _number(parsed, "timeout", 0)
     detach = parsed.flag("detach")
     if detach and (options.terminal or timeout or any(parsed.given(name) for name in ("diff", "commit", "keep"))):
@@ -102,6 +104,15 @@ def main(arguments: list[str]) -> int:
         running.delete()
         collect(Globals.root)
     return code
+
+
+def _check_commit(directory: str) -> None:
+    """Before anything runs: its result could not be copied."""
+    path = os.path.abspath(directory)
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    if not os.path.isdir(path) or not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"--commit: {path} is not a directory that you may write")
 
 
 def _choose_root(parsed: Parsed, options: Options, how: Start) -> None:
@@ -219,7 +230,8 @@ def _rootfs(parsed: Parsed) -> str:
         return ""
     path = os.path.abspath(parsed.value("rootfs"))
     if not os.path.isdir(path):
-        raise UsageError(f"--rootfs: {path} is not a directory")
+        hint = " (images are not fetched: name an unpacked one, or see `casemate` as the runtime of podman or docker)" if ":" in path else ""
+        raise UsageError(f"--rootfs: {path} is not a directory{hint}")
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 
 from casemate.errors import CgroupError
 from casemate.host.cgroup import files
@@ -67,11 +68,7 @@ def _write(places: list[Place], write: Write, *, is_last_try: bool) -> bool:
     if place is None:
         if write.optional:
             return True
-        raise CgroupError(
-            f"this host has no {write.controller} controller for the container", controller=write.controller,
-            field=write.field, errno=errno.ENOENT,
-            remedy=f"mount it, have it delegated, or leave {write.field} out",
-        )  # fmt: skip
+        raise _no_controller(write)
     path = place.file(write.file)
     try:
         files.write(path, write.value)
@@ -88,6 +85,18 @@ def _write(places: list[Place], write: Write, *, is_last_try: bool) -> bool:
             ) from error  # fmt: skip
         raise files.failure(error, f"cannot write {write.value!r}", controller=write.controller, path=path, field=write.field) from error
     return True
+
+
+def _no_controller(write: Write) -> CgroupError:
+    if os.geteuid() != 0:
+        return CgroupError(
+            f"this user may make no cgroup of the {write.controller} controller", controller=write.controller, field=write.field, errno=errno.EACCES,
+            remedy=f"start from one that is yours, as with `systemd-run --user --scope -p Delegate=yes`, or ask for no limit of {write.controller}",
+        )  # fmt: skip
+    return CgroupError(
+        f"this host has no {write.controller} controller for the container", controller=write.controller, field=write.field, errno=errno.ENOENT,
+        remedy=f"mount it, have it delegated, or leave {write.field} out",
+    )  # fmt: skip
 
 
 def _has(place: Place, controller: str) -> bool:
