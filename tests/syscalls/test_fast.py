@@ -69,6 +69,23 @@ def test_threads_that_take_turns_have_a_line_until_somebody_looks(tmp_path: Path
     assert done.stdout == "pipe: open cut socket: open cut", done.stderr[-2000:]
 
 
+def test_files_are_lent_until_somebody_looks(tmp_path: Path) -> None:
+    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-pthread", "-o", tmp_path / "lent", HERE / "lent.c"], check=True)
+    command = [str(CASEMATE), "do", "--isolation", "sentry", "--bind", f"{tmp_path}:/t", "--", "/t/lent", "use"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    ends = [
+        "looked at: writes 0 reads 1",
+        "opened by somebody else: writes 0 reads 0",
+        "sought 1",
+        "read: sought 0",
+        "mapped 1",
+        "in a child: mapped 0",
+        "closed: mapped 0",
+        "room again 1",
+    ]
+    assert done.stdout.splitlines() == ["on the root", "writes 0 reads 1", *ends, "in memory", "writes 1 reads 1", *ends], done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("what", ["channel", "table", "stub", "trampolines", "code", "unmap"])
 def test_a_hostile_program_harms_itself_alone(what: str, tmp_path: Path) -> None:
     for name in ("hostile", "witness"):

@@ -1,7 +1,7 @@
 # Answers that a thread has had before: crates/platform/src/answers.rs says where they lie. In: r11 the slot, in which everything is kept; ecx bytes of a path
 # that was copied there, with its NUL (0: none). Until the last jump the call has not begun, and can be begun anew.
 
-    .globl casemate_answers, casemate_answers_found, casemate_answers_ask, casemate_fast_end
+    .globl casemate_answers, casemate_answers_over, casemate_answers_found, casemate_answers_ask
 
 casemate_answers:
     cmp ecx, 192
@@ -124,6 +124,9 @@ casemate_answers:
     jne .Lanswers_ask
     cmp rsi, [r11 + 0xa0]
     jbe .Lanswers_ask
+    mov [r11 + 0x30], rax
+casemate_answers_over:
+    mov rax, [r11 + 0x30]
     mov rdi, [r11 + 0x40]
     mov rsi, [r11 + 0x48]
     mov rdx, [r11 + 0x50]
@@ -143,7 +146,8 @@ casemate_answers_ask:
     mov r8, [r11 + 0x60]
     mov r9, [r11 + 0x68]
     mov rsi, [r11 + 0x48]
-    cmp dword ptr [r11 + 0x14], 4
+    mov eax, [r11 + 0x14]
+    cmp eax, 4
     je .Lfast_stat_to_rsi
-    jmp .Lfast_ask_by_path
-casemate_fast_end:
+    ja .Lfast_ask_by_path
+    jmp .Lfast_by_class

@@ -14,10 +14,10 @@ use crate::{check, transfer};
 pub const ADDRESS: u64 = BASE - 0x10_0000;
 pub const SLOTS: usize = 16;
 pub(crate) const SLOT: usize = 0x2000;
-/// Slots, and the table of answers (`answers`). Pages that nobody touched take no memory.
-pub const SIZE: usize = SLOTS * SLOT + crate::answers::SIZE;
-const LEN: libc::off_t = 0x4_0000;
-const _: () = assert!(SIZE == 0x4_0000);
+/// Slots, the table of answers (`answers`), and what is lent (`windows`). Pages that nobody touched take no memory.
+pub const SIZE: usize = SLOTS * SLOT + crate::answers::SIZE + crate::windows::SIZE;
+const LEN: libc::off_t = 0x4_1000;
+const _: () = assert!(SIZE == 0x4_1000);
 /// Bytes of data and of a path (with its NUL) that a slot holds.
 pub const DATA_LEN: usize = 0x1000;
 pub const PATH_LEN: usize = 0x100;
@@ -145,7 +145,7 @@ impl Channel {
 
     /// A word of what lies behind the slots, or of them; offsets are multiples of 8.
     pub(crate) fn behind(&self, offset: usize) -> &AtomicU64 {
-        // SAFETY: as in `word`; the place is within the mapping, whose size is a power of two.
+        // SAFETY: as in `word`; the place is within the mapping, whose size is a multiple of 8.
         unsafe { AtomicU64::from_ptr(self.memory.as_ptr().add(offset % SIZE).cast()) }
     }
 

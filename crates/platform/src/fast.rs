@@ -57,8 +57,10 @@ unsafe extern "C" {
     static casemate_fast_yield: u8;
     static casemate_fast_yielded: u8;
     static casemate_answers: u8;
+    static casemate_answers_over: u8;
     static casemate_answers_found: u8;
     static casemate_answers_ask: u8;
+    static casemate_windows_sought: u8;
     static casemate_fast_end: u8;
 }
 
@@ -134,6 +136,10 @@ pub enum Stage {
     Called,
     /// Not begun, its answer looked for (`answers`): the slot tells all, all arguments too.
     Looking,
+    /// A position was changed if rax is what r10 is (`windows`): then the call is over.
+    Sought,
+    /// Over, and everything as in `Looking`: the slot tells the result, too.
+    Answered,
     /// Done: rcx is the address `AFTER` the trampoline's system call, rax the result.
     Finished,
     /// futex(2), not begun: rcx is the trampoline's system call.
@@ -201,9 +207,11 @@ pub fn stage(ip: u64) -> Option<Stage> {
         (&raw const casemate_fast_futex, Stage::LineKept),
         (&raw const casemate_fast_futex_over, Stage::Futex),
         (&raw const casemate_answers, Stage::Untouched),
-        (&raw const casemate_answers_found, Stage::Looking),
+        (&raw const casemate_answers_over, Stage::Looking),
+        (&raw const casemate_answers_found, Stage::Answered),
         (&raw const casemate_answers_ask, Stage::Finished),
-        (&raw const casemate_fast_end, Stage::Looking),
+        (&raw const casemate_windows_sought, Stage::Looking),
+        (&raw const casemate_fast_end, Stage::Sought),
     ];
     let found = stages.into_iter().find(|(end, _)| before(*end));
     Some(found.map_or(Stage::Untouched, |(_, stage)| stage))
@@ -533,8 +541,10 @@ mod tests {
             (&raw const casemate_fast_futex, Stage::Futex),
             (&raw const casemate_fast_futex_over, Stage::Untouched),
             (&raw const casemate_answers, Stage::Looking),
+            (&raw const casemate_answers_over, Stage::Answered),
             (&raw const casemate_answers_found, Stage::Finished),
             (&raw const casemate_answers_ask, Stage::Looking),
+            (&raw const casemate_windows_sought, Stage::Sought),
         ] {
             assert_eq!(stage(at(label)), Some(expected));
         }

@@ -72,6 +72,14 @@ casemate_fast_saved:
     mov [r11 + 0x68], r9
 casemate_fast_kept:
     # From here on rdi, rsi, rcx, rax are free: all of it can be had back from the slot.
+    # lseek(2), pread64(2), pwrite64(2): of a file that was lent to the thread?
+    cmp ecx, 8
+    je casemate_windows
+    cmp ecx, 17
+    je casemate_windows
+    cmp ecx, 18
+    je casemate_windows
+.Lfast_by_class:
     xor ecx, ecx
     mov [r11 + 0x1c], rcx
     cmp eax, 1

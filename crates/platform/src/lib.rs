@@ -23,6 +23,7 @@ pub mod signals;
 pub mod socket;
 mod socket_options;
 pub mod stacks;
+pub mod windows;
 pub mod zygote;
 
 pub use casemate_host::device;

@@ -172,6 +172,7 @@ casemate_stub_clone:
     "#,
     include_str!("fast.s"),
     include_str!("answers.s"),
+    include_str!("windows.s"),
     include_str!("clone3.s"),
     r#"
 casemate_loader_end:

@@ -156,13 +156,19 @@ fn found(frame: &Frame, stage: Stage, slot: Option<&Slot>, is_fault: bool) -> Re
             let packed = slot.channel.packed(slot.index);
             Found::Before(packed & 0xFFFF, packed >> 16)
         }
-        // Nothing happened but that memory, which the call is to fill, may hold some of it.
-        Stage::Looking => {
+        // Nothing happened but that memory, or a file, which the call is to fill, may hold some of it.
+        Stage::Looking | Stage::Sought | Stage::Answered => {
             let slot = slot.ok_or(Errno::EFAULT)?;
+            let is_over =
+                stage == Stage::Answered || stage == Stage::Sought && rax == frame.get(R10);
             arguments_back(frame, slot)?;
             frame.set(R9, slot.channel.offered(slot.index).args[5])?;
             let packed = slot.channel.packed(slot.index);
-            Found::Before(packed & 0xFFFF, packed >> 16)
+            if is_over {
+                Found::After(slot.channel.finished(slot.index).0, packed >> 16)
+            } else {
+                Found::Before(packed & 0xFFFF, packed >> 16)
+            }
         }
         Stage::Kept | Stage::Copying => {
             let slot = slot.ok_or(Errno::EFAULT)?;

@@ -14,6 +14,7 @@ pub mod server;
 pub mod slots;
 pub mod space;
 pub mod window;
+pub mod windows;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -165,6 +166,9 @@ impl Kernel {
 
     /// A call is about to be answered that did not have to wait: sees whether its site, or its thread, is to be made faster.
     pub fn make_faster(&mut self, call: &Call) {
+        if self.see_to_windows(call) {
+            return;
+        }
         if !self.fast.patches || !fast::is_eligible(call.nr) {
             return;
         }

@@ -10,6 +10,7 @@ use casemate_platform::notify::Call;
 use rustix::fs::{Mode, OFlags};
 
 use super::space::{Ids, Space};
+use super::windows::Wanted;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::machine::read_below;
@@ -42,7 +43,12 @@ pub enum Goal {
         pages: Vec<u64>,
     },
     /// A slot for the thread; the channel first, if the process has none (its descriptor's number in the process is here).
-    Register { channel: Option<u64> },
+    Register {
+        channel: Option<u64>,
+    },
+    /// A file's bytes; and those, by address and length, of files that are closed.
+    Map(Wanted),
+    Unmap(Vec<(u64, u64)>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +150,7 @@ impl Kernel {
     }
 
     /// A number that no file of the program has, nor will have soon: nothing else is mapped by it while the channel is.
-    fn free_descriptor(&self, tid: i32) -> u64 {
+    pub(super) fn free_descriptor(&self, tid: i32) -> u64 {
         let highest = self
             .task(tid)
             .ok()
@@ -153,7 +159,7 @@ impl Kernel {
     }
 
     /// Has the thread ask, by a native signal, as soon as its call is over. Not where the frame of that might not fit.
-    fn ask_stub(&mut self, call: &Call, goal: Goal) -> Result<()> {
+    pub(super) fn ask_stub(&mut self, call: &Call, goal: Goal) -> Result<()> {
         let tid = call.tid;
         let task = self.task(tid)?;
         if task.plan.is_some() || task.is_kicked || task.image.is_some() {
@@ -241,6 +247,13 @@ impl Kernel {
                 }
                 self.register(call.tid, call.args[3])
             }
+            Goal::Map(wanted) => {
+                let results = (result(0)?, result(1)?, result(2)?);
+                let is_there = results == (wanted.address, 0, 0);
+                self.window_mapped(call.tid, wanted, is_there);
+                Ok(())
+            }
+            Goal::Unmap(_) => Ok(()),
         }
     }
 
@@ -256,13 +269,22 @@ impl Kernel {
         }))
     }
 
-    /// The stub maps the channel: gives it the descriptor. `false`: this is none of its mappings.
-    pub fn maps_channel(&mut self, call: &Call) -> Result<bool> {
+    /// The stub maps the channel, or a window: gives it the descriptor. `false`: this is none of its mappings.
+    pub fn maps_own(&mut self, call: &Call) -> Result<bool> {
         if !self.is_of_plan(call) {
             return Ok(false);
         }
         let number = u32::try_from(call.args[4]).map_err(|_| Errno::EBADF)?;
         let task = self.task(call.tid)?;
+        if let Some(Plan {
+            goal: Goal::Map(wanted),
+            ..
+        }) = &task.plan
+        {
+            let file = wanted.description.file.host().ok_or(Errno::EBADF)?;
+            self.listener.give_fd(call.id, file, number, false)?;
+            return Ok(true);
+        }
         let channel = std::sync::Arc::new(channel::Channel::new()?);
         self.listener
             .give_fd(call.id, channel.fd(), number, false)?;
@@ -419,5 +441,32 @@ fn commands(goal: &Goal) -> Vec<Command> {
                 [loader::TABLE, PAGE, MADV_WIPEONFORK, 0, 0, 0],
             ),
         ],
+        Goal::Map(Wanted {
+            address,
+            len,
+            is_writable,
+            number,
+            ..
+        }) => {
+            let protection = if *is_writable {
+                data
+            } else {
+                libc::PROT_READ as u64
+            };
+            let dontfork = libc::MADV_DONTFORK as u64;
+            vec![
+                call(
+                    libc::SYS_mmap,
+                    [*address, *len, protection, shared, *number, 0],
+                ),
+                call(libc::SYS_madvise, [*address, *len, dontfork, 0, 0, 0]),
+                // The file is not to be held by more than its mapping.
+                call(libc::SYS_close, [*number, 0, 0, 0, 0, 0]),
+            ]
+        }
+        Goal::Unmap(windows) => windows
+            .iter()
+            .map(|(address, len)| call(libc::SYS_munmap, [*address, *len, 0, 0, 0, 0]))
+            .collect(),
     }
 }

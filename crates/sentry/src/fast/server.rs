@@ -502,7 +502,14 @@ fn may_be_served(kernel: &mut Kernel, call: &Call) -> Result<bool> {
         call: *call,
         resumed: None,
     };
+    let fd = call.args[0] as i32;
     Ok(match i64::from(call.nr) {
+        libc::SYS_pread64 | libc::SYS_pwrite64 | libc::SYS_close
+            if cx.kernel.concerns_windows(call, fd) =>
+        {
+            false
+        }
+        libc::SYS_dup2 if cx.kernel.concerns_windows(call, call.args[1] as i32) => false,
         libc::SYS_read | libc::SYS_readv | libc::SYS_pread64 => is_at_once(&cx, None)?,
         libc::SYS_write | libc::SYS_pwrite64 => is_at_once(&cx, Some(call.args[2]))?,
         libc::SYS_sendfile => is_at_once(&cx, Some(call.args[3]))?,

@@ -1,14 +1,17 @@
 //! A thread's slot in its process's channel: given, taken back, found by the stub through the process's table.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use casemate_platform::channel::{CARRIED, Channel, FREE};
 use casemate_platform::fast::{self, TABLE_ENTRY, table_entry};
 use casemate_platform::notify::Call;
+use casemate_platform::windows::{ENTRIES, entry_of};
 
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::memory::{Address, Memory};
+use crate::vfs::description::Description;
+use crate::vfs::windows;
 
 #[derive(Debug)]
 pub struct Slot {
@@ -19,6 +22,8 @@ pub struct Slot {
     /// The server sent its last call to be made in the ordinary way.
     pub is_declined: bool,
     pub lines: super::lines::Lines,
+    /// Whose entries of what is lent are: descriptors, and what they mean.
+    lent: [(i32, Weak<Description>); ENTRIES],
 }
 
 impl Slot {
@@ -30,11 +35,31 @@ impl Slot {
             && self.channel.offered(self.index).nr == call.nr
     }
 
+    /// The entry that a descriptor belongs in is for what it means now; of another file there is nothing left in it.
+    pub fn claim(&mut self, fd: i32, description: &Arc<Description>) {
+        let entry = entry_of(fd);
+        let (number, before) = &mut self.lent[entry];
+        if *number == fd && std::ptr::eq(before.as_ptr(), Arc::as_ptr(description)) {
+            return;
+        }
+        take_back(before);
+        self.channel.clear_entry(self.index, entry);
+        *number = fd;
+        *before = Arc::downgrade(description);
+    }
+
     /// Its thread stands in a call of another kind, or in a signal's frame: whatever was left in the slot is over.
     pub fn settle(&self) {
         if self.channel.state(self.index) != FREE {
             self.channel.set_state(self.index, FREE);
         }
+    }
+}
+
+/// A position that may be lent is the description's own again.
+fn take_back(description: &Weak<Description>) {
+    if let Some(description) = description.upgrade() {
+        drop(description.position_to_seek());
     }
 }
 
@@ -59,6 +84,7 @@ impl Kernel {
         drop(space);
         channel.set_state(index, FREE);
         self.files.answers.open(&channel, index);
+        channel.open_windows(index);
         let mut bytes = Channel::address_of(index).to_le_bytes().to_vec();
         bytes.extend(fs_base.to_le_bytes());
         Memory { tid }.write(Address(entry), &bytes)?;
@@ -68,6 +94,7 @@ impl Kernel {
             entry,
             is_declined: false,
             lines: super::lines::Lines::default(),
+            lent: Default::default(),
         };
         self.fast.server.add(tid, &slot);
         self.task_mut(tid)?.slot = Some(slot);
@@ -90,6 +117,10 @@ impl Kernel {
         let mut slot = task.slot.take()?;
         task.space.lock().slots[slot.index] = None;
         slot.lines.cut();
+        for (_, description) in &slot.lent {
+            take_back(description);
+        }
+        windows::closed((&slot.channel, slot.index));
         slot.channel.set_listening(slot.index, false);
         self.files.answers.close(&slot.channel, slot.index);
         self.fast.server.remove(tid);

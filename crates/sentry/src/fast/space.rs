@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use casemate_platform::channel::{self, Channel};
-use casemate_platform::{fast, loader};
+use casemate_platform::{fast, loader, windows};
 
 use super::patch::Code;
+use super::windows::Windows;
 use crate::kernel::aio::Contexts;
 use crate::kernel::task::Shared;
 
@@ -67,6 +68,7 @@ pub struct Space {
     pub private: Vec<Code>,
     /// io_setup(2)'s.
     pub contexts: Contexts,
+    pub windows: Windows,
 }
 
 impl Default for Space {
@@ -87,6 +89,7 @@ impl Default for Space {
             stack: (0, 0),
             private: Vec::new(),
             contexts: Contexts::default(),
+            windows: Windows::default(),
         }
     }
 }
@@ -219,7 +222,7 @@ impl Space {
         let (stack, limit) = self.stack;
         let below = limit.clamp(64 << 20, STACK);
         let in_stack = (stack.saturating_sub(below)..stack.saturating_add(below)).contains(&target);
-        let in_heap = (channel::ADDRESS..loader::BASE + HEAP).contains(&target);
+        let in_heap = (windows::LOWEST..loader::BASE + HEAP).contains(&target);
         let is_occupied = self.occupied.contains(&(target & !(PAGE - 1)));
         (LOWEST..HIGHEST).contains(&target) && !in_stack && !in_heap && !is_occupied
     }
@@ -228,7 +231,11 @@ impl Space {
     #[must_use]
     pub fn hides(&self, start: u64) -> bool {
         let channel = channel::ADDRESS..channel::ADDRESS + channel::SIZE as u64;
-        self.pages.contains(&start) || (self.channel.is_some() && channel.contains(&start))
+        let is_window =
+            self.windows.were_made() && (windows::LOWEST..channel.start).contains(&start);
+        self.pages.contains(&start)
+            || (self.channel.is_some() && channel.contains(&start))
+            || is_window
     }
 }
 

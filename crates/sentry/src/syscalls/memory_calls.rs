@@ -33,7 +33,7 @@ pub fn mmap(
         };
     }
     let call = cx.call;
-    if cx.kernel.maps_channel(&call)? {
+    if cx.kernel.maps_own(&call)? {
         return Ok(Outcome::Native);
     }
     if len == 0 || !offset.is_multiple_of(4096) {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Cx, SysResult, value};
+use super::{Cx, Outcome, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::signals::{Info, SI_KERNEL};
 use crate::kernel::task::Restart;
@@ -20,11 +20,21 @@ pub fn write(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize) -> SysResult 
 }
 
 pub fn pread64(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize, offset: i64) -> SysResult {
-    transfer_in(cx, fd, one(buf, count), Some(position(offset)?))
+    let at = position(offset)?;
+    let result = transfer_in(cx, fd, one(buf, count), Some(at));
+    if let Ok(Outcome::Value(count @ 1..)) = result {
+        cx.lend_window(fd, at, count, false);
+    }
+    result
 }
 
 pub fn pwrite64(cx: &mut Cx<'_>, fd: i32, buf: Address, count: usize, offset: i64) -> SysResult {
-    transfer_out(cx, fd, one(buf, count), Some(position(offset)?))
+    let at = position(offset)?;
+    let result = transfer_out(cx, fd, one(buf, count), Some(at));
+    if let Ok(Outcome::Value(count @ 1..)) = result {
+        cx.lend_window(fd, at, count, true);
+    }
+    result
 }
 
 pub fn readv(cx: &mut Cx<'_>, fd: i32, iov: Address, count: u64) -> SysResult {
@@ -49,7 +59,9 @@ pub fn pwritev(cx: &mut Cx<'_>, fd: i32, iov: Address, count: u64, offset: i64) 
 
 pub fn lseek(cx: &mut Cx<'_>, fd: i32, offset: i64, whence: i32) -> SysResult {
     let description = cx.open_description(fd)?;
-    value(description.file.seek(&description, offset, whence)?)
+    let found = description.file.seek(&description, offset, whence)?;
+    cx.lend_position(fd);
+    value(found)
 }
 
 fn one(address: Address, len: usize) -> Vec<Stretch> {

@@ -13,6 +13,7 @@ use crate::memory::{Address, Buffer};
 use crate::vfs::description::Description;
 use crate::vfs::host::HostFile;
 use crate::vfs::place::Place;
+use crate::vfs::windows::Changing;
 
 const SIGXFSZ: i32 = 25;
 /// linux/magic.h.
@@ -44,7 +45,9 @@ pub fn truncate(cx: &mut Cx<'_>, path: Address, length: i64) -> SysResult {
     let file = cx
         .kernel
         .reopen(place.host().map_err(|_| Errno::EACCES)?, OFlags::WRONLY)?;
+    let changing = Changing::new(attributes.id());
     let done = rustix::fs::ftruncate(&file, length);
+    drop(changing);
     cx.kernel.files.file_changed(&attributes);
     done?;
     DONE
@@ -63,6 +66,7 @@ pub fn ftruncate(cx: &mut Cx<'_>, fd: i32, length: i64) -> SysResult {
     }
     may_grow_to(cx, attributes.size, length)?;
     let host = description.file.host().ok_or(Errno::EINVAL)?;
+    let _changing = Changing::new(attributes.id());
     rustix::fs::ftruncate(host, length)?;
     DONE
 }
@@ -95,6 +99,7 @@ pub fn fallocate(cx: &mut Cx<'_>, fd: i32, mode: u32, offset: i64, len: i64) -> 
         may_grow_to(cx, attributes.size, end.cast_unsigned())?;
     }
     let host = description.file.host().ok_or(Errno::ENODEV)?;
+    let _changing = Changing::new(attributes.id());
     let flags = FallocateFlags::from_bits_retain(mode);
     let (start, end) = (offset.cast_unsigned(), end.cast_unsigned());
     let takes_memory = mode & !KEEP_SIZE == 0 && end - start > ALLOCATED_AT_ONCE;

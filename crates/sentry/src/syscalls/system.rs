@@ -103,6 +103,10 @@ pub fn prlimit64(
         }
         let process = cx.kernel.process_mut(pid)?;
         process.limits.0[index] = wanted;
+        if resource == libc::RLIMIT_FSIZE as _ {
+            // A window knows no limit.
+            crate::vfs::windows::all_ended();
+        }
         let host_pid = process.host_pid;
         limit_host(cx.kernel, host_pid, resource, wanted.0);
     }

@@ -46,8 +46,10 @@ impl Attributes {
 
     #[must_use]
     pub fn from_host(raw: &Statx) -> Self {
+        let dev = device_number(raw.stx_dev_major, raw.stx_dev_minor);
+        super::windows::looked_at((dev, raw.stx_ino));
         Self {
-            dev: device_number(raw.stx_dev_major, raw.stx_dev_minor),
+            dev,
             ino: raw.stx_ino,
             mode: u32::from(raw.stx_mode),
             nlink: raw.stx_nlink,

@@ -1,20 +1,54 @@
 //! Open file descriptions: what several descriptors, and processes, can share. open(2), "Open file descriptions".
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use casemate_platform::channel::Channel;
+
 use super::file::File;
+use super::host::HostFile;
 
 #[derive(Debug)]
 pub struct Description {
     pub file: Arc<dyn File>,
     flags: AtomicU32,
-    position: Mutex<u64>,
+    position: Mutex<Position>,
     /// F_SETOWN's process (positive) or group (negative), and F_SETSIG's signal.
     pub owner: Mutex<(i32, i32)>,
     /// It has taken locks (kernel::locks), which end with it.
     has_locks: AtomicBool,
 }
+
+#[derive(Debug, Default)]
+struct Position {
+    byte: u64,
+    /// Where a thread's stub has it meanwhile (`casemate_platform::windows`): a slot and its entry.
+    lent: Option<(Arc<Channel>, usize, usize)>,
+    /// Calls of lseek(2) with nothing else in between.
+    seeks: u32,
+}
+
+/// The position, which nobody else changes meanwhile.
+#[derive(Debug)]
+pub struct Here<'a>(MutexGuard<'a, Position>);
+
+impl Deref for Here<'_> {
+    type Target = u64;
+
+    fn deref(&self) -> &u64 {
+        &self.0.byte
+    }
+}
+
+impl DerefMut for Here<'_> {
+    fn deref_mut(&mut self) -> &mut u64 {
+        &mut self.0.byte
+    }
+}
+
+/// Calls of lseek(2) in a row after which the position is lent.
+const SEEKS: u32 = 4;
 
 /// Of the flags of an open, those that say what for. (libc's has O_PATH in it as well, where it is musl's.)
 pub const O_ACCMODE: i32 = 3;
@@ -30,7 +64,7 @@ impl Description {
         Arc::new(Self {
             file,
             flags: AtomicU32::new(flags),
-            position: Mutex::new(0),
+            position: Mutex::default(),
             owner: Mutex::new((0, 0)),
             has_locks: AtomicBool::new(false),
         })
@@ -49,7 +83,10 @@ impl Description {
         let kept = self.flags() & !CHANGEABLE;
         self.flags
             .store(kept | (flags & CHANGEABLE), Ordering::SeqCst);
-        // A line knows no flags.
+        // A line knows no flags, nor does a window.
+        if let Some(file) = self.file.downcast_ref::<HostFile>() {
+            file.end_windows();
+        }
         for writes in [false, true] {
             if let Some(file) = self.file.lined(writes) {
                 file.cut();
@@ -57,8 +94,35 @@ impl Description {
         }
     }
 
-    pub fn position(&self) -> MutexGuard<'_, u64> {
-        self.position.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn position(&self) -> Here<'_> {
+        let mut here = self.position_to_seek();
+        here.0.seeks = 0;
+        here
+    }
+
+    /// As `position`, for lseek(2).
+    pub fn position_to_seek(&self) -> Here<'_> {
+        let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((channel, slot, entry)) = position.lent.take()
+            && let Some(byte) = channel.take_position(slot, entry)
+        {
+            position.byte = byte;
+        }
+        Here(position)
+    }
+
+    /// One more lseek(2) is over; whether its position is worth lending.
+    pub fn is_sought_often(&self) -> bool {
+        let mut here = self.position_to_seek();
+        here.0.seeks = here.0.seeks.saturating_add(1);
+        here.0.seeks >= SEEKS
+    }
+
+    /// Until somebody else asks for it. The entry is this description's.
+    pub fn lend_position(&self, channel: &Arc<Channel>, slot: usize, entry: usize) {
+        let mut here = self.position_to_seek();
+        channel.lend_position(slot, entry, here.0.byte);
+        here.0.lent = Some((channel.clone(), slot, entry));
     }
 
     /// Where the next read or write begins, whoever keeps that.

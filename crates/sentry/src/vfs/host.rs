@@ -3,15 +3,17 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::{AtFlags, OFlags, RawDir, SeekFrom, StatxFlags};
 use rustix::io::ReadWriteFlags;
 
 use super::attributes::Attributes;
-use super::cache::{Cache, Opened, Trail, Watch};
+use super::cache::{Cache, Id, Lends, Opened, Trail, Watch};
 use super::description::Description;
 use super::file::{Entry, File};
 use super::place::Place;
+use super::windows;
 use crate::errno::{Errno, Result};
 use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
@@ -32,7 +34,12 @@ pub struct HostFile {
     place: Option<Place>,
     is_directory: bool,
     watch: Option<Watch>,
+    /// Calls that a window would have answered.
+    uses: AtomicU32,
 }
+
+/// Calls after which one is made, which takes some 20 us.
+const OFTEN: u32 = 32;
 
 impl HostFile {
     /// What the cache opened.
@@ -43,6 +50,7 @@ impl HostFile {
             fd: opened.fd,
             is_directory: opened.is_directory,
             watch: Some(opened.watch),
+            uses: AtomicU32::new(0),
         }
     }
 
@@ -55,6 +63,7 @@ impl HostFile {
             fd,
             is_directory: false,
             watch: Some(Watch::new(cache, &attributes, flags)),
+            uses: AtomicU32::new(0),
         })
     }
 
@@ -76,6 +85,7 @@ impl HostFile {
             fd,
             is_directory: false,
             watch: None,
+            uses: AtomicU32::new(0),
         }
     }
 
@@ -96,6 +106,39 @@ impl HostFile {
                 watch.was_mapped_for_writing();
             }
         }
+    }
+
+    /// Which file its bytes may be lent of, and what may be done to them: a regular one on a remembered mount, which nobody watches.
+    #[must_use]
+    pub fn lendable(&self) -> Option<(Id, Lends)> {
+        let watch = self.watch.as_ref().filter(|_| !self.is_directory)?;
+        watch.lends().map(|lends| (watch.id(), lends))
+    }
+
+    /// A call that a window would have answered.
+    pub fn note_use(&self) {
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn is_used_often(&self) -> bool {
+        self.uses.load(Ordering::Relaxed) >= OFTEN
+    }
+
+    /// It has a window now, or could not be given one: which is tried again after so many calls.
+    pub fn forget_uses(&self) {
+        self.uses.store(0, Ordering::Relaxed);
+    }
+
+    pub fn end_windows(&self) {
+        if let Some(watch) = &self.watch {
+            windows::ended(watch.id());
+        }
+    }
+
+    #[must_use]
+    pub fn is_directory(&self) -> bool {
+        self.is_directory
     }
 
     /// The host's entries in the program's layout, which is the same: as many as fit.
@@ -213,8 +256,8 @@ impl File for HostFile {
             return Err(Errno::EISDIR);
         }
         self.was_read();
-        let mut position = description.position();
-        let start = at.unwrap_or(*position);
+        let mut position = at.is_none().then(|| description.position());
+        let start = at.or(position.as_deref().copied()).unwrap_or_default();
         let done = if let Some(done) = to.read_file(self.fd.as_fd(), start) {
             done?
         } else if to.remaining() <= SMALL {
@@ -222,8 +265,8 @@ impl File for HostFile {
         } else {
             read_by(&self.fd, &mut vec![0; to.remaining().min(CHUNK)], to, start)?
         };
-        if at.is_none() {
-            *position = start + done as u64;
+        if let Some(position) = &mut position {
+            **position = start + done as u64;
         }
         Ok(done)
     }
@@ -234,8 +277,11 @@ impl File for HostFile {
         from: &mut Buffer,
         at: Option<u64>,
     ) -> Result<usize> {
-        let mut position = description.position();
-        let start = at.unwrap_or(*position);
+        if let Some(watch) = &self.watch {
+            windows::written(watch.id());
+        }
+        let mut position = at.is_none().then(|| description.position());
+        let start = at.or(position.as_deref().copied()).unwrap_or_default();
         let appends = append(description);
         let direct = (!appends).then(|| from.write_file(self.fd.as_fd(), start));
         let done = if let Some(done) = direct.flatten() {
@@ -246,8 +292,8 @@ impl File for HostFile {
             let chunk = &mut vec![0; from.remaining().min(CHUNK)];
             write_by(&self.fd, chunk, from, start, appends)?
         };
-        if at.is_none() {
-            *position = if append(description) {
+        if let Some(position) = &mut position {
+            **position = if appends {
                 rustix::fs::seek(&*self.fd, SeekFrom::End(0))?
             } else {
                 start + done as u64
@@ -298,7 +344,7 @@ impl File for HostFile {
     }
 
     fn seek(&self, description: &Description, offset: i64, whence: i32) -> Result<u64> {
-        let mut position = description.position();
+        let mut position = description.position_to_seek();
         let new = if self.is_directory {
             seek_host(&self.fd, offset, whence)?
         } else {
@@ -306,7 +352,7 @@ impl File for HostFile {
                 libc::SEEK_SET => offset,
                 libc::SEEK_CUR => offset
                     .checked_add_unsigned(*position)
-                    .ok_or(Errno::EOVERFLOW)?,
+                    .ok_or(Errno::EINVAL)?,
                 _ => {
                     return seek_host(&self.fd, offset, whence).map(|new| {
                         *position = new.cast_unsigned();

@@ -30,3 +30,4 @@ pub mod stream;
 pub mod timerfd;
 pub mod tty;
 pub mod walk;
+pub mod windows;

@@ -5,10 +5,11 @@
 #define BASE 0x500000000000UL
 #define CHANNEL (BASE - 0x100000)
 #define SLOTS_SIZE (16 * 0x2000)
-/* Slots, and the answers behind them. */
-#define CHANNEL_SIZE (SLOTS_SIZE + 256 * 512)
+/* Slots, and the answers and what is lent behind them. */
+#define LENT (CHANNEL + SLOTS_SIZE + 256 * 512)
+#define CHANNEL_SIZE (SLOTS_SIZE + 256 * 512 + 4096)
 
-static int file, zero;
+static int file, zero, shared;
 static unsigned state;
 static unsigned next(void) { return state = state * 1103515245 + 12345, state >> 3; }
 
@@ -25,6 +26,9 @@ static void *calls(void *argument) {
         write(file, bytes, 10);
         syscall(SYS_getuid);
         lseek(file, 0, SEEK_SET);
+        pwrite(shared, bytes, 500, 0);
+        pread(shared, bytes, 500, 100);
+        for (int i = 0; i < 8; i++) lseek(shared, i, SEEK_CUR);
     }
     return argument;
 }
@@ -48,6 +52,13 @@ static void poke(char *at, unsigned size) {
 }
 /* A slot's words: states, numbers, lengths and arguments that no stub would write. */
 static void ask(void) {
+    if (next() % 4 == 0) {
+        /* Of a file that is lent: stamps, times, where it lies and how far, positions. And that it is another length. */
+        volatile uint64_t *entry = (volatile uint64_t *)LENT + next() % 64 * 8;
+        entry[next() % 7] = next() % 3 ? (uint64_t)next() << next() % 40 : UINT64_MAX >> next() % 8;
+        if (next() % 4 == 0) ftruncate(shared, next() % 9000);
+        return;
+    }
     volatile uint64_t *slot = (volatile uint64_t *)(CHANNEL + next() % 16 * 0x2000);
     for (int i = 1; i < 14; i++) slot[i] = next() % 3 ? (uint64_t)(int)next() : next() % 64;
     if (next() % 2) {
@@ -66,6 +77,8 @@ int main(int argc, char **argv) {
     alarm(2);
     file = pattern(8, 4096);
     zero = open("/dev/zero", O_RDONLY);
+    shared = open("/dev/shm", O_TMPFILE | O_RDWR, 0600);
+    ftruncate(shared, 4096);
     for (int i = 0; i < OFTEN * 4; i++) round_of_calls(file, 8, zero);
     pthread_t thread;
     for (int i = 0; i < 3; i++) pthread_create(&thread, 0, calls, 0);
@@ -87,7 +100,12 @@ int main(int argc, char **argv) {
         from = (char *)((uintptr_t)from & ~4095ul);
         for (unsigned i = 0; i < size; i += 4096) mprotect(from + i, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
     } else if (!strcmp(what, "unmap")) {
-        switch (next() % 4) {
+        switch (next() % 5) {
+        case 4: {
+            volatile uint64_t *entry = (volatile uint64_t *)LENT;
+            for (int i = 0; i < 64; i++, entry += 8) if (entry[3]) munmap((void *)(entry[3] & ~4095ul), 1 << 20);
+            break;
+        }
         case 0: munmap((void *)CHANNEL, CHANNEL_SIZE); break;
         case 1: madvise((void *)CHANNEL, CHANNEL_SIZE, MADV_REMOVE); break;
         case 2: mremap((void *)CHANNEL, CHANNEL_SIZE, 4 * CHANNEL_SIZE, MREMAP_MAYMOVE); break;

@@ -35,6 +35,14 @@ struct Given {
     slots: Vec<(Arc<Channel>, usize)>,
 }
 
+impl Given {
+    fn note(&mut self, place: (&Arc<Channel>, usize)) {
+        if !self.slots.iter().any(|own| is_same(own, place)) {
+            self.slots.push((place.0.clone(), place.1));
+        }
+    }
+}
+
 impl Default for Answers {
     fn default() -> Self {
         Self {
@@ -105,24 +113,40 @@ impl Answers {
         if !channel.put_answer(index, given.stamp, &answer) {
             return;
         }
-        if !given.slots.iter().any(|own| is_same(own, place)) {
-            given.slots.push((channel.clone(), index));
+        given.note(place);
+    }
+
+    /// As `put`, of what a thread was lent by a descriptor (`casemate_platform::windows`).
+    pub fn stamp(&self, place: (&Arc<Channel>, usize), trail: &Trail, fd: i32) -> bool {
+        let mut given = self.given();
+        if trail.oldest.get().is_none() || trail.epoch != self.epoch() {
+            return false;
         }
+        given.stamp += 1;
+        place.0.stamp_entry(place.1, fd, given.stamp);
+        given.note(place);
+        true
+    }
+
+    /// When it will be so much later, by the time stamp counter.
+    #[must_use]
+    pub fn after(&self, time: Duration) -> Option<u64> {
+        let (began, first) = self.began;
+        let (elapsed, now) = (began.elapsed(), clock());
+        if elapsed < MEASURED {
+            return None;
+        }
+        let ticks = u128::from(now.checked_sub(first)?) * time.as_nanos();
+        u64::try_from(ticks / elapsed.as_nanos())
+            .ok()?
+            .checked_add(now)
     }
 
     /// When the oldest part of it has to be asked for again, by the time stamp counter.
     fn deadline(&self, trail: &Trail) -> Option<u64> {
         let oldest = trail.oldest.get()?;
         let left = FRESH_MS.checked_sub(Table::now().wrapping_sub(oldest))?;
-        let (began, first) = self.began;
-        let (elapsed, now) = (began.elapsed(), clock());
-        if elapsed < MEASURED {
-            return None;
-        }
-        let ticks = u128::from(now.checked_sub(first)?) * u128::from(left) * 1_000_000;
-        u64::try_from(ticks / elapsed.as_nanos())
-            .ok()?
-            .checked_add(now)
+        self.after(Duration::from_millis(left))
     }
 }
 

@@ -11,6 +11,7 @@ use super::walk::Spot;
 use super::{Cache, Id, Trail};
 use crate::errno::{Errno, Result};
 use crate::vfs::attributes::Attributes;
+use crate::vfs::windows;
 
 /// What an open file tells the cache: that it was read, and for how long it may be written to.
 #[derive(Debug)]
@@ -32,12 +33,24 @@ pub struct Opened {
     pub is_directory: bool,
 }
 
+/// What may be done to a file's bytes where a program's process has them mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lends {
+    Reads,
+    /// It is in memory that is the container's own.
+    Writes,
+}
+
 impl Watch {
     /// Of a file that was opened as `attributes` say, with these flags.
     #[must_use]
     pub fn new(cache: &Arc<Cache>, attributes: &Attributes, flags: OFlags) -> Self {
         let writes = flags.intersects(OFlags::WRONLY | OFlags::RDWR | OFlags::TRUNC);
         let id = attributes.id();
+        if writes {
+            // It may have been emptied.
+            windows::ended(id);
+        }
         let mut table = cache.of_file(id);
         if writes && table.is_on {
             *table.writers.entry(id).or_default() += 1;
@@ -67,6 +80,13 @@ impl Watch {
     #[must_use]
     pub fn writes(&self) -> bool {
         self.writes
+    }
+
+    /// Whether its bytes may be lent, and written to: reads move no access time that one more would not, and nobody watches.
+    #[must_use]
+    pub fn lends(&self) -> Option<Lends> {
+        let moves_times = self.told.load(Ordering::Relaxed) != u32::MAX;
+        (self.is_ours && moves_times).then(|| self.cache.lends(self.id))?
     }
 
     /// What is remembered of the file, if that is all true now.
@@ -129,6 +149,7 @@ impl Drop for Watch {
         if !self.writes {
             return;
         }
+        windows::ended(self.id);
         let mut table = self.cache.of_file(self.id);
         if let Some(count) = table.writers.get_mut(&self.id) {
             *count -= 1;

@@ -17,16 +17,17 @@ mod table;
 mod walk;
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use answers::{Answers, Trail};
-pub use files::{Opened, Watch};
+pub use files::{Lends, Opened, Watch};
 pub use table::Table;
 pub use walk::{Arrival, Judge, Spot, Walk};
 
 use super::attributes::Attributes;
 use super::place::Place;
+use super::windows;
 use crate::errno::Result;
 
 /// Borders between remembered mounts that one walk crosses at most; beyond, the host is asked for the rest.
@@ -46,6 +47,8 @@ pub struct Cache {
     own: Vec<(u64, u64, Mutex<Table>)>,
     /// What programs keep of what is remembered.
     pub answers: Arc<Answers>,
+    /// Some program watches files.
+    is_watched: AtomicBool,
     /// Changes when a read may move a file's access time again, for descriptions that have told of one already.
     epoch: AtomicU32,
 }
@@ -69,6 +72,7 @@ impl Cache {
             table: Mutex::new(table),
             own: tables.collect(),
             answers,
+            is_watched: AtomicBool::new(false),
             epoch: AtomicU32::new(1),
         })
     }
@@ -223,12 +227,24 @@ impl Cache {
 
     /// A file's owner, mode, times, links or extended attributes changed.
     pub fn file_changed(&self, file: &Attributes) {
+        windows::ended(file.id());
         self.of_file(file.id()).forget(file.id());
         self.bump();
     }
 
-    /// Somebody watches files (inotify): each open is the host's own from now on, so that it is told of.
+    /// What may be done to a file on a remembered mount without a call that anybody sees.
+    fn lends(&self, id: Id) -> Option<Lends> {
+        if self.is_watched.load(Ordering::SeqCst) || self.of_file(id).is_strict {
+            return None;
+        }
+        let is_own = self.own.iter().any(|(device, _, _)| *device == id.0);
+        Some(if is_own { Lends::Writes } else { Lends::Reads })
+    }
+
+    /// Somebody watches files (inotify): each open is the host's own from now on, so that it is told of; and so is each read and write.
     pub fn opens_are_watched(&self) {
+        self.is_watched.store(true, Ordering::SeqCst);
+        windows::all_ended();
         for index in 0..=self.own.len() {
             self.at(index).share_no_readers();
         }

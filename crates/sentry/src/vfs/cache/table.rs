@@ -120,7 +120,7 @@ pub struct Table {
     pub(super) shares_readers: bool,
     remembers_times: bool,
     /// Each read changes an access time (strictatime).
-    is_strict: bool,
+    pub(super) is_strict: bool,
     pub(super) mount: u64,
     root: Option<u32>,
     pub(super) inodes: Vec<Inode>,
