@@ -5,10 +5,12 @@ The processes of a container's cgroup are the relay, the hypervisor, its file se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -16,9 +18,14 @@ import pytest
 
 from bundle import CASEMATE, Bundle, leftovers
 from casemate.host import process
+from pod import KIND, SANDBOX_ID, Pod
 
 ROUNDS = {"uml": 8, "qemu": 3}
 LIFE_S = {"uml": 2.0, "qemu": 5.0}  # about as long as create, start and the program's first steps take
+POD_ROUNDS = {"uml": 2, "qemu": 1}
+# CASEMATE_ROUNDS=20: as many times as many.
+MORE = int(os.environ.get("CASEMATE_ROUNDS") or 1)
+SEED = int(os.environ.get("CASEMATE_SEED") or 20261128)
 PATIENCE_S = 15
 
 
@@ -40,13 +47,12 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.parametrize("hypervisor", ROUNDS)
 def test_at_a_random_instant(hypervisor: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASEMATE_HYPERVISOR", hypervisor)
-    seed = int(os.environ.get("CASEMATE_SEED") or 20261128)
-    chance = random.Random(seed)
-    for number in range(ROUNDS[hypervisor]):
+    chance = random.Random(SEED)
+    for number in range(ROUNDS[hypervisor] * MORE):
         directory = tmp_path / str(number)
         directory.mkdir()
         what = kill_once(directory, chance, LIFE_S[hypervisor])
-        assert what == "", f"CASEMATE_SEED={seed}, round {number}: {what}"
+        assert what == "", f"CASEMATE_SEED={SEED}, round {number}: {what}"
 
 
 def kill_once(directory: Path, chance: random.Random, life_s: float) -> str:
@@ -84,6 +90,15 @@ def kill_once(directory: Path, chance: random.Random, life_s: float) -> str:
     return waits or left(bundle, seen, name)
 
 
+def wait_until_gone(pids: set[int]) -> str:
+    deadline = time.monotonic() + 10
+    while alive := [pid for pid in pids if not is_gone(pid)]:
+        if time.monotonic() > deadline:
+            return f"processes {alive} are left"
+        time.sleep(0.01)
+    return ""
+
+
 def command(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()[:60].replace(b"\0", b" ").decode(errors="replace")
@@ -92,13 +107,60 @@ def command(pid: int) -> str:
 
 
 def left(bundle: Bundle, seen: set[int], name: str) -> str:
-    deadline = time.monotonic() + 10
-    while alive := [pid for pid in seen if not is_gone(pid)]:
-        if time.monotonic() > deadline:
-            return f"after {name} was killed, processes {alive} are left"
-        time.sleep(0.01)
+    if waits := wait_until_gone(seen):
+        return f"after {name} was killed, {waits}"
     found = leftovers(bundle.id, bundle.directory)
     return f"after {name} was killed: {found}" if found else ""
+
+
+@pytest.mark.parametrize("hypervisor", ROUNDS)
+def test_in_a_pod_at_a_random_instant(hypervisor: str, tmp_path: Path) -> None:
+    """Whichever process of ours is killed while the containers of a pod come and run: each verb answers, and after `delete` nothing is left."""
+    chance = random.Random(SEED)
+    for number in range(POD_ROUNDS[hypervisor] * MORE):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        what = kill_in_pod(directory, hypervisor, chance)
+        assert what == "", f"CASEMATE_SEED={SEED}, round {number}: {what}"
+
+
+def kill_in_pod(directory: Path, hypervisor: str, chance: random.Random) -> str:
+    """One pod, one kill; says what is wrong."""
+    pod = Pod(directory, "microvm")
+    names = [f"{pod.id}-pause", *(f"{pod.id}-c{number}" for number in range(3))]
+    seen: set[int] = set()
+    killed: list[str] = []
+    is_over = threading.Event()
+
+    def kill() -> None:
+        instant = time.monotonic() + chance.uniform(0, 2 * LIFE_S[hypervisor])
+        while not is_over.wait(0.01):
+            found = [pid for name in names for pid in in_cgroup(name)[:3]]  # relay, hypervisor and file server; the process that stands for a container
+            seen.update(pid for name in names for pid in in_cgroup(name))
+            if found and time.monotonic() > instant and not killed:
+                victim = chance.choice(found)
+                killed.append(command(victim))
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(victim, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with contextlib.suppress(AssertionError):  # a verb that fails, since something was killed; one that hangs is another error
+            annotations = {KIND: "sandbox", SANDBOX_ID: pod.id, "dev.casemate.isolation": "microvm", "dev.casemate.hypervisor": hypervisor}
+            pod.start("pause", "sleep", "1000", kind="sandbox", annotations=annotations)
+            for number in range(3):
+                pod.start(f"c{number}", "sh", "-c", "while :; do echo; sleep 0.01; done")
+            while not killed:
+                pod.verb("exec", f"{pod.id}-c1", "true")
+    finally:
+        pod.close()
+        is_over.set()
+        killer.join()
+    if waits := wait_until_gone(seen):
+        return f"after {killed} was killed, {waits}"
+    found = [f"{base}/{name}" for base, below, _ in os.walk("/sys/fs/cgroup") for name in below if name in names]
+    return f"after {killed} was killed: {found}" if found else ""
 
 
 def test_a_killed_do_takes_its_machine_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

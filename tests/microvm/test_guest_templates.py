@@ -115,6 +115,17 @@ def test_a_signal_ends_the_boot_of_a_machine(tmp_path: Path, monkeypatch: pytest
     start_and_terminate(tmp_path, lambda pid: any("qemu" in name for name in commands(pid)))
 
 
+def test_a_killed_maker_takes_its_machine_with_it(guest_store: Path, tmp_path: Path) -> None:
+    """It is not jailed yet, and has no relay that would end it."""
+    words = [CASEMATE, "--root", str(tmp_path / "state"), "do", "--isolation=microvm", "--hypervisor=qemu", "--", "true"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: list(guest_store.glob("templates/*.new")) and any("qemu" in name for name in commands(process.pid)))
+        machine = [pid for pid in tree(process.pid) if pid != process.pid]
+        process.kill()
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in machine))
+    assert all(name.endswith(".new") for name in templates(guest_store)), "what is half made is taken for a template"
+
+
 def commands(pid: int) -> set[str]:
     """What a process and those below it execute."""
     found = set()

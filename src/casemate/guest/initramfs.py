@@ -51,6 +51,12 @@ def kept(label: str, ending: str, write: Callable[[str], None]) -> str:
     return path
 
 
+def maker(name: str) -> int:
+    """Who makes the file of this name; 0 if it is whole."""
+    ending = name.rpartition(".")[2]
+    return int(ending) if ending.isdecimal() else 0
+
+
 def _write(archive: Archive, engine: str, modules: list[str]) -> None:
     for name in (*DIRECTORIES, "modules"):
         archive.directory(name)
@@ -65,9 +71,13 @@ def _write(archive: Archive, engine: str, modules: list[str]) -> None:
 
 
 def _forget_older(directory: str, label: str, kind: str) -> None:
-    """All but the newest few: another installation's agent, or one that was just replaced, may be about to be booted."""
-    paths = [f"{directory}/{name}" for name in os.listdir(directory) if name.startswith(f"{label}-") and name.endswith(f".{kind}")]
+    """All but the newest few: another installation's agent, or one that was just replaced, may be about to be booted. And what killed makers have left."""
+    names = os.listdir(directory)
+    paths = [f"{directory}/{name}" for name in names if name.startswith(f"{label}-") and name.endswith(f".{kind}")]
     try:
+        for name in names:
+            if maker(name) and not os.path.exists(f"/proc/{maker(name)}"):
+                os.unlink(f"{directory}/{name}")
         for path in sorted(paths, key=lambda path: os.stat(path).st_mtime_ns, reverse=True)[_KEPT:]:
             os.unlink(path)
     except FileNotFoundError:

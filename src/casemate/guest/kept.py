@@ -10,9 +10,8 @@ import os
 import shutil
 from dataclasses import dataclass
 
-from casemate.guest import images, store
+from casemate.guest import images, initramfs, store
 
-_NEW = ".new"  # what is being made has this name, or one that ends so
 # Directory of the store: what is in it.
 _KINDS = {"images": "root image", "templates": "template", "initramfs": "agent"}
 
@@ -53,7 +52,7 @@ def remove_unfinished() -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             for name in os.listdir(directory):
-                if name.endswith(_NEW):
+                if name.endswith(images.NEW):
                     remove(Kept(place, name, f"{directory}/{name}", 0, 0))
         finally:
             os.close(lock)
@@ -66,13 +65,13 @@ def _names(directory: str) -> list[str]:
         names = os.listdir(directory)
     except FileNotFoundError:
         return []
-    return [name for name in names if not name.startswith(".") and not name.endswith(_NEW) and not _is_being_made(name)]
+    return [name for name in names if not name.startswith(".") and not name.endswith(images.NEW) and not _is_being_made(name)]
 
 
 def _is_being_made(name: str) -> bool:
     """An agent's file system has its maker's number behind its name until it is whole (`initramfs.kept`); what a killed one left is as any other."""
-    maker = name.rpartition(".")[2]
-    return maker.isdecimal() and os.path.exists(f"/proc/{maker}")
+    maker = initramfs.maker(name)
+    return maker > 0 and os.path.exists(f"/proc/{maker}")
 
 
 def _look(kind: str, directory: str, name: str) -> Kept | None:

@@ -19,6 +19,7 @@ _NAME_IT = "name the source: casemate kernel build --source linux-6.1.N.tar.xz"
 # Other processors' code, text, and a graphics card's register numbers are half of it, and nothing of ours is made of them. What Kconfig reads stays.
 _LEFT_OUT = ("*/arch/[!x]*/*.[chS]", "*/arch/[!x]*/*.dts*", "*/Documentation/*/*", "*/drivers/gpu/drm/amd/include/*", "*/tools/testing/*")
 _NEEDED_BYTES = 2_500_000_000
+_SCRATCH = ".source-"
 
 
 class Source:
@@ -59,9 +60,12 @@ def unpacked(source: Source, cache: str, say: Callable[[str], None]) -> str:
     path = f"{cache}/linux-{source.version}"
     if os.path.isdir(path):
         return path
+    for name in os.listdir(cache):
+        if name.startswith(_SCRATCH):  # of a build that was killed: whoever builds is alone here
+            shutil.rmtree(f"{cache}/{name}", ignore_errors=True)
     if shutil.disk_usage(cache).free < _NEEDED_BYTES:
         raise HostError(f"{cache} has less than {_NEEDED_BYTES / 1e9:g} GB left", "make room, or name another store by CASEMATE_GUEST")
-    with tempfile.TemporaryDirectory(prefix=".source-", dir=cache) as scratch:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=cache) as scratch:
         os.chmod(scratch, 0o755)  # apt downloads as a user of its own
         archive = source.archive or _fetch(source, scratch, say)
         say("unpacking")

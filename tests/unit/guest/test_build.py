@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,22 @@ def test_another_configuration_or_a_damaged_kernel_is_built(log: Path, tmp_path:
     assert is_new
     options = configuration.parse(Path(slim.path, "config").read_text())
     assert (options["CONFIG_SMP"], options["CONFIG_VIRTIO_FS"]) == ("n", "y")
+
+
+def test_what_killed_builders_left_goes(log: Path, tmp_path: Path) -> None:
+    """What somebody is at stays: its directory is locked."""
+    cache, store = tmp_path / "store/cache", tmp_path / "store/kernels"
+    left, is_made = store / ".cloud-left", store / ".cloud-made"
+    for path in (cache / ".source-left/tree", left / "new", is_made):
+        path.mkdir(parents=True)
+    lock = os.open(is_made, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    built(log)
+    assert sorted(path.name for path in store.iterdir()) == [".cloud-made", "casemate"]
+    assert not (cache / ".source-left").exists()
+    os.close(lock)
+    kernels.remove("casemate")
+    assert list(store.iterdir()) == []
 
 
 def test_guests_boot_ours_where_it_is_installed(log: Path, tmp_path: Path) -> None:
@@ -122,7 +140,7 @@ def test_an_archive_of_something_else_is_refused(log: Path, tmp_path: Path) -> N
         build.build("casemate", [], source.from_archive(str(tmp_path / "no.tar")), lambda text: None)
 
 
-@pytest.mark.parametrize("words", [["build", "--config", "x"], ["build", "cloud"], ["build", "../up"], ["build", ".hidden"]])
+@pytest.mark.parametrize("words", [["build", "--config", "x"], ["build", "poorkvm"], ["build", "cloud"], ["build", "../up"], ["build", ".hidden"]])
 def test_names_that_a_kernel_of_ones_own_cannot_have(log: Path, words: list[str]) -> None:
     with pytest.raises(UsageError):
         command.main(words)
