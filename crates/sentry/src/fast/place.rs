@@ -1,6 +1,8 @@
 //! Who runs where while the server listens. It spins on one processor and the program that it serves runs on another; whoever that program's calls wake runs
 //! beside the program, since on the server's processor it would take that away: every call of either would go without an answer until it waits again.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, Pid};
@@ -17,6 +19,29 @@ pub struct KeptOff {
     threads: Vec<(i32, Instant)>,
     /// Where the server is.
     processor: usize,
+    /// There may be some: so that the server, who looks every now and then, takes the kernel's lock only then.
+    has_any: Arc<AtomicBool>,
+}
+
+impl KeptOff {
+    pub(super) fn has_any(&self) -> Arc<AtomicBool> {
+        self.has_any.clone()
+    }
+
+    fn add(&mut self, tid: i32, now: Instant) {
+        self.threads.push((tid, now));
+        self.has_any.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes out those for whom `stays` is false.
+    fn take(&mut self, stays: impl Fn(&(i32, Instant)) -> bool) -> Vec<(i32, Instant)> {
+        let threads = std::mem::take(&mut self.threads);
+        let (stay, go) = threads.into_iter().partition(stays);
+        self.threads = stay;
+        self.has_any
+            .store(!self.threads.is_empty(), Ordering::Relaxed);
+        go
+    }
 }
 
 /// Lets a thread (`None`: the caller) run on those of the processors.
@@ -44,7 +69,7 @@ impl Kernel {
         if task.is_none_or(|task| !task.settings.cpus.is_empty() || task.image.is_some()) {
             return;
         }
-        kept.threads.push((tid, Instant::now()));
+        kept.add(tid, Instant::now());
         let others = self.machine.host_cpus.iter();
         set_affinity(
             Pid::from_raw(tid),
@@ -68,23 +93,19 @@ impl Kernel {
 
     /// Those that have not waited again lately.
     pub(super) fn let_go_of_busy(&mut self, now: Instant) {
-        let threads = std::mem::take(&mut self.fast.kept_off.threads);
-        let (stay, go): (Vec<_>, Vec<_>) = threads.into_iter().partition(|(tid, since)| {
-            let waits = || {
-                self.tasks
-                    .get(tid)
-                    .is_some_and(|task| task.blocked.is_some())
-            };
-            now.saturating_duration_since(*since) < SHORT || waits()
-        });
-        self.fast.kept_off.threads = stay;
+        let tasks = &self.tasks;
+        let waits = |tid: &i32| tasks.get(tid).is_some_and(|task| task.blocked.is_some());
+        let go = self
+            .fast
+            .kept_off
+            .take(|(tid, since)| now.saturating_duration_since(*since) < SHORT || waits(tid));
         for (tid, _) in go {
             self.restore_affinity(tid);
         }
     }
 
     pub(super) fn let_all_go(&mut self) {
-        for (tid, _) in std::mem::take(&mut self.fast.kept_off.threads) {
+        for (tid, _) in self.fast.kept_off.take(|_| false) {
             self.restore_affinity(tid);
         }
     }
@@ -104,5 +125,23 @@ impl Kernel {
             self.let_all_go();
             self.fast.kept_off.processor = processor;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_server_need_not_look_while_nobody_is_kept_off() {
+        let mut kept = KeptOff::default();
+        let has_any = kept.has_any();
+        assert!(!has_any.load(Ordering::Relaxed));
+        kept.add(7, Instant::now());
+        kept.add(8, Instant::now());
+        assert_eq!(kept.take(|(tid, _)| *tid == 8).len(), 1);
+        assert!(has_any.load(Ordering::Relaxed));
+        assert_eq!(kept.take(|_| false).len(), 1);
+        assert!(!has_any.load(Ordering::Relaxed));
     }
 }

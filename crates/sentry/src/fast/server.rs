@@ -168,12 +168,15 @@ enum End {
 
 /// The thread's life.
 pub fn serve(kernel: &SharedKernel) -> ! {
-    let shared = {
+    let (shared, has_kept_off) = {
         let mut kernel = worker::lock(kernel);
         kernel.fast.server.thread = Some(std::thread::current());
         kernel.fast.server.tid = crate::host::own_number();
         kernel.fast.server.cpus = kernel.machine.cpus.clone();
-        kernel.fast.server.shared.clone()
+        (
+            kernel.fast.server.shared.clone(),
+            kernel.fast.kept_off.has_any(),
+        )
     };
     loop {
         while !shared.is_wanted.load(Ordering::Acquire) {
@@ -182,6 +185,7 @@ pub fn serve(kernel: &SharedKernel) -> ! {
         let mut session = Session {
             kernel,
             shared: &shared,
+            has_kept_off: &has_kept_off,
             slots: Vec::new(),
             changes: u64::MAX,
             served: 0,
@@ -198,6 +202,7 @@ pub fn serve(kernel: &SharedKernel) -> ! {
 struct Session<'k> {
     kernel: &'k SharedKernel,
     shared: &'k Shared,
+    has_kept_off: &'k AtomicBool,
     slots: Vec<Active>,
     changes: u64,
     served: u32,
@@ -249,7 +254,9 @@ impl Session<'_> {
             }
             if now - last_release > RELEASE {
                 last_release = now;
-                worker::lock(self.kernel).let_go_of_busy(now);
+                if self.has_kept_off.load(Ordering::Relaxed) {
+                    worker::lock(self.kernel).let_go_of_busy(now);
+                }
             }
             if self.owes_since.is_some() && now - last_request > DEBT {
                 return End::Quiet;
