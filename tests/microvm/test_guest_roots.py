@@ -98,7 +98,7 @@ def with_cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 MAPPED = """
 cached() { while read name kib _; do case $name in Cached:) echo $kib;; esac; done < /proc/meminfo; }
 before=$(cached); md5sum /big; echo grown $(($(cached) - before))
-mknod /pmem0 b $(sed 's/:/ /' /sys/block/pmem0/dev) && dd if=/dev/zero of=/pmem0 bs=1M count=4 conv=fsync 2> /dev/null; echo wrote
+mknod /pmem0 b $(sed 's/:/ /' /sys/block/pmem0/dev) && dd if=/dev/zero of=/pmem0 bs=4k count=16 conv=fsync 2> /dev/null; echo wrote
 """
 
 
@@ -106,6 +106,7 @@ mknod /pmem0 b $(sed 's/:/ /' /sys/block/pmem0/dev) && dd if=/dev/zero of=/pmem0
 @pytest.mark.usefixtures("with_cloud")
 def test_a_mapped_image_is_no_memory_of_the_guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
     monkeypatch.setenv("CASEMATE_TEMPLATE", template)
+    monkeypatch.setattr("bundle.TIMEOUT_S", 120)  # nothing of this store was made before: image, archive, template
     content = os.urandom(8 << 20)
     bundle = Bundle(tmp_path, "casemate")
     (bundle.rootfs / "big").write_bytes(content)
