@@ -97,11 +97,17 @@ def run(runtime: list[str], roots: list[Path], arguments: list[str], files: dict
             out, err = process.communicate(timeout=limit_s)
             code = process.returncode
         except subprocess.TimeoutExpired:
-            subprocess.run([*runtime, "delete", "--force", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, 9)
+            _end(runtime, name, process)
             out, err = process.communicate()
             code = 124
-        seconds = time.monotonic() - started
-        subprocess.run([*runtime, "delete", "--force", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
+        finally:
+            seconds = time.monotonic() - started
+            _end(runtime, name, process)
     return Outcome(code, out.decode("utf-8", "replace"), err.decode("utf-8", "replace"), seconds)
+
+
+def _end(runtime: list[str], name: str, process: subprocess.Popen[bytes]) -> None:
+    subprocess.run([*runtime, "delete", "--force", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60, check=False)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument("--isolation", default="sentry")
     parser.add_argument("--show", action="store_true", help="show what differs")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the running container and its mount are removed then too
     root = make_root()
     services = [path.stem for path in (HERE / "services").glob("*.sh")]
     scripts = sorted(path.stem for path in (HERE / "workloads").glob("*.sh"))
