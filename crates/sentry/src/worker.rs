@@ -80,6 +80,9 @@ fn handle(kernel: &mut Kernel, mut call: Call) {
     {
         kernel.bind_child_of(call.tid);
     }
+    if !kernel.births.is_empty() {
+        kernel.end_birth(&call);
+    }
     if has_heirs(call.nr) {
         kernel.let_go(call.tid);
     }

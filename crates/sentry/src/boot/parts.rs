@@ -75,6 +75,7 @@ impl Parts {
             processes: BTreeMap::new(),
             tids: HashMap::default(),
             embryos: Vec::new(),
+            births: crate::kernel::births::Births::default(),
             dying: Dying::default(),
             buried: VecDeque::new(),
             programs: None,

@@ -110,7 +110,8 @@ impl Kernel {
         }
     }
 
-    fn restore_affinity(&self, tid: i32) {
+    /// Lets the thread run wherever it may.
+    pub fn restore_affinity(&self, tid: i32) {
         let chosen = self.tasks.get(&tid).map(|task| &task.settings.cpus);
         let chosen = chosen.filter(|cpus| !cpus.is_empty());
         set_affinity(

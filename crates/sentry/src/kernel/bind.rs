@@ -184,6 +184,14 @@ impl Kernel {
         (self.creator_of(tid, &ids) == Some(creator)).then_some((tid, ids))
     }
 
+    /// The native number of the creator's child that is not on the books yet, which this does not change.
+    #[must_use]
+    pub fn unnoted_child(&self, creator: i32) -> Option<i32> {
+        self.newest(creator)
+            .map(|(tid, _)| tid)
+            .or_else(|| self.unknown_child(creator))
+    }
+
     /// As the host lists it. Who has gone since the list was made was on the books, or never will be: the next list is without it.
     fn sought(&mut self, creator: i32, is_thread: bool) -> Option<(i32, HostIds)> {
         const MOST: usize = 8;
@@ -263,6 +271,7 @@ impl Kernel {
             mask: embryo.mask,
             returning: embryo.returning.clone(),
             settings: creator_task.settings.inherited(),
+            habit: creator_task.habit.inherited(),
             ..Task::new(
                 (tid, ids.inner_tid, ids.inner_pid),
                 creator_task.credentials.clone(),
@@ -270,6 +279,9 @@ impl Kernel {
                 embryo.fs.clone(),
             )
         };
+        if !is_thread {
+            self.note_birth(creator, tid);
+        }
         self.last_number = ids.inner_tid;
         self.tids.insert(ids.inner_tid, tid);
         self.tasks.insert(tid, task);

@@ -105,6 +105,7 @@ impl Kernel {
         self.unblock(tid);
         self.release_slot(tid);
         self.forget_place(tid);
+        self.forget_birth(tid);
         self.embryos.retain(|creator| *creator != tid);
         let Some(task) = self.tasks.remove(&tid) else {
             return;

@@ -2,6 +2,7 @@
 
 pub mod aio;
 pub mod bind;
+pub mod births;
 pub mod cpu_timers;
 pub mod credentials;
 pub mod deliver;
@@ -87,6 +88,8 @@ pub struct Kernel {
     pub tids: HashMap<i32, i32, numbers::ByNumber>,
     /// Native threads whose child is not bound yet.
     pub embryos: Vec<i32>,
+    /// New processes that are held beside their creators.
+    pub births: births::Births,
     /// Processes that have ended on the sentry's books while the host still ends them.
     pub dying: exit::Dying,
     /// The last few native processes that the host has told the end of.
@@ -246,6 +249,7 @@ impl Kernel {
             self.set_alarm();
         }
         if let Some(task) = self.tasks.get_mut(&tid) {
+            task.habit.waits();
             task.blocked = Some(blocked);
         }
     }

@@ -124,6 +124,7 @@ pub struct Task {
     /// The interrupted call's time limit, for when it is made again without a handler: it then does not start anew (restart_syscall(2)).
     pub carried: Option<Box<Blocked>>,
     pub embryo: Option<Embryo>,
+    pub habit: super::births::Habit,
     /// A clone that the sentry remakes (`recloning`), and the registers that the next frame is to return to.
     pub recloning: Option<Box<super::recloning::Recloning>>,
     pub returning: Option<Vec<(u64, u64)>>,
@@ -308,6 +309,7 @@ impl Task {
             interrupted: None,
             carried: None,
             embryo: None,
+            habit: super::births::Habit::default(),
             recloning: None,
             returning: None,
             image: None,

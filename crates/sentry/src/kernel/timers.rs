@@ -21,6 +21,8 @@ pub enum Due {
     File(u64),
     /// A thread that rests from its timers' signals (`rests`).
     Look(i32),
+    /// New processes that nobody has heard of for a while (`births`).
+    Births,
 }
 
 /// How a time is laid out in memory: seconds, then nanoseconds or microseconds.
@@ -138,6 +140,7 @@ impl Kernel {
                 Due::CpuTimers(pid) => self.check_cpu_timers(pid, at),
                 Due::File(id) => self.timer_file_expired(id),
                 Due::Look(tid) => self.look_again(tid),
+                Due::Births => self.end_births(now),
             }
         }
     }

@@ -167,5 +167,9 @@ fn expect_child(cx: &mut Cx<'_>, flags: u64, parent_tid: Address, child_tid: Add
         returning,
     });
     cx.kernel.embryos.push(cx.call.tid);
+    if flags & CLONE_THREAD == 0 {
+        let tid = cx.tid();
+        cx.kernel.prepare_birth(tid, flags & CLONE_VFORK != 0);
+    }
     Ok(Outcome::Native)
 }

@@ -66,8 +66,13 @@ pub fn wait4(
 fn find(cx: &mut Cx<'_>, which: Which, wanted: Wanted, options: Flags) -> Result<Option<Change>> {
     let process = cx.process()?;
     let (pid, queue) = (process.pid, process.child_queue.clone());
+    let may_wait = !options.has(libc::WNOHANG);
+    if may_wait {
+        // Even if the child, which begins beside it, was faster.
+        cx.task_mut()?.habit.waits();
+    }
     let found = cx.kernel.find_change(pid, which, wanted)?;
-    if found.is_none() && !options.has(libc::WNOHANG) {
+    if found.is_none() && may_wait {
         cx.wait_on(&queue, Restart::IfAsked, 0)?;
     }
     Ok(found)
