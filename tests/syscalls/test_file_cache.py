@@ -92,6 +92,20 @@ def test_random_changes_in_a_tmpfs_of_the_container(seed: int, uid: int, compile
     assert _sentry(bundle, f"exec /prog {' '.join(words)}", uid) == expected
 
 
+@pytest.mark.parametrize(("way", "moves"), [("strictatime", ["moved"] * 3), ("relatime", ["moved", "as it was", "as it was"]), ("noatime", ["as it was"] * 3)])
+def test_reads_move_access_times_as_the_mount_says(way: str, moves: list[str], compiled: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle, program = _program(compiled, tmp_path, "cache/access_time.c")
+    bundle.config["mounts"].append({"destination": "/work", "type": "tmpfs", "source": "tmpfs", "options": ["mode=755", way]})
+    (tmp_path / "memory").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", way, "tmpfs", tmp_path / "memory"], check=True)
+    try:
+        expected = _host(tmp_path / "memory/host", [str(program)])
+    finally:
+        subprocess.run(["umount", tmp_path / "memory"], check=True)
+    assert expected.split("\n") == [*moves, "as it was", ""]
+    assert _sentry(bundle, "exec /prog") == expected
+
+
 def test_paths_that_lead_from_mount_to_mount(tmp_path: Path) -> None:
     """Links and `..` across the borders of remembered mounts, names that mount points hide, and a loop of links over two mounts."""
     bundle = Bundle(tmp_path / "bundle", "casemate")

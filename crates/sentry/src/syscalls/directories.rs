@@ -6,8 +6,9 @@ use super::arguments::Flags;
 use super::open::{may_write_directory, own_in};
 use super::{Cx, DONE, SysResult, value};
 use crate::errno::{Errno, Result};
-use crate::kernel::credentials::MAY_EXEC;
+use crate::kernel::credentials::{MAY_EXEC, MAY_READ, MAY_WRITE};
 use crate::memory::Address;
+use crate::vfs::attributes::Attributes;
 use crate::vfs::file::Entry;
 use crate::vfs::place::Place;
 use crate::vfs::walk::Parent;
@@ -298,16 +299,32 @@ pub fn renameat2(
     let context = cx.fs()?;
     let walker = cx.walker(&context)?;
     let moved = walker.look(&source.directory, &source.name)?;
-    if (source.wants_directory || destination.wants_directory) && !moved.is_directory() {
+    let replaced = walker.look(&destination.directory, &destination.name);
+    let exchanged = replaced.as_ref().ok().filter(|_| flags.0 == EXCHANGE);
+    let kept = exchanged.unwrap_or(&moved);
+    if (source.wants_directory && !moved.is_directory())
+        || (destination.wants_directory && !kept.is_directory())
+    {
         return Err(Errno::ENOTDIR);
     }
-    let replaced = walker.look(&destination.directory, &destination.name);
     match &replaced {
         Ok(_) if flags.0 == NOREPLACE => return Err(Errno::EEXIST),
         // Two names of one file: nothing to be done, whoever asks.
         Ok(replaced) if replaced.id() == moved.id() => return DONE,
         Err(Errno::ENOENT) if flags.0 == EXCHANGE => return Err(Errno::ENOENT),
         _ => {}
+    }
+    // Before anybody is asked who may. Linux: do_renameat2(), lock_rename().
+    if moved.is_directory() && holds(cx, &source, &destination.directory)? {
+        return Err(Errno::EINVAL);
+    }
+    let is_directory = replaced.as_ref().is_ok_and(Attributes::is_directory);
+    if is_directory && holds(cx, &destination, &source.directory)? {
+        return Err(if flags.0 == EXCHANGE {
+            Errno::EINVAL
+        } else {
+            Errno::ENOTEMPTY
+        });
     }
     writable(cx, &source)?;
     writable(cx, &destination)?;
@@ -330,6 +347,18 @@ pub fn renameat2(
     }
     done?;
     DONE
+}
+
+/// Whether a directory is the one of that name, or lies below it.
+fn holds(cx: &Cx<'_>, named: &Parent, directory: &Place) -> Result<bool> {
+    let mut above = named.directory.path(cx.kernel)?;
+    if above.last() != Some(&b'/') {
+        above.push(b'/');
+    }
+    above.extend(&named.name);
+    let path = directory.path(cx.kernel)?;
+    let rest = path.strip_prefix(&above[..]);
+    Ok(rest.is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
 }
 
 pub fn link(cx: &mut Cx<'_>, from: Address, to: Address) -> SysResult {
@@ -363,6 +392,7 @@ pub fn linkat(
         return Err(Errno::ENOENT);
     }
     let linked = source.attributes(cx.kernel)?;
+    may_link(cx, &linked)?;
     writable(cx, &destination)?;
     if linked.is_directory() {
         return Err(Errno::EPERM);
@@ -383,6 +413,21 @@ pub fn linkat(
     cx.kernel.files.file_changed(&linked);
     done?;
     DONE
+}
+
+/// fs.protected_hardlinks: of somebody else's files only what the caller could write anyway. Linux: may_linkat().
+fn may_link(cx: &Cx<'_>, linked: &Attributes) -> Result<()> {
+    let who = &cx.task()?.credentials;
+    let runs_as_group = libc::S_ISGID | libc::S_IXGRP;
+    let is_harmless = linked.kind() == libc::S_IFREG
+        && linked.mode & libc::S_ISUID == 0
+        && linked.mode & runs_as_group != runs_as_group
+        && who.may(MAY_READ | MAY_WRITE, linked.mode, linked.uid, linked.gid);
+    if is_harmless || who.owns(linked.uid) {
+        Ok(())
+    } else {
+        Err(Errno::EPERM)
+    }
 }
 
 pub fn symlink(cx: &mut Cx<'_>, target: Address, path: Address) -> SysResult {

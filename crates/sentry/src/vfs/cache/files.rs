@@ -20,6 +20,8 @@ pub struct Watch {
     id: Id,
     /// It lies on a remembered mount: what is remembered of it is true for this descriptor too.
     is_ours: bool,
+    /// Each of its reads moves the access time, not only the first after a change.
+    is_strict: bool,
     writes: bool,
     /// The cache's epoch when a read was last told of; `u32::MAX`: its reads move no access time (O_NOATIME).
     told: AtomicU32,
@@ -58,11 +60,13 @@ impl Watch {
             table.forget_reader(id);
         }
         let is_ours = table.is_on && attributes.mount == table.mount;
+        let is_strict = table.is_strict;
         drop(table);
         Self {
             cache: cache.clone(),
             id,
             is_ours,
+            is_strict,
             writes,
             told: AtomicU32::new(if flags.contains(OFlags::NOATIME) {
                 u32::MAX
@@ -136,7 +140,7 @@ impl Watch {
     pub fn was_read(&self) {
         let epoch = self.cache.epoch.load(Ordering::Relaxed);
         let told = self.told.load(Ordering::Relaxed);
-        if !self.is_ours || told == epoch || told == u32::MAX {
+        if !self.is_ours || (told == epoch && !self.is_strict) || told == u32::MAX {
             return;
         }
         self.told.store(epoch, Ordering::Relaxed);
@@ -213,7 +217,7 @@ impl Cache {
         let attributes = table.inode(spot.slot).attributes;
         Ok(Some(Opened {
             fd,
-            watch: self.reading(&attributes, flags),
+            watch: self.reading(table, &attributes, flags),
             is_directory: true,
         }))
     }
@@ -232,7 +236,7 @@ impl Cache {
             let attributes = table.inode(spot.slot).attributes;
             return Ok(Some(Opened {
                 fd,
-                watch: self.reading(&attributes, flags),
+                watch: self.reading(&table, &attributes, flags),
                 is_directory: false,
             }));
         }
@@ -253,7 +257,7 @@ impl Cache {
             }
             return Ok(Some(Opened {
                 fd,
-                watch: self.reading(&attributes, flags),
+                watch: self.reading(&table, &attributes, flags),
                 is_directory: false,
             }));
         }
@@ -268,11 +272,12 @@ impl Cache {
     }
 
     /// As `Watch::new`, of a file that is not written to; the table's lock is held.
-    fn reading(self: &Arc<Self>, attributes: &Attributes, flags: OFlags) -> Watch {
+    fn reading(self: &Arc<Self>, table: &Table, attributes: &Attributes, flags: OFlags) -> Watch {
         Watch {
             cache: self.clone(),
             id: attributes.id(),
             is_ours: true,
+            is_strict: table.is_strict,
             writes: false,
             told: AtomicU32::new(if flags.contains(OFlags::NOATIME) {
                 u32::MAX
