@@ -10,7 +10,7 @@ PACKAGES = (
     "time less vim-tiny psmisc iproute2 curl busybox strace attr acl stress-ng patch net-tools netbase"
 ).split()
 CACHE = Path(__file__).resolve().parents[2] / ".cache"
-_DONE = "etc/compat-root-is-whole-2"
+DONE = "etc/compat-root-is-whole-2"
 # Unpacked in /usr/src/compat. test_sqlite3 is the one suite that Debian's package of suites leaves out.
 _SOURCES = """set -e
 echo 'deb-src http://deb.debian.org/debian bookworm main' >> /etc/apt/sources.list
@@ -30,7 +30,7 @@ rm -rf /var/lib/apt/lists/*
 def make_root() -> Path:
     """The directory; made if it is not there, which takes three minutes and the network. Raises CalledProcessError."""
     root = CACHE / "compat-root"
-    if (root / _DONE).exists():
+    if (root / DONE).exists():
         return root
     CACHE.mkdir(exist_ok=True)
     subprocess.run(["rm", "-rf", root], check=True)
@@ -39,5 +39,5 @@ def make_root() -> Path:
     # debootstrap leaves the host's resolver; a container's /etc/hosts comes from its engine.
     (root / "etc/hosts").write_text("127.0.0.1\tlocalhost\n::1\tlocalhost\n")
     subprocess.run(["chroot", root, "sh", "-c", _SOURCES], check=True, stdout=subprocess.DEVNULL, timeout=600)
-    (root / _DONE).touch()
+    (root / DONE).touch()
     return root

@@ -1,7 +1,7 @@
 """make compat [NAME...]: each workload under runc and under the isolation, in one run; a difference counts where runc passes.
 
-A workload is a script of workloads/ or services/ (these over a layer of servers), whose output and exit code are compared, or `test_x`: a suite of
-CPython's own, of which each test counts that passes under runc. A workload passes under runc if it ends with 0 within its time.
+A workload is a script of workloads/, services/ or toolchains/ (these over a layer of packages), whose output and exit code are compared, or `test_x`: a
+suite of CPython's own, of which each test counts that passes under runc. A workload passes under runc if it ends with 0 within its time.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import sys
 from pathlib import Path
 
 from tests.compat.bundle import Outcome, run
+from tests.compat.layers import PACKAGES, make_layer
 from tests.compat.programs import build_programs
 from tests.compat.root import make_root
-from tests.compat.services import make_layer
 
 HERE = Path(__file__).resolve().parent
 CASEMATE = HERE.parents[1] / ".venv" / "bin" / "casemate"
@@ -39,16 +39,16 @@ def main() -> int:
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the running container and its mount are removed then too
     root = make_root()
-    services = [path.stem for path in (HERE / "services").glob("*.sh")]
+    layer_of = {path.stem: layer for layer in PACKAGES for path in sorted((HERE / layer).glob("*.sh"))}
     scripts = sorted(path.stem for path in (HERE / "workloads").glob("*.sh"))
-    names = given.names or [*scripts, *sorted(services), *SUITES]
-    layers = [make_layer(root)] if any(name in services for name in names) else []
+    names = given.names or [*scripts, *layer_of, *SUITES]
+    layers = {layer: make_layer(layer, root) for layer in PACKAGES if layer in map(layer_of.get, names)}
     runtimes = [["runc"], [str(CASEMATE), "--isolation", given.isolation]]
     failed = skipped = 0
     print(f"{'workload':<28} {'runc s':>8} {given.isolation + ' s':>9}  result", flush=True)
     for name in names:
         is_suite = name.startswith("test_")
-        roots = [*layers, root] if name in services else [root]
+        roots = [layers[layer_of[name]], root] if name in layer_of else [root]
         theirs, ours = [_suite(runtime, roots, name) if is_suite else _script(runtime, roots, name) for runtime in runtimes]
         verdict = _compare_suites(theirs, ours) if is_suite else _compare(theirs, ours)
         failed += verdict.startswith("FAIL")
