@@ -21,8 +21,8 @@ def test_program_tells_the_same_in_the_sentry(program: str, same_in_sentry: Call
     same_in_sentry(f"files/{program}.c")
 
 
-# Set-id bits are given, which `do` with a bind refuses.
-@pytest.mark.parametrize("program", ["opening", "attributes"])
+# Set-id bits are given, which `do` with a bind refuses, or users changed.
+@pytest.mark.parametrize("program", ["opening", "attributes", "naming", "sigio"])
 def test_program_tells_the_same_in_a_container(program: str, same_in_container: Callable[[str], None]) -> None:
     same_in_container(f"files/{program}.c")
 

@@ -242,6 +242,8 @@ pub struct Buffer {
     memory: Memory,
     stretches: std::collections::VecDeque<Stretch>,
     remaining: usize,
+    /// What there was to come or to go at first.
+    whole: usize,
     /// Bytes of the sentry's own, in place of the program's memory: what sendfile(2) and splice(2) move between two files.
     local: Option<std::collections::VecDeque<u8>>,
 }
@@ -253,11 +255,13 @@ impl Buffer {
     pub fn new(memory: Memory, stretches: Vec<Stretch>) -> Self {
         let total = stretches
             .iter()
-            .fold(0_usize, |sum, stretch| sum.saturating_add(stretch.len));
+            .fold(0_usize, |sum, stretch| sum.saturating_add(stretch.len))
+            .min(MAX_RW_COUNT);
         Self {
             memory,
             stretches: stretches.into(),
-            remaining: total.min(MAX_RW_COUNT),
+            remaining: total,
+            whole: total,
             local: None,
         }
     }
@@ -267,6 +271,7 @@ impl Buffer {
     pub fn source(bytes: Vec<u8>) -> Self {
         let mut buffer = Self::new(Memory { tid: 0 }, Vec::new());
         buffer.remaining = bytes.len();
+        buffer.whole = buffer.remaining;
         buffer.local = Some(bytes.into());
         buffer
     }
@@ -276,6 +281,7 @@ impl Buffer {
     pub fn sink(room: usize) -> Self {
         let mut buffer = Self::new(Memory { tid: 0 }, Vec::new());
         buffer.remaining = room;
+        buffer.whole = room;
         buffer.local = Some(std::collections::VecDeque::new());
         buffer
     }
@@ -298,7 +304,15 @@ impl Buffer {
 
     /// Leaves out what lies beyond the next `bytes`.
     pub fn cut(&mut self, bytes: usize) {
-        self.remaining = self.remaining.min(bytes);
+        let beyond = self.remaining.saturating_sub(bytes);
+        self.remaining -= beyond;
+        self.whole -= beyond;
+    }
+
+    /// Whether nothing has come or gone yet.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.remaining == self.whole
     }
 
     /// Passes over what an earlier part of the call has transferred.

@@ -13,7 +13,7 @@ use crate::kernel::task::{Blocked, Restart};
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
 use crate::trace;
-use crate::vfs::tty::events;
+use crate::vfs;
 
 /// The kernel, shared between the workers and the watcher.
 pub type SharedKernel = Arc<Mutex<Kernel>>;
@@ -197,7 +197,7 @@ fn run_within(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>, window:
         }
         Ok(Outcome::Gone)
     });
-    events::settle(kernel);
+    vfs::settle(kernel);
     trace::end(kernel, &call, &outcome, begun);
     let result = match outcome {
         Ok(Outcome::Value(value)) => Some(value),
@@ -303,7 +303,7 @@ pub fn resume(kernel: &mut Kernel, call: Call) {
 /// Runs every call again whose wait was ended, until none is left.
 pub fn run_ready(kernel: &mut Kernel) {
     loop {
-        events::settle(kernel);
+        vfs::settle(kernel);
         let ready = kernel.take_ready();
         if ready.is_empty() {
             return;

@@ -20,7 +20,7 @@ static void ask(const char *name, int fd)
 
 int main(void)
 {
-    // Whoever has it on: the flag is what is compared, no signal.
+    // The flag is what is compared here: signals are sigio.c's.
     signal(SIGIO, SIG_IGN);
     int pair[2], ends[2];
     T(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));

@@ -22,7 +22,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::{Kernel, signals, wake};
 use crate::syscalls::{Cx, Outcome};
 use crate::trace;
-use crate::vfs::tty::events;
+use crate::vfs;
 use crate::worker::{self, SharedKernel};
 
 /// Without a request for so long, it sleeps.
@@ -478,7 +478,7 @@ fn run(kernel: &mut Kernel, call: Call) -> Option<i64> {
         }
         Ok(Outcome::Gone)
     });
-    events::settle(kernel);
+    vfs::settle(kernel);
     if matches!(
         outcome,
         Ok(Outcome::Blocked | Outcome::Native | Outcome::Later)

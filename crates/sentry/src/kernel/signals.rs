@@ -62,6 +62,7 @@ pub const SI_USER: i32 = 0;
 pub const SI_KERNEL: i32 = 128;
 pub const SI_TKILL: i32 = -6;
 pub const SI_TIMER: i32 = -2;
+pub const SI_SIGIO: i32 = -5;
 
 impl Info {
     #[must_use]

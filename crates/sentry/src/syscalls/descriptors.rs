@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::arguments::Flags;
+use super::file_settings::{self, FIOGETOWN, FIOSETOWN, SIOCGPGRP, SIOCSPGRP};
 use super::{Cx, DONE, Outcome, SysResult, value};
 use crate::errno::{Errno, Result};
 use crate::kernel::task::Restart;
@@ -92,6 +93,11 @@ pub fn fcntl(cx: &mut Cx<'_>, fd: i32, command: i32, argument: u64) -> SysResult
         _ if description.is_path() => Err(Errno::EBADF),
         libc::F_SETFL => {
             description.file.set_flags(argument as u32)?;
+            let on = argument as u32 & libc::O_ASYNC.cast_unsigned() != 0;
+            match file_settings::set_async(cx, &description, fd, on) {
+                Ok(()) | Err(Errno::ENOTTY) => {}
+                Err(error) => return Err(error),
+            }
             description.change_flags(argument as u32);
             DONE
         }
@@ -132,7 +138,11 @@ pub fn ioctl(cx: &mut Cx<'_>, fd: i32, request: u32, argument: Address) -> SysRe
         }
         FIOASYNC => {
             let on = cx.memory().read_u32(argument)? != 0;
-            super::file_settings::set_async(&description, on)?;
+            file_settings::set_async(cx, &description, fd, on)?;
+            DONE
+        }
+        FIOSETOWN | SIOCSPGRP | FIOGETOWN | SIOCGPGRP if description.file.socket().is_some() => {
+            file_settings::socket_owner(cx, &description, request, argument)?;
             DONE
         }
         _ => value(

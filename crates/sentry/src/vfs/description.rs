@@ -2,10 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use casemate_platform::channel::Channel;
 
+use super::fasync::{self, Owner, SharedOwner};
 use super::file::File;
 use super::host::HostFile;
 
@@ -14,8 +15,7 @@ pub struct Description {
     pub file: Arc<dyn File>,
     flags: AtomicU32,
     position: Mutex<Position>,
-    /// F_SETOWN's process (positive) or group (negative), and F_SETSIG's signal.
-    pub owner: Mutex<(i32, i32)>,
+    owner: OnceLock<SharedOwner>,
     /// It has taken locks (kernel::locks), which end with it.
     has_locks: AtomicBool,
 }
@@ -53,10 +53,10 @@ const SEEKS: u32 = 4;
 /// Of the flags of an open, those that say what for. (libc's has O_PATH in it as well, where it is musl's.)
 pub const O_ACCMODE: i32 = 3;
 
-/// The status flags that F_SETFL may change.
+/// The status flags that F_SETFL changes. O_ASYNC is `set_async`'s. Linux: SETFL_MASK.
 const CHANGEABLE: u32 =
-    (libc::O_APPEND | libc::O_NONBLOCK | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME)
-        .cast_unsigned();
+    (libc::O_APPEND | libc::O_NONBLOCK | libc::O_DIRECT | libc::O_NOATIME).cast_unsigned();
+const ASYNC: u32 = libc::O_ASYNC.cast_unsigned();
 
 impl Description {
     #[must_use]
@@ -65,7 +65,7 @@ impl Description {
             file,
             flags: AtomicU32::new(flags),
             position: Mutex::default(),
-            owner: Mutex::new((0, 0)),
+            owner: OnceLock::new(),
             has_locks: AtomicBool::new(false),
         })
     }
@@ -83,10 +83,41 @@ impl Description {
         let kept = self.flags() & !CHANGEABLE;
         self.flags
             .store(kept | (flags & CHANGEABLE), Ordering::SeqCst);
-        // A line knows no flags, nor does a window.
+        // A window knows no flags.
         if let Some(file) = self.file.downcast_ref::<HostFile>() {
             file.end_windows();
         }
+        self.cut_lines();
+    }
+
+    #[must_use]
+    pub fn is_async(&self) -> bool {
+        self.flags() & ASYNC != 0
+    }
+
+    /// Notes that the file signals its owner, or no longer.
+    pub fn set_async(&self, on: bool) {
+        if on {
+            self.flags.fetch_or(ASYNC, Ordering::SeqCst);
+        } else {
+            self.flags.fetch_and(!ASYNC, Ordering::SeqCst);
+        }
+        self.cut_lines();
+    }
+
+    /// Whom it signals, to be changed.
+    pub fn shared_owner(&self) -> &SharedOwner {
+        self.owner.get_or_init(Arc::default)
+    }
+
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        let owner = self.owner.get().map(|owner| *fasync::lock(owner));
+        owner.unwrap_or_default()
+    }
+
+    /// Nor does a line.
+    fn cut_lines(&self) {
         for writes in [false, true] {
             if let Some(file) = self.file.lined(writes) {
                 file.cut();
@@ -168,6 +199,12 @@ impl Description {
 
 impl Drop for Description {
     fn drop(&mut self) {
+        // It hears nothing of its own end. Linux: __fput().
+        if let Some(owner) = self.owner.get().filter(|_| self.is_async()) {
+            for list in self.file.fasync().into_iter().flatten() {
+                list.remove(owner);
+            }
+        }
         if self.has_locks.load(Ordering::Relaxed) {
             crate::kernel::locks::description_ended(std::ptr::from_ref(self).addr());
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::attributes::Attributes;
 use super::cache::Trail;
 use super::description::Description;
+use super::fasync;
 use super::place::Place;
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
@@ -136,6 +137,11 @@ pub trait File: Any + Send + Sync + Debug {
     /// Woken when `poll` may have changed. `None`: never changes.
     fn queue(&self) -> Option<&WaitQueue> {
         None
+    }
+
+    /// Whom it signals with O_ASYNC on: who reads, and who writes where that is apart. Linux: its file_operations' fasync, if it has one.
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [None, None]
     }
 
     /// What the host's kernel calls it, if it is an anonymous inode: such a file has no place, and positions that mean nothing.

@@ -6,8 +6,10 @@ use std::sync::{Arc, Weak};
 use rustix::event::PollFlags;
 
 use super::description::Description;
+use super::fasync::{self, Band};
 use super::file::{File, READABLE};
 use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
 use crate::memory::Buffer;
 use crate::watcher::{Handle, HasQueue};
@@ -19,6 +21,7 @@ const CHUNK: usize = 64 << 10;
 pub struct HostEvents {
     fd: OwnedFd,
     queue: WaitQueue,
+    fasync: fasync::List,
 }
 
 impl HostEvents {
@@ -27,6 +30,7 @@ impl HostEvents {
         let file = Arc::new(Self {
             fd,
             queue: WaitQueue::default(),
+            fasync: fasync::List::default(),
         });
         let queue: Weak<dyn HasQueue> = Arc::<Self>::downgrade(&file);
         if watcher.watch_file(&file.fd, queue) {
@@ -50,6 +54,10 @@ impl HasQueue for HostEvents {
     fn wait_queue(&self) -> &WaitQueue {
         &self.queue
     }
+
+    fn on_event(&self, _kernel: &mut Kernel) {
+        self.fasync.tell(Band::In);
+    }
 }
 
 impl File for HostEvents {
@@ -69,6 +77,10 @@ impl File for HostEvents {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [Some(&self.fasync), None]
     }
 
     fn readable_bytes(&self) -> Result<usize> {

@@ -10,10 +10,12 @@ pub mod by_path;
 pub mod cache;
 pub mod confined;
 pub mod context;
+mod deferred;
 pub mod description;
 pub mod device;
 pub mod epoll;
 pub mod eventfd;
+pub mod fasync;
 pub mod fd_table;
 pub mod file;
 pub mod host;
@@ -31,3 +33,9 @@ pub mod timerfd;
 pub mod tty;
 pub mod walk;
 pub mod windows;
+
+/// Does what files noted for this kernel: to be called before a call is answered.
+pub fn settle(kernel: &mut crate::kernel::Kernel) {
+    tty::events::settle(kernel);
+    fasync::settle(kernel);
+}

@@ -6,14 +6,13 @@ use super::description::Description;
 use super::file::{File, POLLIN};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
-use crate::kernel::signals::{Info, SI_KERNEL, SI_TIMER, SI_USER, SIGCHLD, Set};
+use crate::kernel::signals::{Info, SI_KERNEL, SI_SIGIO, SI_TIMER, SI_USER, SIGCHLD, Set};
 use crate::kernel::wake::WaitQueue;
 use crate::memory::Buffer;
 use crate::syscalls::Cx;
 
 /// `struct signalfd_siginfo`.
 const SIZE: usize = 128;
-const SI_SIGIO: i32 = -5;
 
 #[derive(Debug)]
 pub struct SignalFd {

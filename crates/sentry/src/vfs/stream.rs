@@ -11,9 +11,11 @@ use rustix::fs::{AtFlags, FileType, OFlags, StatxFlags};
 
 use super::attributes::Attributes;
 use super::description::Description;
+use super::fasync::{self, Band};
 use super::file::{File, POLLHUP, READABLE, WRITABLE};
 use crate::errno::{Errno, Result};
 use crate::host::{Way, write_as};
+use crate::kernel::Kernel;
 use crate::kernel::wake::WaitQueue;
 use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
@@ -30,6 +32,7 @@ pub struct HostStream {
     /// Whoever gave it opened it with O_APPEND.
     appends: bool,
     queue: WaitQueue,
+    fasync: fasync::List,
 }
 
 impl HostStream {
@@ -45,6 +48,7 @@ impl HostStream {
             is_regular,
             appends,
             queue: WaitQueue::default(),
+            fasync: fasync::List::default(),
         }
     }
 
@@ -61,6 +65,17 @@ impl HostStream {
 impl HasQueue for HostStream {
     fn wait_queue(&self) -> &WaitQueue {
         &self.queue
+    }
+
+    fn on_event(&self, _kernel: &mut Kernel) {
+        if self.fasync.is_empty() {
+            return;
+        }
+        let ready = self.poll();
+        self.fasync.tell_ready(ready);
+        if ready & WRITABLE != 0 {
+            self.fasync.tell(Band::Out);
+        }
     }
 }
 
@@ -133,6 +148,10 @@ impl File for HostStream {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [(!self.is_regular).then_some(&self.fasync), None]
     }
 
     fn seek(&self, _description: &Description, offset: i64, whence: i32) -> Result<u64> {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use self::buffers::{Buffers, Kind, PAGE};
 use super::attributes::Attributes;
 use super::description::Description;
+use super::fasync::{self, Band};
 use super::file::{File, POLLERR, POLLHUP, READABLE, WRITABLE};
 use super::place::Place;
 use crate::errno::{Errno, Result};
@@ -64,6 +65,9 @@ pub struct Pipe {
     state: Mutex<State>,
     /// One queue for both sides: who is woken looks again.
     queue: WaitQueue,
+    /// Those who read and have O_ASYNC on, and those who write.
+    readers: fasync::List,
+    writers: fasync::List,
     attributes: Attributes,
     line: Line,
 }
@@ -80,6 +84,8 @@ impl Pipe {
                 writer_opens: 0,
             }),
             queue: WaitQueue::default(),
+            readers: fasync::List::default(),
+            writers: fasync::List::default(),
             attributes,
             line: Line::default(),
         })
@@ -140,8 +146,16 @@ impl Pipe {
     }
 
     pub fn consume(&self, count: usize) {
-        self.lock().buffers.consume(count);
+        let mut state = self.lock();
+        let free = state.buffers.free();
+        state.buffers.consume(count);
+        let has_freed = state.buffers.free() > free;
+        drop(state);
         self.queue.wake();
+        // Linux: splice(2) tells of whole pages, read(2) of every byte.
+        if has_freed {
+            self.writers.tell(Band::Out);
+        }
     }
 
     /// For pages of somebody else's.
@@ -155,6 +169,7 @@ impl Pipe {
         let count = bytes.len();
         self.lock().buffers.push(bytes, count, Kind::Spliced);
         self.queue.wake();
+        self.readers.tell(Band::In);
     }
 
     #[must_use]
@@ -182,7 +197,8 @@ impl Lined for Pipe {
     fn open(&self, begin: &mut dyn FnMut()) {
         let state = self.lock();
         let is_empty = state.buffers.is_empty() && state.readers > 0 && state.writers > 0;
-        if is_empty && self.queue.is_quiet() {
+        let is_quiet = self.queue.is_quiet() && self.readers.is_empty() && self.writers.is_empty();
+        if is_empty && is_quiet {
             begin();
         }
     }
@@ -221,27 +237,36 @@ impl Drop for PipeEnd {
         let mut state = self.pipe.lock();
         state.readers -= u32::from(self.reads);
         state.writers -= u32::from(self.writes);
+        // Linux: pipe_release().
+        let is_last_of_a_side = (state.readers == 0) != (state.writers == 0);
         drop(state);
         self.pipe.queue.wake();
+        if is_last_of_a_side {
+            self.pipe.readers.tell(Band::In);
+            self.pipe.writers.tell(Band::Out);
+        }
     }
 }
 
 impl File for PipeEnd {
-    fn read(&self, _description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
+    fn read(&self, description: &Description, to: &mut Buffer, _at: Option<u64>) -> Result<usize> {
         let mut state = self.pipe.lock();
         if to.remaining() == 0 {
             return Ok(0);
         }
         if state.buffers.is_empty() {
-            return if state.writers == 0 {
-                Ok(0)
-            } else {
-                Err(Errno::EAGAIN)
-            };
+            let is_end = state.writers == 0;
+            drop(state);
+            // Linux: anon_pipe_read() tells whatever it found, unless it waits.
+            if is_end || description.is_nonblocking() {
+                self.pipe.writers.tell(Band::Out);
+            }
+            return if is_end { Ok(0) } else { Err(Errno::EAGAIN) };
         }
         let done = state.read(to)?;
         drop(state);
         self.pipe.queue.wake_for(WRITABLE);
+        self.pipe.writers.tell(Band::Out);
         Ok(done)
     }
 
@@ -261,6 +286,11 @@ impl File for PipeEnd {
         }
         let room = state.buffers.room_for(count);
         if room == 0 {
+            drop(state);
+            // Of a write that does nothing readers hear, too. Linux: anon_pipe_write().
+            if description.is_nonblocking() && from.is_untouched() {
+                self.pipe.readers.tell(Band::In);
+            }
             return Err(Errno::EAGAIN);
         }
         let bytes = from.take_vec(room)?;
@@ -272,6 +302,7 @@ impl File for PipeEnd {
         state.buffers.push(&bytes, count, kind);
         drop(state);
         self.pipe.queue.wake_for(READABLE);
+        self.pipe.readers.tell(Band::In);
         Ok(bytes.len())
     }
 
@@ -308,6 +339,13 @@ impl File for PipeEnd {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(self.pipe.queue())
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [
+            self.reads.then_some(&self.pipe.readers),
+            self.writes.then_some(&self.pipe.writers),
+        ]
     }
 
     fn lined(&self, writes: bool) -> Option<Arc<dyn Lined>> {

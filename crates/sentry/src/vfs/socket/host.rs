@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use casemate_platform::socket::{self, REQUEST_MAX};
@@ -19,7 +20,8 @@ use crate::memory::{Address, Buffer, half, word};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
-use crate::vfs::file::{File, READABLE};
+use crate::vfs::fasync::{self, Band};
+use crate::vfs::file::{File, READABLE, WRITABLE};
 use crate::watcher::HasQueue;
 
 /// Bytes that one transfer moves through the sentry.
@@ -41,6 +43,9 @@ pub struct HostSocket {
     /// What it was connected to last, as getpeername(2) shows it.
     peer: Mutex<Option<Vec<u8>>>,
     queue: WaitQueue,
+    fasync: fasync::List,
+    /// A send found no room, or a connection is under way: that it can be written to is told.
+    wants_room: AtomicBool,
     options: Options,
     attributes: Attributes,
     /// Messages of the sentry's own that are to be read first: mq_notify(2)'s.
@@ -105,6 +110,8 @@ impl HostSocket {
             is_stream,
             peer: Mutex::default(),
             queue: WaitQueue::default(),
+            fasync: fasync::List::default(),
+            wants_room: AtomicBool::new(false),
             options: Options::default(),
             put: Mutex::default(),
             attributes: super::attributes(kernel.new_inode(), who.fsuid, who.fsgid),
@@ -164,6 +171,17 @@ impl HasQueue for HostSocket {
     fn wait_queue(&self) -> &WaitQueue {
         &self.queue
     }
+
+    fn on_event(&self, _kernel: &mut Kernel) {
+        if self.fasync.is_empty() {
+            return;
+        }
+        let ready = self.poll();
+        self.fasync.tell_ready(ready);
+        if ready & WRITABLE != 0 && self.wants_room.swap(false, Ordering::Relaxed) {
+            self.fasync.tell(Band::Out);
+        }
+    }
 }
 
 impl File for HostSocket {
@@ -192,6 +210,10 @@ impl File for HostSocket {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.queue)
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [Some(&self.fasync), None]
     }
 
     fn attributes(&self) -> Result<Attributes> {
@@ -287,7 +309,11 @@ impl HostSocket {
         if self.domain == libc::AF_NETLINK {
             may_send_netlink(&bytes)?;
         }
-        let count = socket::send(self.fd.as_fd(), &bytes, to, control, flags)?;
+        let sent = socket::send(self.fd.as_fd(), &bytes, to, control, flags);
+        if sent.as_ref().map_or(true, |count| *count < wanted) {
+            self.wants_room.store(true, Ordering::Relaxed);
+        }
+        let count = sent?;
         from.skip(count);
         Ok(count)
     }
@@ -306,6 +332,9 @@ impl Socket for HostSocket {
     fn connect(&self, _cx: &mut Cx<'_>, address: &[u8], _ticket: Ticket) -> Result<()> {
         let result = socket::connect(self.fd.as_fd(), address);
         let has_begun = |error: &std::io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
+        if result.as_ref().is_err_and(has_begun) {
+            self.wants_room.store(true, Ordering::Relaxed);
+        }
         if result.as_ref().err().is_none_or(has_begun) {
             *self.lock_peer() = peer::after_connect(address, || self.own_address().ok());
         }

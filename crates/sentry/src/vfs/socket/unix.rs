@@ -4,7 +4,7 @@
 //! the descriptor's end (`UnixFile`) releases it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::options::Options;
@@ -18,6 +18,7 @@ use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
+use crate::vfs::fasync::{self, Band};
 use crate::vfs::file::{FIONREAD, File, READABLE};
 
 const SIOCOUTQ: u32 = 0x5411;
@@ -81,6 +82,9 @@ pub struct UnixSocket {
     pub kind: Kind,
     state: Mutex<State>,
     pub queue: WaitQueue,
+    pub fasync: fasync::List,
+    /// A send, or poll(2), found no room: that there is some again is told. Linux: SOCKWQ_ASYNC_NOSPACE.
+    wants_room: AtomicBool,
     pub options: Options,
     /// What its unread messages take, at their receivers.
     pub sent: AtomicUsize,
@@ -108,6 +112,8 @@ impl UnixSocket {
                 peer_credentials: NOBODY,
             }),
             queue: WaitQueue::default(),
+            fasync: fasync::List::default(),
+            wants_room: AtomicBool::new(false),
             options: Options::default(),
             sent: AtomicUsize::new(0),
             attributes,
@@ -181,6 +187,15 @@ impl UnixSocket {
     pub fn uncharge(&self, charge: usize) {
         self.sent.fetch_sub(charge, Ordering::Relaxed);
         self.queue.wake();
+        if self.is_writable() && self.wants_room.swap(false, Ordering::Relaxed) {
+            self.fasync.tell(Band::Out);
+        }
+    }
+
+    pub(super) fn note_no_room(&self) {
+        if !self.fasync.is_empty() {
+            self.wants_room.store(true, Ordering::Relaxed);
+        }
     }
 
     /// The last descriptor is gone: whoever is connected learns it, and what was not read is lost.
@@ -226,6 +241,9 @@ impl UnixSocket {
             }
         }
         peer.queue.wake();
+        if self.kind != Kind::Datagram {
+            peer.fasync.tell(Band::HangUp);
+        }
     }
 
     /// Whether a sender that is not its own peer has to wait. Linux: unix_recvq_full().
@@ -257,7 +275,7 @@ impl Lined for UnixSocket {
     fn open(&self, begin: &mut dyn FnMut()) {
         {
             let state = self.lock();
-            if self.is_empty_stream(&state) && self.queue.is_quiet() {
+            if self.is_empty_stream(&state) && self.queue.is_quiet() && self.fasync.is_empty() {
                 begin();
             }
         }
@@ -304,6 +322,10 @@ impl File for UnixFile {
             self.0.cut();
         }
         Some(&self.0.queue)
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [Some(&self.0.fasync), None]
     }
 
     fn attributes(&self) -> Result<Attributes> {
@@ -454,6 +476,10 @@ impl UnixSocket {
                 state.is_shut_for_sending |= receiving;
             }
             peer.queue.wake();
+            if self.kind != Kind::Datagram && sending {
+                peer.fasync
+                    .tell(if receiving { Band::HangUp } else { Band::In });
+            }
         }
         self.queue.wake();
         Ok(())

@@ -13,6 +13,7 @@ use crate::kernel::wake::Ticket;
 use crate::syscalls::Cx;
 use crate::syscalls::open::{may_write_directory, own_in};
 use crate::vfs::attributes::Attributes;
+use crate::vfs::fasync::Band;
 
 /// Linux: net.core.somaxconn.
 const MOST_PENDING: i32 = 4096;
@@ -205,6 +206,7 @@ impl UnixSocket {
             pending.push_back(server);
         }
         listener.queue.wake();
+        listener.fasync.tell(Band::In);
         self.queue.wake();
     }
 

@@ -18,7 +18,7 @@ impl UnixSocket {
     }
 
     /// Linux: unix_writable().
-    fn is_writable(&self) -> bool {
+    pub(super) fn is_writable(&self) -> bool {
         self.sent.load(Ordering::Relaxed).saturating_mul(4) <= self.send_room()
     }
 
@@ -41,6 +41,8 @@ impl UnixSocket {
         });
         if has_room && self.is_writable() {
             events |= WRITABLE | POLLWRBAND;
+        } else {
+            self.note_no_room();
         }
         events
     }

@@ -11,6 +11,7 @@ use super::{Control, Outgoing};
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::{CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN};
 use crate::syscalls::Cx;
+use crate::vfs::fasync::Band;
 use crate::vfs::file::{POLLPRI, READABLE};
 
 /// Most bytes of one message of a stream: longer writes are split.
@@ -62,6 +63,7 @@ impl UnixSocket {
         let mut done = 0;
         while out.data.remaining() > 0 {
             if self.sent.load(Ordering::Relaxed) >= self.send_room() {
+                self.note_no_room();
                 break;
             }
             let bytes = match out.data.take_vec(self.chunk()) {
@@ -74,6 +76,7 @@ impl UnixSocket {
             let control = std::mem::take(&mut out.control);
             let message = self.message(cx, bytes, &control, &peer)?;
             peer.lock().messages.push_back(message);
+            peer.fasync.tell(Band::In);
         }
         if done == 0 && out.data.remaining() > 0 {
             return Err(Errno::EAGAIN);
@@ -121,6 +124,7 @@ impl UnixSocket {
             return Err(Errno::EPIPE);
         }
         if self.sent.load(Ordering::Relaxed) >= self.send_room() {
+            self.note_no_room();
             return Err(Errno::EAGAIN);
         }
         let peer = match &target {
@@ -149,6 +153,7 @@ impl UnixSocket {
         let message = self.message(cx, bytes, &out.control, &peer)?;
         peer.lock().messages.push_back(message);
         peer.queue.wake_for(READABLE | POLLPRI);
+        peer.fasync.tell(Band::In);
         Ok(len)
     }
 

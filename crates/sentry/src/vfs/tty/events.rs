@@ -1,12 +1,12 @@
 //! What a terminal does to processes. Typing, closing and hanging up happen where the kernel is not at hand (a file's last reference may go anywhere), so they
 //! are noted here, and done by the worker before it answers the call that caused them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::Tty;
 use crate::kernel::Kernel;
 use crate::kernel::signals::{Info, SI_KERNEL, SIGCONT};
+use crate::vfs::deferred::Deferred;
 
 const SIGHUP: i32 = 1;
 
@@ -19,52 +19,28 @@ pub enum Event {
     Closed,
 }
 
-static ANY: AtomicBool = AtomicBool::new(false);
-static EVENTS: Mutex<Vec<(Arc<Tty>, Event)>> = Mutex::new(Vec::new());
+static EVENTS: Deferred<(Arc<Tty>, Event)> = Deferred::new();
 
 pub(super) fn defer(tty: Arc<Tty>, event: Event) {
-    EVENTS
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push((tty, event));
-    ANY.store(true, Ordering::Release);
+    EVENTS.push(tty.kernel, (tty, event));
 }
 
 /// Does what was noted.
 pub fn settle(kernel: &mut Kernel) {
-    let own = kernel.member.number;
-    let mut foreign = Vec::new();
-    while ANY.swap(false, Ordering::AcqRel) {
-        let events = std::mem::take(&mut *EVENTS.lock().unwrap_or_else(PoisonError::into_inner));
-        for (tty, event) in events {
-            if tty.kernel != own {
-                foreign.push((tty, event));
-                continue;
-            }
-            match event {
-                Event::Signal(signal) => {
-                    let group = tty.lock().foreground;
-                    if group != 0 {
-                        kernel.send_to_group(group, signal);
-                    }
-                }
-                Event::HangUp => kernel.hang_up_session(&tty),
-                Event::Closed => {
-                    if tty.lingers() {
-                        kernel.terminals.lingering.push(tty);
-                    }
-                }
+    EVENTS.settle(kernel, |kernel, (tty, event)| match event {
+        Event::Signal(signal) => {
+            let group = tty.lock().foreground;
+            if group != 0 {
+                kernel.send_to_group(group, signal);
             }
         }
-    }
-    foreign.retain(|(tty, _)| kernel.member.pod.has(tty.kernel));
-    if !foreign.is_empty() {
-        let mut events = EVENTS.lock().unwrap_or_else(PoisonError::into_inner);
-        events.splice(..0, foreign);
-        drop(events);
-        ANY.store(true, Ordering::Release);
-        kernel.member.pod.ring_others(own);
-    }
+        Event::HangUp => kernel.hang_up_session(&tty),
+        Event::Closed => {
+            if tty.lingers() {
+                kernel.terminals.lingering.push(tty);
+            }
+        }
+    });
 }
 
 impl Kernel {

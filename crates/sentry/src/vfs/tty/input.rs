@@ -24,10 +24,17 @@ impl State {
     }
 
     pub fn receive_waiting(&mut self) {
+        let mut has_received = false;
         while self.has_room()
             && let Some(byte) = self.incoming.pop_front()
         {
             self.receive_byte(byte);
+            has_received = true;
+        }
+        // Of lines `end_line` tells. Linux: __receive_buf().
+        let by_line = self.termios.canonical() && !self.termios.has_local(EXTPROC);
+        if has_received && !by_line && !self.input.is_empty() {
+            self.typed_news += 1;
         }
     }
 
@@ -182,6 +189,7 @@ impl State {
     fn end_line(&mut self, byte: u8, mark: Mark) {
         self.keep(byte, mark);
         self.complete = self.input.len();
+        self.typed_news += 1;
     }
 
     fn reprint(&mut self, byte: u8) {

@@ -10,11 +10,14 @@ use crate::memory::{Address, Buffer};
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
+use crate::vfs::fasync::{self, Band};
 use crate::vfs::file::{File, POLLHUP, POLLPRI, READABLE, WRITABLE};
 use crate::vfs::place::Place;
 
 const TIOCPKT_DATA: u8 = 0;
 const CHUNK: usize = 64 << 10;
+/// Bytes left to read at which writers go on. Linux: TTY_THRESHOLD_UNTHROTTLE.
+const UNTHROTTLED: usize = 128;
 
 #[derive(Debug)]
 pub struct Master {
@@ -74,13 +77,17 @@ impl File for Master {
         }
         drop(state);
         let count = to.put(&bytes)?;
-        self.tty.change(|state| {
+        let has_made_room = self.tty.change(|state| {
             if status != 0 {
                 state.packet_status = 0;
             }
             let taken = count.saturating_sub(head).min(state.output.len());
             state.output.drain(..taken);
+            state.output.len() <= UNTHROTTLED && std::mem::take(&mut state.wants_room)
         });
+        if has_made_room {
+            self.tty.slave_fasync.tell(Band::Out);
+        }
         Ok(count)
     }
 
@@ -121,6 +128,10 @@ impl File for Master {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.tty.queue)
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [Some(&self.tty.master_fasync), None]
     }
 
     fn attributes(&self) -> Result<Attributes> {

@@ -28,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::attributes::Attributes;
+use super::fasync::{self, Band};
 use crate::control::Reporter;
 use crate::errno::{Errno, Result};
 use crate::kernel::wake::WaitQueue;
@@ -47,6 +48,8 @@ pub struct Tty {
     state: Mutex<State>,
     /// One for both sides: who is woken looks again.
     pub queue: WaitQueue,
+    slave_fasync: fasync::List,
+    master_fasync: fasync::List,
     host: OnceLock<host::HostLine>,
     itself: Weak<Self>,
 }
@@ -64,6 +67,8 @@ impl Tty {
             attributes: Mutex::new(attributes),
             state: Mutex::new(state),
             queue: WaitQueue::default(),
+            slave_fasync: fasync::List::default(),
+            master_fasync: fasync::List::default(),
             host: host.map_or_else(OnceLock::new, OnceLock::from),
             itself: itself.clone(),
         })
@@ -83,16 +88,25 @@ impl Tty {
     /// Changes the state, and tells everyone whom that may concern. Not for a mere look: who waits would be woken by its own.
     pub fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
+        let printed = state.output.len();
         let result = change(&mut state);
+        let has_printed = state.output.len() > printed;
         if let Some(host) = self.host.get() {
             host.drain(&mut state);
         }
         let signals = std::mem::take(&mut state.signals);
+        let typed = std::mem::take(&mut state.typed_news);
         drop(state);
         for signal in signals {
             self.defer(Event::Signal(signal));
         }
         self.queue.wake();
+        for _ in 0..typed {
+            self.slave_fasync.tell(Band::In);
+        }
+        if has_printed {
+            self.master_fasync.tell(Band::In);
+        }
         result
     }
 

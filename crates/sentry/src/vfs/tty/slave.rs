@@ -13,6 +13,7 @@ use crate::memory::{Address, Buffer};
 use crate::syscalls::{Cx, SysResult, value};
 use crate::vfs::attributes::Attributes;
 use crate::vfs::description::Description;
+use crate::vfs::fasync;
 use crate::vfs::file::{File, POLLERR, POLLHUP, READABLE, WRITABLE};
 use crate::vfs::place::Place;
 
@@ -138,16 +139,17 @@ impl File for Slave {
 
     fn write(
         &self,
-        _description: &Description,
+        description: &Description,
         from: &mut Buffer,
         _at: Option<u64>,
     ) -> Result<usize> {
         self.tty.refill_output();
-        let state = self.tty.lock();
+        let mut state = self.tty.lock();
         if state.is_hung_up {
             return Err(Errno::EIO);
         }
         let room = state.output_room();
+        state.wants_room |= room == 0 && description.is_nonblocking();
         drop(state);
         if room == 0 {
             return if from.remaining() == 0 {
@@ -178,6 +180,10 @@ impl File for Slave {
 
     fn queue(&self) -> Option<&WaitQueue> {
         Some(&self.tty.queue)
+    }
+
+    fn fasync(&self) -> [Option<&fasync::List>; 2] {
+        [Some(&self.tty.slave_fasync), None]
     }
 
     fn attributes(&self) -> Result<Attributes> {

@@ -69,6 +69,10 @@ pub struct State {
     /// The last slave was closed; not so before the first was opened.
     pub has_lost_slaves: bool,
     pub is_hung_up: bool,
+    /// How often whoever reads the slave is to be told of something new (`vfs::fasync`).
+    pub typed_news: u32,
+    /// A write of the slave's found no room: that there is some again is told. Linux: TTY_DO_WRITE_WAKEUP.
+    pub wants_room: bool,
     /// Signals for the foreground group, until somebody who has the kernel sends them.
     pub signals: Vec<i32>,
 }
