@@ -24,6 +24,7 @@ ATTACK_S = 60
 SECRET = "the host's own words"
 NUMBERS = ["numbers", "entries", "stub", "vsyscall", "mode32"]
 RACES = ["fetch", "paths", "bombs"]
+TRACING = ["tracers", "registers", "pages"]
 MEMORY = ["scribble", "forge", "unmap", "step", "storm"]
 LAST_CALL = 470
 # crates/platform/src/filter.rs
@@ -170,4 +171,10 @@ def test_memory_that_is_shared_or_ours_is_written_over_unmapped_and_interrupted(
 def test_what_a_call_was_given_changes_meanwhile_and_too_much_of_everything(attacked: Attacked, attack: str) -> None:
     """Among it: names that are links to the host's secret by turns, which no call reads."""
     done = attacked.attack("races", attack)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("attack", TRACING)
+def test_tracers_that_die_at_any_point_set_any_register_and_reach_for_the_stub(attacked: Attacked, attack: str) -> None:
+    done = attacked.attack("tracing", attack)
     assert done.returncode == 0, done.stdout

@@ -20,6 +20,8 @@ pub const AFTER: u64 = 2;
 pub const TABLE_ENTRY: u64 = 16;
 
 unsafe extern "C" {
+    static casemate_fast_away: u8;
+    static casemate_fast_switch: u8;
     static casemate_fast_entry: u8;
     static casemate_fast_shifted: u8;
     static casemate_fast_packed: u8;
@@ -169,7 +171,7 @@ pub enum Stage {
 pub fn stage(ip: u64) -> Option<Stage> {
     let at = ip.checked_sub(BASE)?;
     let before = |label: *const u8| at < offset(label);
-    if before(&raw const casemate_fast_entry) || !before(&raw const casemate_fast_end) {
+    if before(&raw const casemate_fast_away) || !before(&raw const casemate_fast_end) {
         return None;
     }
     let stages = [
@@ -216,6 +218,16 @@ pub fn stage(ip: u64) -> Option<Stage> {
     let found = stages.into_iter().find(|(end, _)| before(*end));
     Some(found.map_or(Stage::Untouched, |(_, stage)| stage))
 }
+
+/// The byte of the stub that says whether calls from patched sites are answered there (`ANSWERS`), or all made at their trampolines (`TURNS_AWAY`).
+#[must_use]
+pub fn switch() -> u64 {
+    BASE + offset(&raw const casemate_fast_switch)
+}
+
+/// `ja` and `jmp`, both with a distance of one byte.
+pub const ANSWERS: u8 = 0x77;
+pub const TURNS_AWAY: u8 = 0xEB;
 
 /// The instruction pointer of a call that the stub makes in the ordinary way, as the host's kernel reports it.
 #[must_use]
@@ -559,6 +571,10 @@ mod tests {
             assert_eq!(stage(at(label)), Some(expected));
         }
         assert_eq!(stage(at(&raw const casemate_fast_end)), None);
-        assert_eq!(stage(at(&raw const casemate_fast_entry) - 1), None);
+        assert_eq!(stage(at(&raw const casemate_fast_away) - 1), None);
+        assert_eq!(
+            stage(at(&raw const casemate_fast_away)),
+            Some(Stage::Untouched)
+        );
     }
 }

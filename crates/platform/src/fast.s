@@ -2,7 +2,7 @@
 # In: rcx the trampoline's own syscall instruction (a jump behind the site follows it), everything else as at the site. A system call clobbers rcx, r11 and
 # flags, so these three are free; the program's stack is never touched (red zones, Go's small stacks). docs/decisions/2026-11-28-fast-path.md.
 
-    .globl casemate_fast_entry, casemate_fast_shifted, casemate_fast_packed, casemate_fast_saved, casemate_fast_kept, casemate_fast_done, casemate_fast_finished
+    .globl casemate_fast_away, casemate_fast_switch, casemate_fast_entry, casemate_fast_shifted, casemate_fast_packed, casemate_fast_saved, casemate_fast_kept, casemate_fast_done, casemate_fast_finished
     .globl casemate_fast_declined, casemate_fast_call, casemate_fast_called, casemate_fast_kept_away, casemate_fast_unpack, casemate_fast_leave, casemate_fast_ids, casemate_fast_known, casemate_fast_answered
     .globl casemate_fast_yields, casemate_fast_timed, casemate_fast_told, casemate_fast_yield, casemate_fast_yielded
     .globl casemate_fast_line, casemate_fast_line_saved, casemate_fast_line_kept, casemate_fast_line_filling, casemate_fast_line_filled, casemate_fast_line_written
@@ -23,10 +23,16 @@
     lsl eax, eax
     .endm
 
+    # One byte of the second instruction below, 0x77 or 0xeb, says whether any call comes further: where a thread is traced, none does.
+    .balign 64
+casemate_fast_away:
+.Lfast_away:
+    jmp rcx
     .balign 64
 casemate_fast_entry:
     cmp eax, 0x1ff
-    ja casemate_fast_leave
+casemate_fast_switch:
+    ja .Lfast_away
     lea r11d, [rax - 102]
     cmp r11d, 6
     jbe casemate_fast_ids

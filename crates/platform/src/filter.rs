@@ -201,6 +201,10 @@ fn conditions(rule: &Native) -> Vec<Instruction> {
             statement(AND, !0xFFF),
             jump(EQUAL, low, 1, 0),
             statement(RETURN, NOTIFY),
+            // What the stub calls there in the place of a traced program is that program's.
+            statement(LOAD, IP),
+            jump(EQUAL, halves(loader::traced_trap()).0, 0, 1),
+            statement(RETURN, NOTIFY),
         ]);
     }
     for condition in rule.when {

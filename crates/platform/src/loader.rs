@@ -39,6 +39,14 @@ pub const RETURN: i64 = 0;
 pub const EXECUTE: i64 = 1;
 /// Run the commands at `DATA`, as many as `COUNT` says, and ask again, with the thread's FS base as the fourth argument.
 pub const COMMANDS: i64 = 2;
+/// A traced thread's (`kernel/ptrace` of the sentry): leave the FS and the GS base in the frame (`BASES`), or take them from there, and ask again.
+pub const TELL_BASES: i64 = 3;
+pub const TAKE_BASES: i64 = 4;
+/// Have each system call outside of the stub's page trap (prctl(2), PR_SET_SYSCALL_USER_DISPATCH), or no longer, and ask again.
+pub const TRAP_CALLS: i64 = 5;
+pub const LET_CALLS: i64 = 6;
+/// Where in `struct ucontext` the stub leaves both bases: the words of `struct sigcontext` that Linux reserves and never looks at.
+pub const BASES: u64 = 232;
 /// The native signals that make a thread ask: the first keeps to its stack, the second goes to its alternate one (SA_ONSTACK), as the program's handler wants.
 pub const KICK: i32 = 63;
 pub const KICK_ON_ALTERNATE_STACK: i32 = 64;
@@ -49,7 +57,7 @@ global_asm!(
     r#"
     .pushsection .rodata.casemate_loader, "a"
     .balign 16
-    .globl casemate_loader_start, casemate_stub_signal, casemate_stub_left, casemate_stub_restorer, casemate_stub_clone, casemate_loader_end
+    .globl casemate_loader_start, casemate_stub_signal, casemate_stub_asked, casemate_stub_entered, casemate_stub_traced, casemate_stub_left, casemate_stub_restorer, casemate_stub_clone, casemate_loader_end
 casemate_loader_start:
     mov rbp, rsp
     lea rbx, [rip + casemate_loader_start + 0x1000]
@@ -106,14 +114,18 @@ casemate_loader_start:
 casemate_stub_signal:
     mov eax, 0x2002
     syscall
+casemate_stub_asked:
     test rax, rax
     jz 6f
     cmp rax, 1
     je 7f
     cmp rax, 2
     je 9f
+    cmp rax, 6
+    jbe 33f
     mov edi, [rsi]
     jmp rax
+casemate_stub_entered:
 6:  add rsp, 8
     mov rax, 15
     syscall
@@ -156,6 +168,44 @@ casemate_stub_left:
     mov rdx, r15
     rdfsbase r10
     jmp casemate_stub_signal
+33: cmp rax, 4
+    je 34f
+    ja 35f
+    rdfsbase rax
+    mov [rdx + 232], rax
+    rdgsbase rax
+    mov [rdx + 240], rax
+    jmp casemate_stub_signal
+34: mov rax, [rdx + 232]
+    wrfsbase rax
+    mov rax, [rdx + 240]
+    wrgsbase rax
+    jmp casemate_stub_signal
+35: mov rbx, rdi
+    mov rbp, rsi
+    mov r15, rdx
+    xor esi, esi
+    xor edx, edx
+    xor r10d, r10d
+    xor r8d, r8d
+    cmp rax, 5
+    jne 36f
+    mov esi, 1
+    lea rdx, [rip + casemate_loader_start]
+    mov r10d, 0x1000
+36: mov edi, 59
+    mov eax, 157
+    syscall
+    mov rdi, rbx
+    mov rsi, rbp
+    mov rdx, r15
+    jmp casemate_stub_signal
+
+    .balign 16
+casemate_stub_traced:
+    syscall
+    int3
+    ud2
 
     .balign 16
 casemate_stub_restorer:
@@ -183,6 +233,9 @@ casemate_loader_end:
 unsafe extern "C" {
     static casemate_loader_start: u8;
     static casemate_stub_signal: u8;
+    static casemate_stub_asked: u8;
+    static casemate_stub_entered: u8;
+    static casemate_stub_traced: u8;
     static casemate_stub_left: u8;
     static casemate_stub_restorer: u8;
     static casemate_stub_clone: u8;
@@ -233,6 +286,37 @@ pub fn clone_plainly() -> u64 {
 #[must_use]
 pub fn cloned_plainly() -> u64 {
     BASE + offset(&raw const casemate_clone3_made)
+}
+
+/// Where the stub makes a traced thread's system call, with registers that the sentry puts into a frame: the instruction itself.
+#[must_use]
+pub fn traced_call() -> u64 {
+    BASE + offset(&raw const casemate_stub_traced)
+}
+
+/// The breakpoint behind it, by which the thread tells that the call is over; and where its instruction pointer is then.
+#[must_use]
+pub fn traced_trap() -> u64 {
+    traced_call() + 2
+}
+
+/// How far a kick found its thread in the handler of another frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nested {
+    /// It has yet to ask, or to leave that frame.
+    Within,
+    /// It has the answer: rax is a handler's address, if it is none of the answers above.
+    Answered,
+}
+
+#[must_use]
+pub fn nested(ip: u64) -> Option<Nested> {
+    let at = |label: *const u8| BASE + offset(label);
+    if (at(&raw const casemate_stub_asked)..at(&raw const casemate_stub_entered)).contains(&ip) {
+        return Some(Nested::Answered);
+    }
+    let all = at(&raw const casemate_stub_signal)..at(&raw const casemate_stub_traced);
+    all.contains(&ip).then_some(Nested::Within)
 }
 
 fn code() -> &'static [u8] {
@@ -363,6 +447,18 @@ pub fn result_of(index: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fast_path_s_switch_is_one_byte_of_a_jump() {
+        let at = (crate::fast::switch() - BASE) as usize;
+        let jump = &code()[at..at + 2];
+        assert_eq!(jump[0], crate::fast::ANSWERS);
+        let to = at
+            .wrapping_add(2)
+            .wrapping_add_signed(isize::from(jump[1].cast_signed()));
+        // jmp rcx
+        assert_eq!(code()[to..to + 2], [0xFF, 0xE1]);
+    }
 
     #[test]
     fn the_code_leaves_room_for_its_tables() {

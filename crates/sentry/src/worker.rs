@@ -10,6 +10,7 @@ use crate::errno::Errno;
 use crate::fast::Window;
 use crate::kernel::deliver::Next;
 use crate::kernel::task::{Blocked, Restart};
+use crate::kernel::wake::WaitQueue;
 use crate::kernel::{Kernel, signals};
 use crate::syscalls::{Cx, Outcome, SysResult, sandboxed, table};
 use crate::trace;
@@ -154,6 +155,7 @@ fn may_concern_a_child(nr: i32) -> bool {
             | libc::SYS_sched_getparam
             | libc::SYS_sched_setattr
             | libc::SYS_sched_getattr
+            | libc::SYS_ptrace
             | libc::SYS_process_vm_readv
             | libc::SYS_process_vm_writev
             | libc::SYS_open
@@ -269,15 +271,9 @@ pub(crate) fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>
             Next::Gone => Ok(Outcome::Gone),
             Next::Hold => {
                 let queue = kernel.process_of(call.tid)?.continue_queue.clone();
-                let mut cx = Cx {
-                    kernel,
-                    call,
-                    resumed,
-                };
-                let ticket = cx.ticket()?;
-                queue.add(ticket);
-                cx.wait(ticket, None, Restart::Uninterruptible, 0)
+                hold(kernel, call, resumed, &queue)
             }
+            Next::HoldOn(queue) => hold(kernel, call, resumed, &queue),
         },
         _ => {
             let is_new = resumed.is_none();
@@ -292,6 +288,18 @@ pub(crate) fn dispatch(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>
             table::dispatch(&mut cx)
         }
     }
+}
+
+/// A thread whose stub has asked waits for its answer.
+fn hold(kernel: &mut Kernel, call: Call, resumed: Option<Blocked>, queue: &WaitQueue) -> SysResult {
+    let mut cx = Cx {
+        kernel,
+        call,
+        resumed,
+    };
+    let ticket = cx.ticket()?;
+    queue.add(ticket);
+    cx.wait(ticket, None, Restart::Uninterruptible, 0)
 }
 
 /// Runs a call whose answer was put off.
@@ -318,10 +326,12 @@ pub fn run_ready(kernel: &mut Kernel) {
             if blocked.wait != ticket.wait {
                 continue;
             }
-            // A stopped process's calls make no progress.
-            if kernel
-                .process_of(ticket.tid)
-                .is_ok_and(|process| process.is_stopped)
+            // A stopped process's calls make no progress; a traced thread in its stub asks whether it may.
+            let may_ask = blocked.call.nr == magic::DELIVER && task.traced.is_some();
+            if !may_ask
+                && kernel
+                    .process_of(ticket.tid)
+                    .is_ok_and(|process| process.is_stopped)
             {
                 continue;
             }

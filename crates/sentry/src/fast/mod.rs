@@ -94,6 +94,13 @@ impl Kernel {
     /// A notification came: gives it the instruction pointer of its site, if it comes from a trampoline, or from the stub, which left its data in the slot then.
     pub fn arrive(&mut self, call: &mut Call) -> Option<Window> {
         let task = self.tasks.get_mut(&call.tid)?;
+        if let Some(after) = task
+            .traced
+            .as_ref()
+            .and_then(|own| own.called_from(call.ip))
+        {
+            call.ip = after;
+        }
         let carrying = task.slot.as_ref().filter(|slot| slot.carries(call));
         let slow = carrying.map_or(call.ip.wrapping_sub(fast::AFTER), |slot| {
             slot.channel.offered(slot.index).slow
@@ -175,6 +182,9 @@ impl Kernel {
         let Some(task) = self.tasks.get(&call.tid) else {
             return;
         };
+        if task.traced.is_some() {
+            return;
+        }
         if task.is_from_trampoline {
             return self.missed(call);
         }

@@ -60,7 +60,8 @@ pub enum Step {
 impl Kernel {
     /// A site has trapped often.
     pub fn begin_patch(&mut self, call: &Call, site: u64) {
-        if self.try_begin_patch(call, site).is_err() {
+        let is_traced = self.task(call.tid).is_ok_and(|task| task.traced.is_some());
+        if !is_traced && self.try_begin_patch(call, site).is_err() {
             // It stays as it is.
         }
     }

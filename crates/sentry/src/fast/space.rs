@@ -44,6 +44,8 @@ pub enum Clones {
 pub struct Space {
     /// Patched sites, by their trampolines' own system calls.
     sites: BTreeMap<u64, u64>,
+    /// Those that were given their own bytes back.
+    restored: BTreeSet<u64>,
     /// Pages of trampolines, and those where something else lay when one was wanted.
     pub pages: BTreeSet<u64>,
     pub occupied: BTreeSet<u64>,
@@ -56,6 +58,8 @@ pub struct Space {
     /// Whether its stub may make a clone(2) of a clone3(2).
     pub clones: Clones,
     pub channel: Option<Arc<Channel>>,
+    /// The stub sends calls of patched sites away: somebody is traced.
+    pub turns_away: bool,
     /// Native ids of the threads that have its slots.
     pub slots: [Option<i32>; channel::SLOTS],
     /// Of a vfork(2)ed child: its parent's, whose memory it runs in. It changes nothing there.
@@ -75,6 +79,7 @@ impl Default for Space {
     fn default() -> Self {
         Self {
             sites: BTreeMap::new(),
+            restored: BTreeSet::new(),
             pages: BTreeSet::new(),
             occupied: BTreeSet::new(),
             counts: HashMap::new(),
@@ -83,6 +88,7 @@ impl Default for Space {
             ids: Ids::default(),
             clones: Clones::default(),
             channel: None,
+            turns_away: false,
             slots: [None; channel::SLOTS],
             host: None,
             had_guest: false,
@@ -100,9 +106,11 @@ impl Space {
     pub fn forked(&self) -> Self {
         Self {
             sites: self.sites.clone(),
+            restored: self.restored.clone(),
             pages: self.pages.clone(),
             ids: self.ids,
             clones: self.clones,
+            turns_away: self.turns_away,
             stack: self.stack,
             private: self.private.clone(),
             ..Self::default()
@@ -116,6 +124,7 @@ impl Space {
         host.had_guest = true;
         Self {
             sites: host.sites.clone(),
+            restored: host.restored.clone(),
             pages: host.pages.clone(),
             ids: host.ids,
             contexts: host.contexts.clone(),
@@ -139,6 +148,19 @@ impl Space {
     #[must_use]
     pub fn is_site(&self, address: u64) -> bool {
         self.sites.values().any(|site| *site == address)
+    }
+
+    /// The sites that begin in a range and are patched still.
+    #[must_use]
+    pub fn patched(&self, from: u64, to: u64) -> Vec<u64> {
+        let sites = self.sites.values().copied();
+        let is_meant = |site: &u64| (from..to).contains(site) && !self.restored.contains(site);
+        sites.filter(is_meant).collect()
+    }
+
+    /// A site is what it was. Its trampoline stays: a thread may be in it.
+    pub fn forget_site(&mut self, site: u64) {
+        self.restored.insert(site);
     }
 
     /// The trampoline that an address is in: its own system call, and the site.

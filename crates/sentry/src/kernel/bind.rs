@@ -250,6 +250,10 @@ impl Kernel {
             return;
         };
         self.embryos.retain(|tid| *tid != creator);
+        let traced = self.traced_child(creator);
+        let Some(creator_task) = self.tasks.get(&creator) else {
+            return;
+        };
         let creator_pid = creator_task.pid;
         let is_thread = embryo.flags & CLONE_THREAD != 0;
         let space = if is_thread {
@@ -272,6 +276,7 @@ impl Kernel {
             returning: embryo.returning.clone(),
             settings: creator_task.settings.inherited(),
             habit: creator_task.habit.inherited(),
+            traced,
             ..Task::new(
                 (tid, ids.inner_tid, ids.inner_pid),
                 creator_task.credentials.clone(),
@@ -290,7 +295,7 @@ impl Kernel {
                 process.ended_threads.retain(|ended| *ended != tid);
                 process.threads.push(tid);
             }
-            return;
+            return self.begin_child(tid);
         }
         let Some(creator_process) = self.processes.get(&creator_pid) else {
             return;
@@ -300,8 +305,10 @@ impl Kernel {
         } else {
             creator_pid
         };
-        let process = forked(creator_process, &embryo, ids, tid, parent);
+        let mut process = forked(creator_process, &embryo, ids, tid, parent);
+        process.creator = creator;
         self.add_process(process);
+        self.begin_child(tid);
     }
 
     /// Puts a new process on the books, and has its end watched.

@@ -17,6 +17,7 @@ use super::signals::{
     default_action,
 };
 use super::task::Restart;
+use super::wake::WaitQueue;
 use crate::errno::{Errno, Result};
 use crate::fast::patch::Step;
 use crate::memory::{Address, Memory};
@@ -31,11 +32,12 @@ const SYSCALL_INSTRUCTION: u64 = 2;
 const MOST_LOOKS: u32 = 100_000;
 
 /// What the asking thread does next.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Next {
     Answer(i64),
-    /// It is held until its process continues.
+    /// It is held until its process continues, or there is something to look at.
     Hold,
+    HoldOn(Arc<WaitQueue>),
     /// Its process has ended.
     Gone,
 }
@@ -49,6 +51,9 @@ pub fn leaves_frame(call: &Call) -> bool {
 impl Kernel {
     /// A thread's stub asks (`magic::DELIVER`): the native signal, its siginfo and ucontext are in the arguments.
     pub fn stub_asks(&mut self, call: &Call) -> Result<Next> {
+        if self.task(call.tid)?.traced.is_some() {
+            return self.traced_asks(call);
+        }
         let native = call.args[0] as i32;
         let is_fault = native != KICK && native != KICK_ON_ALTERNATE_STACK;
         if is_fault {
@@ -137,7 +142,7 @@ impl Kernel {
     }
 
     /// No handler runs on the frame: the mask to return to is the one that is.
-    fn leave_mask(&self, call: &Call) -> Result<()> {
+    pub(super) fn leave_mask(&self, call: &Call) -> Result<()> {
         let context = Address(call.args[2]);
         let mask = self.task(call.tid)?.mask.0;
         Memory { tid: call.tid }.write_u64(context.offset(MASK), mask)
@@ -166,7 +171,12 @@ impl Kernel {
     }
 
     /// Makes the frame the program's: the mask to return to, the siginfo; and answers the handler's address.
-    fn enter_handler(&mut self, call: &Call, info: &Info, action: Action) -> Result<Next> {
+    pub(super) fn enter_handler(
+        &mut self,
+        call: &Call,
+        info: &Info,
+        action: Action,
+    ) -> Result<Next> {
         let memory = Memory { tid: call.tid };
         let (siginfo, context) = (Address(call.args[1]), Address(call.args[2]));
         let task = self.tasks.get_mut(&call.tid).ok_or(Errno::ESRCH)?;
@@ -225,7 +235,7 @@ impl Kernel {
 
     /// A futex(2) that waited natively is about to be made again, since kicks have SA_RESTART: not where the handler has none. sem_wait(3) counts on that.
     /// Of a wait that had only been about to begin this is no worse: EINTR may be spurious.
-    fn end_native_wait(&self, call: &Call, action: Action) -> Result<()> {
+    pub(super) fn end_native_wait(&self, call: &Call, action: Action) -> Result<()> {
         /// Bits of the operation that are none: FUTEX_PRIVATE_FLAG, FUTEX_CLOCK_REALTIME.
         const FLAGS: u32 = 0x180;
         const WAITS: [u32; 2] = [0, 9];
@@ -259,7 +269,8 @@ impl Kernel {
         let Ok(process) = self.process(task.pid) else {
             return;
         };
-        if task.deliverable(&process.pending) != Set::default() {
+        let is_wanted = task.traced.as_ref().is_some_and(|own| own.has_reason());
+        if is_wanted || task.deliverable(&process.pending) != Set::default() {
             self.kick(tid);
         }
     }
@@ -276,7 +287,12 @@ impl Kernel {
         if !leaves_frame(call) {
             self.task_mut(tid)?.mask = Set(mask).as_mask();
         }
-        if !self.begin_rest(tid) {
+        if let Some(traced) = self.traced_mut(tid) {
+            if traced.leave_handler(leaves_frame(call)) {
+                self.put_away(tid);
+                self.look_again(tid);
+            }
+        } else if !self.begin_rest(tid) {
             self.look_again(tid);
         }
         Ok(())

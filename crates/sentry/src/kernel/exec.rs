@@ -111,14 +111,16 @@ pub fn prepare_found(
     let Contents::Elf(elf, wanted) = &file.contents else {
         return Err(Errno::ENOEXEC);
     };
+    // Whoever could look into a program of more rights would have them. Linux: bprm_caps_from_vfs_caps(), LSM_UNSAFE_PTRACE.
+    let may_gain = walker.kernel.tracer_may_see_more(walker.tid);
     let place = Place::Host(file.fd.clone());
     let path = place.path(walker.kernel)?;
     let (credentials, is_secure) = walker.credentials.after_exec(&Program {
         mode: attributes.mode,
         uid: attributes.uid,
         gid: attributes.gid,
-        honours_set_id: !file.mount_flags.contains(StatVfsMountFlags::NOSUID),
-        capabilities: file.capabilities,
+        honours_set_id: may_gain && !file.mount_flags.contains(StatVfsMountFlags::NOSUID),
+        capabilities: file.capabilities.filter(|_| may_gain),
     });
     let interpreter = match wanted {
         Some(name) => Some(load_interpreter(walker, name)?),

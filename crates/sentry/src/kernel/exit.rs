@@ -81,6 +81,18 @@ impl End {
     }
 }
 
+/// What the signal of an end says.
+pub(super) fn end_info(signal: i32, pid: i32, uid: u32, status: i32) -> Info {
+    let (code, value) = if status & 0x7F == 0 {
+        (CLD_EXITED, status >> 8)
+    } else if status & 0x80 != 0 {
+        (CLD_DUMPED, status & 0x7F)
+    } else {
+        (CLD_KILLED, status & 0x7F)
+    };
+    Info::child(signal, code, pid, uid, value)
+}
+
 impl Kernel {
     /// A thread ends by itself; with the last one its process does.
     pub fn end_thread(&mut self, tid: i32, code: i32) {
@@ -98,6 +110,7 @@ impl Kernel {
         }
         process.ended_threads.push(tid);
         self.withdraw_slot(tid);
+        self.trace_ends(tid, (code & 0xFF) << 8, false);
         self.forget_task(tid);
     }
 
@@ -158,6 +171,7 @@ impl Kernel {
         self.begin_native_end(pid, threads.len() == 1);
         let mut closed: Vec<Arc<Description>> = Vec::new();
         for tid in threads {
+            self.trace_ends(tid, status, true);
             if let Some(task) = self.tasks.get(&tid)
                 && !task.files.is_shared()
             {
@@ -177,6 +191,14 @@ impl Kernel {
             return;
         }
         self.adopt_children(pid);
+        self.let_creators_go();
+        self.forget_traced_ends(pid);
+        if self
+            .process(pid)
+            .is_ok_and(|process| process.is_held_for_tracer)
+        {
+            return;
+        }
         self.report_end(pid, parent, status);
     }
 
@@ -232,8 +254,11 @@ impl Kernel {
             for (tid, signal) in death_signals {
                 self.send_to_thread(tid, Info::from_sender(signal, 0, pid, 0));
             }
-            if let Some(status) = status {
-                self.report_end(*child, heir, *status);
+            let is_held = self
+                .process(*child)
+                .is_ok_and(|process| process.is_held_for_tracer);
+            if let Some(status) = status.filter(|_| !is_held) {
+                self.report_end(*child, heir, status);
             }
         }
         loosened.dedup();
@@ -282,7 +307,7 @@ impl Kernel {
     }
 
     /// Tells the parent, and removes the process at once if the parent wants no zombies.
-    fn report_end(&mut self, pid: i32, parent: i32, status: i32) {
+    pub(super) fn report_end(&mut self, pid: i32, parent: i32, status: i32) {
         let Ok(process) = self.process(pid) else {
             return;
         };
@@ -295,20 +320,13 @@ impl Kernel {
         let queue = parent_process.child_queue.clone();
         let unwanted = exit_signal == SIGCHLD
             && (action.handler == SIG_IGN || action.flags & SA_NOCLDWAIT != 0);
+        queue.wake();
         if (1..=LAST).contains(&exit_signal) && !(unwanted && action.handler == SIG_IGN) {
-            let (code, value) = if status & 0x7F == 0 {
-                (CLD_EXITED, status >> 8)
-            } else if status & 0x80 != 0 {
-                (CLD_DUMPED, status & 0x7F)
-            } else {
-                (CLD_KILLED, status & 0x7F)
-            };
-            self.send_to_process(parent, Info::child(exit_signal, code, pid, uid, value));
+            self.send_to_process(parent, end_info(exit_signal, pid, uid, status));
         }
         if unwanted {
             self.processes.remove(&pid);
         }
-        queue.wake();
     }
 
     /// The host says that a process has ended. Usually known; else something else killed it (out of memory, a fault without a stack to handle it).

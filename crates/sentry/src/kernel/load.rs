@@ -150,6 +150,7 @@ impl Kernel {
                     Some(binary) => binary.elf.entry.wrapping_add(interpreter),
                     None => image.program.elf.entry.wrapping_add(base),
                 };
+                let entry = self.trace_program(memory.tid, entry);
                 let mut commands = install_handlers(memory)?;
                 commands.push(Command::Jump { entry, stack });
                 Ok((commands, true))
@@ -200,6 +201,7 @@ impl Kernel {
         process.timers.clear();
         process.uid = uid;
         process.dumpable = is_dumpable;
+        self.let_creators_go();
         Ok(())
     }
 
@@ -215,6 +217,7 @@ impl Kernel {
             .filter(|other| *other != tid)
             .collect();
         for other in others {
+            self.trace_ends(other, 0, false);
             self.forget_task(other);
         }
         if let Ok(process) = self.process_of_mut(tid) {
@@ -251,6 +254,7 @@ impl Kernel {
         self.unblock(leader);
         self.tids.insert(tid, leader);
         self.tasks.insert(leader, task);
+        self.trace_moved(executing, leader);
         self.become_only_thread(leader);
     }
 }
@@ -357,6 +361,7 @@ fn install_handlers(memory: Memory) -> Result<Vec<Command>> {
         (libc::SIGFPE, TABLE + 32),
         (libc::SIGILL, TABLE + 32),
         (libc::SIGTRAP, TABLE + 32),
+        (libc::SIGSYS, TABLE + 32),
     ];
     let call = |(signal, action): (i32, u64)| Command::Call {
         nr: libc::SYS_rt_sigaction,

@@ -20,6 +20,7 @@ pub mod outside;
 pub mod pod;
 pub mod posix_timers;
 pub mod programs;
+pub mod ptrace;
 pub mod recloning;
 pub mod rests;
 pub mod send;
@@ -90,6 +91,10 @@ pub struct Kernel {
     pub embryos: Vec<i32>,
     /// New processes that are held beside their creators.
     pub births: births::Births,
+    /// Threads that are traced, natively; ends of some that their tracers have not heard of; and where a traced thread waits for its vfork(2)ed child.
+    pub tracees: Vec<i32>,
+    pub traced_ends: Vec<ptrace::ends::TracedEnd>,
+    pub vfork_queue: Arc<wake::WaitQueue>,
     /// Processes that have ended on the sentry's books while the host still ends them.
     pub dying: exit::Dying,
     /// The last few native processes that the host has told the end of.

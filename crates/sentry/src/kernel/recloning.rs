@@ -73,9 +73,11 @@ impl Kernel {
     pub fn begin_recloning(
         &mut self,
         call: &Call,
-        recloning: Recloning,
+        mut recloning: Recloning,
         may_patch: bool,
     ) -> SysResult {
+        let (exit_signal, stack) = (recloning.exit_signal, recloning.stack);
+        recloning.flags = self.note_clone(call.tid, recloning.flags, exit_signal, stack);
         if may_patch && self.fast.patches && self.stub_may_clone(call.tid) {
             let site = call.ip.wrapping_sub(SYSCALL_INSTRUCTION);
             let task = self.task(call.tid)?;

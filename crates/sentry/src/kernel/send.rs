@@ -131,6 +131,14 @@ impl Kernel {
             }
             _ => false,
         };
+        // Its tracer is told of it. Linux: sig_ignored().
+        let taker = thread.unwrap_or(process.host_pid);
+        if self
+            .traced(taker)
+            .is_some_and(|traced| traced.tracer.is_some())
+        {
+            return false;
+        }
         let blocked = match thread {
             Some(tid) => self
                 .tasks
@@ -174,7 +182,10 @@ impl Kernel {
             return;
         };
         let handler = process.actions.lock().get(signal).handler;
-        if handler == SIG_DFL {
+        let is_traced = self
+            .traced(taker)
+            .is_some_and(|traced| traced.tracer.is_some());
+        if handler == SIG_DFL && !is_traced {
             match default_action(signal) {
                 Default_::Terminate => return self.terminate(pid, signal),
                 Default_::Core => return self.terminate(pid, signal | 0x80),
@@ -193,6 +204,15 @@ impl Kernel {
         };
         let Some(blocked) = &task.blocked else { return };
         if blocked.restart == Restart::Uninterruptible {
+            return;
+        }
+        // A wait for a child looks once more: the child comes before the signal of its end. Linux: do_wait().
+        let is_wait = matches!(
+            i64::from(blocked.call.nr),
+            libc::SYS_wait4 | libc::SYS_waitid
+        );
+        let wait = blocked.wait;
+        if is_wait && super::wake::is_ready(super::wake::Ticket { tid, wait }) {
             return;
         }
         let blocked = blocked.clone();
@@ -227,7 +247,7 @@ impl Kernel {
         let Some(task) = self.tasks.get(&tid) else {
             return;
         };
-        if task.is_kicked {
+        if task.is_kicked || task.traced.as_ref().is_some_and(|own| own.is_in_frame()) {
             return;
         }
         let Ok(process) = self.process(task.pid) else {
@@ -235,6 +255,8 @@ impl Kernel {
         };
         let ready = task.deliverable(&process.pending);
         let next = ready.0.trailing_zeros().cast_signed() + 1;
+        let told = task.traced.as_ref().and_then(|own| own.next_signal());
+        let next = told.unwrap_or(next);
         let on_alternate = task.image.is_some()
             || task
                 .recloning
@@ -274,6 +296,7 @@ impl Kernel {
             return;
         };
         process.is_stopped = true;
+        process.stop_signal = signal;
         process.stop_report = StopReport::Stopped(signal);
         let threads = process.threads.clone();
         for tid in threads {
@@ -289,6 +312,7 @@ impl Kernel {
                 _ => {}
             }
         }
+        self.tell_of_group_stop(pid, false);
         self.tell_parent(pid, CLD_STOPPED, signal);
     }
 
@@ -313,6 +337,7 @@ impl Kernel {
                 }]);
             }
         }
+        self.tell_of_group_stop(pid, true);
         self.tell_parent(pid, CLD_CONTINUED, SIGCONT);
         // What came meanwhile takes effect now.
         for tid in self
@@ -329,6 +354,9 @@ impl Kernel {
             return;
         };
         let (parent, uid) = (process.parent, process.uid);
+        if code == CLD_STOPPED && self.is_traced_by(pid, parent) {
+            return;
+        }
         let Ok(parent_process) = self.process(parent) else {
             return;
         };

@@ -164,6 +164,10 @@ impl Pending {
         Some(info.unwrap_or_else(|| Info::new(signal, SI_USER)))
     }
 
+    pub fn queued(&self) -> impl Iterator<Item = &Info> {
+        self.queue.iter()
+    }
+
     #[must_use]
     pub fn has_timer(&self, id: i32) -> bool {
         self.queue.iter().any(|info| info.timer == Some(id))

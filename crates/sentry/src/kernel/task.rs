@@ -148,6 +148,8 @@ pub struct Task {
     pub detached: Option<Box<crate::fast::lines::Detached>>,
     /// What descriptors of this thread hold, once there are any.
     pub end: Option<Arc<super::exit::End>>,
+    /// It is traced, or was until just now.
+    pub traced: Option<Box<super::ptrace::Traced>>,
 }
 
 /// How a child's change of state is told by wait(2).
@@ -172,6 +174,10 @@ pub struct Process {
     pub pid: i32,
     pub host_pid: i32,
     pub parent: i32,
+    /// The native thread that made it.
+    pub creator: i32,
+    /// It has ended, but its tracer is to hear of that first.
+    pub is_held_for_tracer: bool,
     pub group: i32,
     pub session: i32,
     /// Native ids of its threads.
@@ -190,6 +196,8 @@ pub struct Process {
     /// wait(2)'s status, once it has ended.
     pub status: Option<i32>,
     pub is_stopped: bool,
+    /// The signal that stopped it last.
+    pub stop_signal: i32,
     pub stop_report: StopReport,
     pub executable: Vec<u8>,
     pub arguments: Vec<u8>,
@@ -247,6 +255,8 @@ impl Process {
             pid,
             host_pid,
             parent: 0,
+            creator: 0,
+            is_held_for_tracer: false,
             group: pid,
             session: pid,
             threads: vec![host_pid],
@@ -259,6 +269,7 @@ impl Process {
             exit_signal: SIGCHLD,
             status: None,
             is_stopped: false,
+            stop_signal: 0,
             stop_report: StopReport::None,
             executable: Vec::new(),
             arguments: Vec::new(),
@@ -325,6 +336,7 @@ impl Task {
             wants_slot: false,
             detached: None,
             end: None,
+            traced: None,
         }
     }
 }

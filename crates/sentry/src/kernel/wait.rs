@@ -35,6 +35,8 @@ pub struct Change {
     pub uid: u32,
     /// As wait4(2) tells it.
     pub status: i32,
+    /// It is a tracee's stop.
+    pub is_traced: bool,
     pub usage: Usage,
 }
 
@@ -49,6 +51,12 @@ impl Kernel {
         wanted: Wanted,
     ) -> Result<Option<Change>> {
         let mut any = false;
+        if !self.tracees.is_empty() || !self.traced_ends.is_empty() {
+            let found = self.find_traced_change(parent, which, wanted, &mut any);
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
         let mut found = None;
         for child in self.processes.values() {
             let fits = match which {
@@ -63,8 +71,12 @@ impl Kernel {
             // One that has ended changes no more: who does not ask for ends would wait for ever.
             any |= wanted.exited || !child.is_zombie();
             let status = match (child.status, child.stop_report) {
-                (Some(status), _) if wanted.exited => status,
-                (None, StopReport::Stopped(signal)) if wanted.stopped => signal << 8 | 0x7F,
+                (Some(status), _) if wanted.exited && !child.is_held_for_tracer => status,
+                (None, StopReport::Stopped(signal))
+                    if wanted.stopped && !self.is_traced_by(child.pid, parent) =>
+                {
+                    signal << 8 | 0x7F
+                }
                 (None, StopReport::Continued) if wanted.continued => CONTINUED,
                 _ => continue,
             };
@@ -72,6 +84,7 @@ impl Kernel {
                 pid: child.pid,
                 uid: child.uid,
                 status,
+                is_traced: false,
                 usage: child.usage.clone(),
             });
             break;

@@ -77,6 +77,13 @@ pub fn make_ready(tickets: &[Ticket]) {
     }
 }
 
+/// Whether that one is to be run again.
+#[must_use]
+pub fn is_ready(ticket: Ticket) -> bool {
+    let ready = READY.lock().unwrap_or_else(PoisonError::into_inner);
+    ready.contains(&ticket)
+}
+
 /// Whether somebody is to be run again.
 #[must_use]
 pub fn has_ready() -> bool {

@@ -35,6 +35,7 @@ pub mod priorities;
 pub mod privileges;
 pub mod process;
 pub mod process_memory;
+pub mod ptrace;
 pub mod read_write;
 pub mod read_write_flags;
 pub mod refused;
@@ -311,7 +312,8 @@ impl Cx<'_> {
     pub fn has_signal(&self) -> Result<bool> {
         let task = self.task()?;
         let pending = &self.process()?.pending;
-        Ok(task.deliverable(pending) != Set::default() || task.image.is_some())
+        let is_wanted = task.traced.as_ref().is_some_and(|own| own.has_reason());
+        Ok(is_wanted || task.deliverable(pending) != Set::default() || task.image.is_some())
     }
 
     /// Another signal mask for the time of a call; the old one comes back when it is over, or is what a handler returns to.

@@ -156,7 +156,7 @@ fn child_info(change: &Change) -> [u8; 128] {
     let (code, value) = if status == 0xFFFF {
         (6, libc::SIGCONT)
     } else if status & 0xFF == 0x7F {
-        (5, status >> 8)
+        (if change.is_traced { 4 } else { 5 }, status >> 8)
     } else if status & 0x7F == 0 {
         (1, status >> 8)
     } else if status & 0x80 != 0 {

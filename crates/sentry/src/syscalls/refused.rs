@@ -20,7 +20,7 @@ refused! {
     // The machine is the host's.
     EPERM: acct swapon swapoff reboot vhangup syslog iopl ioperm init_module finit_module delete_module kexec_load kexec_file_load lookup_dcookie;
     // Large parts of a kernel that a program can do without.
-    EPERM: bpf perf_event_open userfaultfd add_key request_key keyctl ptrace kcmp process_madvise process_mrelease migrate_pages move_pages fanotify_init io_uring_setup io_uring_enter io_uring_register;
+    EPERM: bpf perf_event_open userfaultfd add_key request_key keyctl kcmp process_madvise process_mrelease migrate_pages move_pages fanotify_init io_uring_setup io_uring_enter io_uring_register;
     // File handles would name files without walking to them.
     EOPNOTSUPP: name_to_handle_at;
     // As a kernel built without them.

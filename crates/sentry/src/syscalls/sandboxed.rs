@@ -153,6 +153,7 @@ pub fn judge(cx: &mut Cx<'_>) -> Result<Option<Outcome>> {
     if task.image.is_some()
         || cx.kernel.remade(call).is_some()
         || cx.kernel.is_of_plan(call)
+        || cx.kernel.switches_traps(call)
         || leaves_frame(call)
     {
         // Loading a program is ours, once its execve was let through; so is a clone in place of one that was, and what the stub does on frames of its own.

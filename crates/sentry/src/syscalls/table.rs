@@ -185,7 +185,7 @@ syscalls! {
     98 getrusage(who: i32, usage: Address) => resources, Partial("of children only times and the largest memory");
     99 sysinfo(info: Address) => resources, Full;
     100 times(buf: Address) => resources, Full;
-    101 ptrace() => refused, Partial("EPERM: no process traces another");
+    101 ptrace(request: i32, pid: i32, addr: u64, data: u64) => ptrace, Partial("no PTRACE_SYSEMU, PTRACE_O_TRACESECCOMP, PTRACE_SECCOMP_GET_FILTER, hardware breakpoints");
     102 getuid() => identity, Full;
     103 syslog() => refused, Partial("EPERM: the log is the host's");
     104 getgid() => identity, Full;

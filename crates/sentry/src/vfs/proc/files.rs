@@ -1,13 +1,14 @@
 //! Open files of /proc: texts, directories, and a process's memory.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::{ProcNode, Who, process, settings};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
+use crate::kernel::ptrace::sites::View;
 use crate::memory::Buffer;
 use crate::syscalls::Cx;
 use crate::vfs::attributes::Attributes;
@@ -208,6 +209,10 @@ impl File for Directory {
 #[derive(Debug)]
 pub struct MemoryFile {
     host: OwnedFd,
+    /// The native thread whose memory it is; `None`: it is no memory (pagemap).
+    of: Option<i32>,
+    /// As of the last call.
+    view: Mutex<View>,
     attributes: Attributes,
     place: Place,
 }
@@ -233,6 +238,8 @@ impl MemoryFile {
         )?;
         Ok(Self {
             host,
+            of: (name == "mem").then_some(native),
+            view: Mutex::default(),
             attributes,
             place: Place::Proc(node),
         })
@@ -241,8 +248,21 @@ impl MemoryFile {
 
 const CHUNK: usize = 64 << 10;
 
+impl MemoryFile {
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl File for MemoryFile {
+    fn refresh(&self, cx: &Cx<'_>, _description: &Description, _at: Option<u64>) {
+        if let Some(tid) = self.of {
+            *self.view() = cx.kernel.memory_view(tid);
+        }
+    }
+
     fn read(&self, description: &Description, to: &mut Buffer, at: Option<u64>) -> Result<usize> {
+        let view = self.view();
         let mut position = description.position();
         let start = at.unwrap_or(*position);
         let mut done = 0;
@@ -255,7 +275,19 @@ impl File for MemoryFile {
                 start.wrapping_add(done as u64),
             ) {
                 Ok(0) => break,
-                Ok(count) => done += to.put(&chunk[..count])?,
+                Ok(count) => {
+                    let from = start.wrapping_add(done as u64);
+                    if self.of.is_some() {
+                        if view.hides(from, count as u64) {
+                            if done > 0 {
+                                break;
+                            }
+                            return Err(Errno::EIO);
+                        }
+                        view.show_sites(from, &mut chunk[..count]);
+                    }
+                    done += to.put(&chunk[..count])?;
+                }
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error.into()),
             }
@@ -264,6 +296,15 @@ impl File for MemoryFile {
             *position = start.wrapping_add(done as u64);
         }
         Ok(done)
+    }
+
+    fn before_write(&self, cx: &mut Cx<'_>) -> Result<()> {
+        // Which sites it writes to is not known yet; most that is written to a program's memory is a debugger's breakpoints.
+        if let Some(tid) = self.of {
+            cx.kernel.restore_sites(tid, 0, u64::MAX);
+            *self.view() = cx.kernel.memory_view(tid);
+        }
+        Ok(())
     }
 
     fn write(
@@ -277,6 +318,13 @@ impl File for MemoryFile {
         let mut done = 0;
         while from.remaining() > 0 {
             let bytes = from.take_vec(CHUNK)?;
+            let to = start.wrapping_add(done as u64);
+            if self.of.is_some() && self.view().hides(to, bytes.len() as u64) {
+                if done > 0 {
+                    break;
+                }
+                return Err(Errno::EIO);
+            }
             match crate::host::pwrite(&self.host, &bytes, start.wrapping_add(done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done += count,

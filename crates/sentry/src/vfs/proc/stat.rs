@@ -112,6 +112,8 @@ fn host_fields(kernel: &Kernel, who: Who, process: &Process, task: Option<&Task>
 pub fn state(process: &Process, task: Option<&Task>, host: Option<&String>) -> char {
     if process.is_zombie() {
         'Z'
+    } else if task.is_some_and(|task| task.traced.as_ref().is_some_and(|own| own.stop.is_some())) {
+        't'
     } else if process.is_stopped {
         'T'
     } else if task.is_some_and(|task| task.blocked.is_some()) {

@@ -67,7 +67,8 @@ fn line_of(
             state_text(state(process, Some(task), Some(&host))).to_owned()
         }
         "Tgid" | "NStgid" => process.pid.to_string(),
-        "Ngid" | "TracerPid" | "Seccomp" | "Seccomp_filters" => "0".to_owned(),
+        "TracerPid" => kernel.tracer_of(task).to_string(),
+        "Ngid" | "Seccomp" | "Seccomp_filters" => "0".to_owned(),
         "Pid" | "NSpid" => task.tid.to_string(),
         "PPid" => process.parent.to_string(),
         "NSpgid" => process.group.to_string(),
@@ -123,6 +124,7 @@ fn state_text(state: char) -> &'static str {
         'R' => "R (running)",
         'D' => "D (disk sleep)",
         'T' => "T (stopped)",
+        't' => "t (tracing stop)",
         'Z' => "Z (zombie)",
         _ => "S (sleeping)",
     }
