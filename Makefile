@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINE := target/x86_64-unknown-linux-gnu/engine
-PACKAGES := runc busybox-static iproute2 procps strace uidmap util-linux user-mode-linux qemu-system-x86 erofs-utils
+PACKAGES := runc busybox-static iproute2 procps strace gdb uidmap util-linux user-mode-linux qemu-system-x86 erofs-utils
 PEERS := crun bubblewrap podman containerd docker.io
 
 .PHONY: setup build wheel demo gen test check unit rust system compat conformance stress bench bench-sentry fuzz clean peers

@@ -67,10 +67,10 @@ def test_memory_is_plugged_and_unplugged(monitor: Monitor, guest: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"total_size_mib": 128, "slot_size_mib": 64}, "slot_size_mib"),
-        ({"total_size_mib": 128, "block_size_mib": 3}, "block_size_mib"),
-        ({"total_size_mib": 100}, "total_size_mib"),
-        ({"total_size_mib": 1 << 60}, "total_size_mib"),
+        ({"total_size_mib": 128, "slot_size_mib": 64}, "Slot size must not be lower than 128 MiB"),
+        ({"total_size_mib": 128, "block_size_mib": 3}, "Block size must be a power of 2"),
+        ({"total_size_mib": 100}, "Total size must not be lower than slot size"),
+        ({"total_size_mib": 1 << 60}, "Total size must not be higher than"),
         ({"total_size_mib": -1}, "invalid value"),
     ],
 )
