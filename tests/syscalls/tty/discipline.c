@@ -57,7 +57,7 @@ static void print_case(unsigned flags, unsigned off, const char *text, int len) 
     settings.c_oflag = (settings.c_oflag & ~off) | flags;
     tcsetattr(slave, TCSANOW, &settings);
     result("write", write(slave, text, len));
-    show_read("printed", master, 4096);
+    show_all("printed", master);
     close(slave); close(master);
 }
 
@@ -72,8 +72,8 @@ int main(void) {
         tcsetattr(slave, TCSANOW, &settings);
         printf("-- %s\n", cases[index].name);
         result("typed", write(master, cases[index].typed, cases[index].len));
-        usleep(20000);
-        show_read("echo", master, 4096);
+        settle(slave);
+        show_all("echo", master);
         int waiting = -1;
         ioctl(slave, FIONREAD, &waiting);
         printf("waiting %d\n", waiting);
@@ -86,7 +86,7 @@ int main(void) {
     // Exactly a line's room: VEOF behind it is used up with it.
     int master = open_master(), slave = open_slave(master, O_RDWR | O_NOCTTY);
     write(master, "abc\x04" "de\n", 7);
-    usleep(20000);
+    settle(slave);
     show_read("exact", slave, 3);
     show_read("after", slave, 10);
     // An overlong line is cut, and can be ended.
@@ -98,13 +98,13 @@ int main(void) {
     tcsetattr(slave, TCSANOW, &settings);
     result("long", write(master, many, 5000));
     write(master, "y\n", 2);
-    usleep(20000);
+    settle(slave);
     char *back = malloc(8192);
     ssize_t count = read(slave, back, 8192);
     printf("long line %zd %c\n", count, back[count - 2]);
     // Settings change while something is there.
     write(master, "half", 4);
-    usleep(20000);
+    settle(slave);
     settings.c_lflag &= ~ICANON;
     tcsetattr(slave, TCSANOW, &settings);
     show_read("became raw", slave, 2);
@@ -112,7 +112,7 @@ int main(void) {
     tcsetattr(slave, TCSANOW, &settings);
     show_read("became lines", slave, 10);
     write(master, "gone\n", 5);
-    usleep(20000);
+    settle(slave);
     tcsetattr(slave, TCSAFLUSH, &settings);
     show_read("flushed", slave, 10);
     print_case(0, 0, "a\tb\nc\rd\n", 8);

@@ -37,18 +37,37 @@ static __attribute__((unused)) void show(const char *what, const char *bytes, ss
     printf("\"\n");
 }
 
-static __attribute__((unused)) void show_read(const char *what, int fd, size_t room) {
-    char bytes[8192];
+// Waits until fd's line discipline has taken all that was written at the other end. The kernel moves it there by work of its own: poll(2) waits for
+// that where nothing can be read yet, and FIONREAD for the part that is being taken (n_tty_poll and n_tty_ioctl in drivers/tty/n_tty.c).
+static __attribute__((unused)) void settle(int fd) {
     struct pollfd poll_for = {.fd = fd, .events = POLLIN};
-    usleep(20000);
-    poll(&poll_for, 1, 100);
+    int waiting;
+    poll(&poll_for, 1, 0);
+    ioctl(fd, FIONREAD, &waiting);
+}
+
+static ssize_t read_now(int fd, char *bytes, size_t room) {
     int flags = fcntl(fd, F_GETFL);
     fcntl(fd, F_SETFL, flags | O_NONBLOCK);
     ssize_t count = read(fd, bytes, room);
     int saved = errno;
     fcntl(fd, F_SETFL, flags);
     errno = saved;
-    show(what, bytes, count);
+    return count;
+}
+
+static __attribute__((unused)) void show_read(const char *what, int fd, size_t room) {
+    char bytes[8192];
+    settle(fd);
+    show(what, bytes, read_now(fd, bytes, room));
+}
+
+// What a slave prints comes in pieces ("\r\n" is one of its own): all of them, as a read that finds nothing has waited for the rest.
+static __attribute__((unused)) void show_all(const char *what, int fd) {
+    char bytes[8192];
+    ssize_t count = 0, more;
+    while ((more = read_now(fd, bytes + count, sizeof bytes - count)) > 0) count += more;
+    show(what, bytes, count ? count : more);
 }
 
 static __attribute__((unused)) void result(const char *what, long value) {

@@ -21,7 +21,17 @@ static void told(const char *what) {
     fflush(stdout);
 }
 
-// Runs `part` as the leader of a session of its own, and tells how it ended.
+// Returns when the parent has ended: its terminal and the groups that it kept from being orphans are dealt with by then.
+static void until_orphaned(pid_t parent) { while (getppid() == parent) usleep(1000); }
+
+// Returns when all have ended who have the pipe's other end, which the caller gives up.
+static void until_closed(int ends[2]) {
+    char byte;
+    close(ends[1]);
+    while (read(ends[0], &byte, 1) != 0);
+}
+
+// Runs `part` as the leader of a session of its own, and tells how it ended; then whom it left are waited for.
 static void in_session(const char *name, void (*part)(void)) {
     printf("== %s\n", name);
     fflush(stdout);
@@ -32,6 +42,7 @@ static void in_session(const char *name, void (*part)(void)) {
     waitpid(pid, &status, 0);
     printf("ended %x\n", status);
     close(master);
+    while (wait(NULL) > 0);
 }
 
 static int acquire(void) {
@@ -76,9 +87,9 @@ static void acquiring(void) {
 static void typing(void) {
     catch_all(SA_RESTART);
     int slave = acquire();
-    write(master, "\x03", 1); usleep(50000); told("interrupt");
-    write(master, "\x1c", 1); usleep(50000); told("quit");
-    write(master, "\x1a", 1); usleep(50000); told("suspend");
+    write(master, "\x03", 1); settle(slave); told("interrupt");
+    write(master, "\x1c", 1); settle(slave); told("quit");
+    write(master, "\x1a", 1); settle(slave); told("suspend");
     struct winsize size = {10, 20, 0, 0};
     ioctl(slave, TIOCSWINSZ, &size); told("size"); ioctl(slave, TIOCSWINSZ, &size); told("same size");
     ioctl(master, TIOCSIG, SIGINT); told("tiocsig"); result("tiocsig", ioctl(master, TIOCSIG, SIGHUP));
@@ -88,15 +99,15 @@ static void typing(void) {
     struct termios settings; tcgetattr(slave, &settings);
     result("spgrp", tcsetpgrp(slave, pid)); printf("fg %d\n", tcgetpgrp(slave) == pid);
     signal(SIGTTOU, SIG_IGN);
-    write(master, "\x03", 1); usleep(50000); told("not me");
+    write(master, "\x03", 1); settle(slave); told("not me");
     result("back", tcsetpgrp(slave, getpid()));
     kill(pid, SIGKILL); waitpid(pid, NULL, 0);
 }
 
 static int slave_of_background;
 static int background(int (*part)(void), int orphaned) {
-    pid_t pid = fork();
-    if (pid == 0) { setpgid(0, 0); if (orphaned) usleep(100000); fflush(stdout); int code = part(); fflush(stdout); _exit(code); }
+    pid_t parent = getpid(), pid = fork();
+    if (pid == 0) { setpgid(0, 0); if (orphaned) until_orphaned(parent); fflush(stdout); int code = part(); fflush(stdout); _exit(code); }
     setpgid(pid, pid);
     return pid;
 }
@@ -140,21 +151,23 @@ static void backgrounds(void) {
 static int orphan_part(void) { int got = reads(); printf("orphan read %s\n", strerror(got)); printf("orphan set %d\n", sets()); return 0; }
 static void orphans(void) {
     slave_of_background = acquire();
+    int ends[2];
+    pipe(ends);
     pid_t pid = fork();
     if (pid == 0) { background(orphan_part, 1); _exit(0); }
     waitpid(pid, NULL, 0);
-    usleep(400000);
+    until_closed(ends);
 }
 
 static void leader_ends(void) {
     int slave = acquire(), ends[2];
     pipe(ends);
-    pid_t pid = fork();
+    pid_t leader = getpid(), pid = fork();
     if (pid == 0) {
         setpgid(0, 0);
         catch_all(0);
         write(ends[1], "x", 1);
-        usleep(500000);
+        until_orphaned(leader);
         told("foreground at the leader's end");
         result("tty", open("/dev/tty", O_RDWR));
         result("gsid", tcgetsid(slave));
@@ -172,19 +185,20 @@ static void master_closes(void) {
     catch_all(0);
     int slave = acquire(), ends[2];
     pipe(ends);
-    pid_t pid = fork();
+    pid_t leader = getpid(), pid = fork();
     if (pid == 0) {
-        close(master); close(ends[1]);
-        setpgid(0, 0); catch_all(0);
-        char byte; while (read(ends[0], &byte, 1) < 0);
-        usleep(100000); told("foreground at the leader's end"); _exit(0);
+        close(master);
+        setpgid(0, 0);
+        write(ends[1], "x", 1);
+        until_orphaned(leader);
+        told("foreground at the leader's end"); _exit(0);
     }
     setpgid(pid, pid); signal(SIGTTOU, SIG_IGN); tcsetpgrp(slave, pid);
-    usleep(50000);
-    // The parent has it, too: it closes when told by this exit status, so close the other copy first.
+    char byte; read(ends[0], &byte, 1);
+    // The parent has the last of it, and closes it when told.
     close(master);
     kill(getppid(), SIGUSR1);
-    usleep(200000);
+    while (!came[SIGHUP]) usleep(1000);
     told("leader");
     result("read", read(slave, ends, 1)); result("write", write(slave, "x", 1)); result("tty", open("/dev/tty", O_RDWR));
 }
@@ -192,17 +206,19 @@ static void master_closes(void) {
 static void close_master(int signal) { (void)signal; close(master); }
 
 static void stopped_orphans(void) {
-    int slave = acquire(); (void)slave;
+    int ends[2];
+    acquire();
+    pipe(ends);
     pid_t pid = fork();
     if (pid == 0) {
         pid_t inner = fork();
-        if (inner == 0) { catch_all(SA_RESTART); kill(getpid(), SIGSTOP); usleep(50000); told("orphan"); _exit(0); }
+        if (inner == 0) { catch_all(SA_RESTART); kill(getpid(), SIGSTOP); told("orphan"); _exit(0); }
         setpgid(inner, inner);
         int status; waitpid(inner, &status, WUNTRACED); printf("stopped %x\n", status); fflush(stdout);
         _exit(0);
     }
     waitpid(pid, NULL, 0);
-    usleep(300000);
+    until_closed(ends);
 }
 
 int main(void) {
@@ -212,11 +228,8 @@ int main(void) {
     in_session("background", backgrounds);
     in_session("orphans", orphans);
     in_session("leader ends", leader_ends);
-    usleep(700000);
     signal(SIGUSR1, close_master);
     in_session("master closes", master_closes);
-    usleep(300000);
     in_session("stopped orphans", stopped_orphans);
-    while (wait(NULL) > 0);
     return 0;
 }
