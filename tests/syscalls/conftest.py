@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,8 +112,10 @@ def same_in_container(compiled: Callable[[str], Path], tmp_path: Path) -> Callab
         bundle = tmp_path / "bundle"
         bundle.mkdir()
         _bundle(bundle, program)
-        native = _run(["sh", "-c", f"{shutil.copy(program, '/dev/shm/prog')}; exit $?"])
-        Path("/dev/shm/prog").unlink()
+        # Where every user reaches it, as the program becomes others and executes itself; a name of its own, as other runs of the tests copy theirs.
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+            Path(place).chmod(0o755)
+            native = _run(["sh", "-c", f"{shutil.copy(program, place)}; exit $?"])
         name = f"t{uuid.uuid4().hex[:12]}"
         sandboxed = _run([str(CASEMATE), "--root", str(tmp_path / "state"), "run", "--isolation", "sentry", "-b", str(bundle), name])
         assert sandboxed == native

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/openat2.h>
@@ -38,10 +39,25 @@ static void drop_capabilities(void) {
     syscall(SYS_capset, &header, data);
 }
 
+static int removed(const char *path, const struct stat *status, int kind, struct FTW *place) {
+    (void)status, (void)kind, (void)place;
+    return remove(path);
+}
+
+/* The program goes on in a directory of its own, which its parent removes when it has ended: whatever root, ids and capabilities it has by then. */
 static void own_directory(void) {
     char name[] = "/dev/shm/casemateXXXXXX";
+    int status;
     umask(022);
-    if (!mkdtemp(name) || chdir(name)) { perror("mkdtemp"); exit(1); }
+    if (!mkdtemp(name)) { perror("mkdtemp"); exit(1); }
+    pid_t program = fork();
+    if (program == 0) {
+        if (chdir(name)) { perror("chdir"); exit(1); }
+        return;
+    }
+    while (waitpid(program, &status, 0) < 0 && errno == EINTR);
+    if (nftw(name, removed, 16, FTW_DEPTH | FTW_PHYS)) perror("nftw");
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
 }
 
 static void show(const char *path) {
