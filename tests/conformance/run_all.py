@@ -2,18 +2,20 @@
 ENGINES_WITH_GUESTS says).
 
 What runc passes, ours must pass, but for published deviations; what runc fails too is skipped. The part microvm drives the
-monitor by Firecracker's clients. Arguments select parts: runtime-tools podman containerd docker microvm.
+monitor by Firecracker's clients. Arguments select parts: runtime-tools podman containerd docker microvm. `--only WORD` takes the cases
+whose names have the word in them, `--repeat N` runs each of them as often.
 """
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +68,25 @@ class Row:
         return f"{self.name:<42} {words} {'; '.join(notes)}".rstrip()
 
 
-def suite() -> Iterator[Row]:
+@dataclass(frozen=True)
+class Choice:
+    """Which cases run, and how often."""
+
+    word: str
+    times: int
+
+    def of(self, names: Iterable[str]) -> Iterator[str]:
+        return (name for name in names if self.word in name for _ in range(self.times))
+
+
+def suite(choice: Choice) -> Iterator[Row]:
     """The rows of runtime-tools' suite; removes the directories, mounts and cgroups that its tests leave."""
     source = runtime_tools.build()
     temporary = Path(os.environ.get("TMPDIR", "/tmp"))
     before = set(temporary.glob(LEFT_BY_SUITE))
     cgroups = [name for name in CGROUPS_OF_SUITE if not cgroups_named(name)]
     try:
-        for test in sorted(path.name for path in (source / "bin").iterdir() if not path.name.startswith(".")):
+        for test in choice.of(sorted(path.name for path in (source / "bin").iterdir() if not path.name.startswith("."))):
             row = once(source, test)
             for _ in range(STABLE - 1):
                 if row.has_failed:
@@ -94,8 +107,8 @@ def once(source: Path, test: str) -> Row:
     return Row("runtime-tools", test, reasons)
 
 
-def on_engine(kind: type[Engine]) -> Iterator[Row]:
-    """The rows of every case that the engine has."""
+def on_engine(kind: type[Engine], choice: Choice) -> Iterator[Row]:
+    """The rows of the chosen cases that the engine has."""
     missing = [program for program in kind.programs if shutil.which(program) is None]
     if missing:
         yield Row(kind.name, f"{kind.name}: start", {ORACLE: f"not installed: {' '.join(missing)}"}, ran=False)
@@ -104,9 +117,9 @@ def on_engine(kind: type[Engine]) -> Iterator[Row]:
     engine = kind(runtimes)
     try:
         engine.start()
-        for case in CASES:
-            if kind.name in case.engines:
-                yield Row(kind.name, case.name, {runtime: reason(engine, case, runtime) for runtime in runtimes})
+        cases = {case.name: case for case in CASES if kind.name in case.engines}
+        for name in choice.of(cases):
+            yield Row(kind.name, name, {runtime: reason(engine, cases[name], runtime) for runtime in runtimes})
     except (Failed, subprocess.SubprocessError) as error:
         yield Row(kind.name, f"{kind.name}: start", {ORACLE: " ".join(str(error).split())}, ran=False)
     finally:
@@ -123,34 +136,46 @@ def reason(engine: Engine, case: Case, runtime: str) -> str:
     return ""
 
 
-def on_monitor() -> Iterator[Row]:
-    """The judges of the monitor's API, and the kernels of guests: nothing of runc's, so what they ask that is no matter of the API is what is skipped."""
+def on_monitor(choice: Choice) -> Iterator[Row]:
+    """The judges of the monitor's API, and the kernels of guests: nothing of runc's, so what they ask that is no matter of the API is what is skipped.
+
+    One case makes what the next works with, so all run, once, and the choice is of what is told.
+    """
     for name, why, excuse in itertools.chain(judges.judge(), kernel.kernel_of_ours(), linux.linux(), programs.programs(), network.networks()):
-        yield Row("microvm", name, {ORACLE: excuse if why else "", **dict.fromkeys(OURS, why)})
+        if choice.word in name:
+            yield Row("microvm", name, {ORACLE: excuse if why else "", **dict.fromkeys(OURS, why)})
 
 
-PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+PARTS: dict[str, Callable[[Choice], Iterator[Row]]] = {
     "runtime-tools": suite,
-    "podman": lambda: on_engine(Podman),
-    "containerd": lambda: on_engine(Containerd),
-    "docker": lambda: on_engine(Docker),
+    "podman": lambda choice: on_engine(Podman, choice),
+    "containerd": lambda choice: on_engine(Containerd, choice),
+    "docker": lambda choice: on_engine(Docker, choice),
     "microvm": on_monitor,
 }
 
 
-def main(parts: list[str]) -> int:
-    unknown = [part for part in parts if part not in PARTS]
-    if unknown or os.geteuid() != 0:
-        print(f"no such part: {' '.join(unknown)}; there are: {' '.join(PARTS)}" if unknown else "needs root, as the engines do", file=sys.stderr)
-        return 2
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="run_all", description="Compares the runtimes, case by case.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {' '.join(PARTS)}; all, if none is given")
+    parser.add_argument("--only", default="", metavar="WORD", help="the cases whose names have it in them")
+    parser.add_argument("--repeat", default=1, type=int, metavar="N", help="how often each case runs (not of microvm)")
+    asked = parser.parse_args(arguments)
+    if unknown := [part for part in asked.parts if part not in PARTS]:
+        parser.error(f"no such part: {' '.join(unknown)}; there are: {' '.join(PARTS)}")
+    if os.geteuid() != 0:
+        parser.error("needs root, as the engines do")
+    choice = Choice(asked.only, asked.repeat)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what is started is removed then too
     rows = []
-    for part in parts or PARTS:
+    for part in asked.parts or PARTS:
         columns = [*RUNTIMES, *([GUESTS] if part in ENGINES_WITH_GUESTS else [])]
         print(f"\n{part:<42} {' '.join(f'{runtime:<9}' for runtime in columns)}")
-        for row in PARTS[part]():
+        for row in PARTS[part](choice):
             print(row.line(), flush=True)
             rows.append(row)
+    if not rows:
+        parser.error(f"no case has {asked.only!r} in its name")
     print()
     for runtime in (*OURS, GUESTS):
         counts = {verdict: sum(row.verdict(runtime) == verdict for row in rows) for verdict in ("passed", "failed", "deviates", "skipped")}
