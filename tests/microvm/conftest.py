@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,15 +34,14 @@ def pvh_guest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Monitor]]:
-    monitors: list[Monitor] = []
+    with contextlib.ExitStack() as left:
 
-    def begin(*options: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = (), folder: Path = tmp_path) -> Monitor:
-        monitors.append(Monitor(folder, *options, prefix=prefix, pass_fds=pass_fds))
-        return monitors[-1]
+        def begin(*options: str, prefix: Sequence[str] = (), pass_fds: Sequence[int] = (), folder: Path = tmp_path) -> Monitor:
+            monitor = Monitor(folder, *options, prefix=prefix, pass_fds=pass_fds)
+            left.callback(monitor.close)
+            return monitor
 
-    yield begin
-    for monitor in monitors:
-        monitor.close()
+        yield begin
 
 
 @pytest.fixture
