@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 
 use casemate_platform::fast::SYSCALL;
 use casemate_platform::loader::{
-    self, COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LOADER_FD, RETURN,
+    self, COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, LOADER_FD, Nested, RETURN,
 };
 use casemate_platform::notify::Call;
 
@@ -16,13 +16,14 @@ use super::signals::{
     Action, Default_, Info, SA_NODEFER, SA_RESETHAND, SA_RESTART, SIG_DFL, SIG_IGN, Set,
     default_action,
 };
-use super::task::Restart;
+use super::task::{Owed, Restart};
 use super::wake::WaitQueue;
 use crate::errno::{Errno, Result};
 use crate::fast::patch::Step;
 use crate::memory::{Address, Memory};
 
 /// Offsets in `struct ucontext` of x86-64. arch/x86/include/uapi/asm/sigcontext.h.
+const RDI: u64 = 104;
 const RSI: u64 = 112;
 pub(super) const RAX: u64 = 144;
 pub(super) const RIP: u64 = 168;
@@ -77,6 +78,9 @@ impl Kernel {
                 .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
             self.leave_mask(call)?;
             return Ok(Next::Answer(EXECUTE));
+        }
+        if self.is_within_frame(call)? {
+            return Ok(Next::Answer(RETURN));
         }
         self.settle_frame(call, false)?;
         let step = self.next_of_plan(call)?;
@@ -139,6 +143,35 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// Whether a kick found its thread in the stub's handler of another frame, of which the program is to know nothing, and whose call it would make anew: a
+    /// fault and a kick that come at once give two frames. Nothing is done on this one; the kick is made again when the other is dealt with.
+    pub(super) fn is_within_frame(&mut self, call: &Call) -> Result<bool> {
+        let memory = Memory { tid: call.tid };
+        let context = Address(call.args[2]);
+        match loader::nested(memory.read_u64(context.offset(RIP))?) {
+            None => return Ok(false),
+            Some(Nested::Answered) => {
+                let answer = memory.read_u64(context.offset(RAX))?;
+                if answer.cast_signed() > LET_CALLS {
+                    // About to enter a handler: it is there already.
+                    let siginfo = Address(memory.read_u64(context.offset(RSI))?);
+                    memory.write_u64(context.offset(RDI), memory.read_u32(siginfo)?.into())?;
+                    memory.write_u64(context.offset(RIP), answer)?;
+                    return Ok(false);
+                }
+            }
+            Some(Nested::Within) => {}
+        }
+        self.put_off(call)?;
+        Ok(true)
+    }
+
+    /// Nothing is done on a kick's frame, nor is what it was for forgotten.
+    pub(super) fn put_off(&mut self, call: &Call) -> Result<()> {
+        self.task_mut(call.tid)?.owed = Owed::Behind;
+        self.leave_mask(call)
     }
 
     /// No handler runs on the frame: the mask to return to is the one that is.
@@ -265,6 +298,17 @@ impl Kernel {
 
     /// Kicks the thread once more if there is something that it may take now.
     pub fn look_again(&mut self, tid: i32) {
+        let Some(task) = self.tasks.get_mut(&tid) else {
+            return;
+        };
+        let owes = task.owed == Owed::Now;
+        if owes {
+            task.owed = Owed::Nothing;
+        }
+        // A traced thread's reasons are all told below; another's may be more than a signal (a stop, a plan).
+        if owes && task.traced.is_none() {
+            return self.kick(tid);
+        }
         let Ok(task) = self.task(tid) else { return };
         let Ok(process) = self.process(task.pid) else {
             return;
@@ -284,15 +328,20 @@ impl Kernel {
         // The native mask stays empty, so that kicks always arrive.
         memory.write_u64(context.offset(MASK), 0)?;
         // Without a handler it is as it was, also for whoever jumps there to set a mask that its filters would not let it.
-        if !leaves_frame(call) {
-            self.task_mut(tid)?.mask = Set(mask).as_mask();
+        let is_stubs = leaves_frame(call);
+        let task = self.task_mut(tid)?;
+        if !is_stubs {
+            task.mask = Set(mask).as_mask();
+        } else if task.owed == Owed::Behind {
+            task.owed = Owed::Now;
+            return Ok(());
         }
+        let owes = task.owed == Owed::Now;
         if let Some(traced) = self.traced_mut(tid) {
-            if traced.leave_handler(leaves_frame(call)) {
-                self.put_away(tid);
-                self.look_again(tid);
-            }
-        } else if !self.begin_rest(tid) {
+            traced.leave_handler(is_stubs);
+            self.put_away(tid);
+            self.look_again(tid);
+        } else if owes || !self.begin_rest(tid) {
             self.look_again(tid);
         }
         Ok(())

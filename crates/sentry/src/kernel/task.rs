@@ -99,6 +99,16 @@ pub struct Embryo {
     pub returning: Option<Vec<(u64, u64)>>,
 }
 
+/// A kick that found its thread in the stub's handler of another frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owed {
+    Nothing,
+    /// Its own frame is left next: it is to be made again behind that.
+    Behind,
+    /// As soon as the other frame is left, or a handler runs on it.
+    Now,
+}
+
 #[derive(Debug)]
 pub struct Task {
     /// In the sentry's pid namespace.
@@ -119,6 +129,7 @@ pub struct Task {
     pub waits: u64,
     /// A native signal is on its way, which makes the thread ask (`magic::DELIVER`).
     pub is_kicked: bool,
+    pub owed: Owed,
     /// The call that a signal interrupted, until its frame is made.
     pub interrupted: Option<(i32, Restart)>,
     /// The interrupted call's time limit, for when it is made again without a handler: it then does not start anew (restart_syscall(2)).
@@ -317,6 +328,7 @@ impl Task {
             blocked: None,
             waits: 0,
             is_kicked: false,
+            owed: Owed::Nothing,
             interrupted: None,
             carried: None,
             embryo: None,

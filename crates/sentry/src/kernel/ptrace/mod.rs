@@ -113,8 +113,6 @@ pub struct Traced {
     /// The thread's base registers are to be loaded from the frame.
     pub new_bases: bool,
     phase: Phase,
-    /// A kick found it in the handler of a frame, and is left for that.
-    is_nested: bool,
     /// Where the frame's `struct ucontext` lies, and whether the stub left the bases there.
     context: u64,
     is_told: bool,
@@ -173,11 +171,8 @@ impl Traced {
         self.phase != Phase::Out
     }
 
-    /// A frame is left by rt_sigreturn(2): the stub's own, or (`is_stubs`: no) a handler's. False: one within another, which is dealt with first.
-    pub fn leave_handler(&mut self, is_stubs: bool) -> bool {
-        if is_stubs && std::mem::take(&mut self.is_nested) {
-            return false;
-        }
+    /// A frame is left by rt_sigreturn(2): the stub's own, or (`is_stubs`: no) a handler's.
+    pub fn leave_handler(&mut self, is_stubs: bool) {
         if is_stubs && matches!(self.phase, Phase::Leaving | Phase::Loading) {
             self.phase = Phase::Out;
         }
@@ -189,7 +184,6 @@ impl Traced {
         if let Some(own) = own.filter(|_| !is_stubs) {
             own.has_returned = true;
         }
-        true
     }
 
     /// Whether a frame is wanted.

@@ -7,7 +7,7 @@
 use std::os::fd::AsFd;
 
 use casemate_platform::loader::{
-    self, COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, LOADER_FD, Nested, RETURN,
+    self, COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, LOADER_FD, RETURN,
     TAKE_BASES, TELL_BASES, TRAP_CALLS,
 };
 use casemate_platform::notify::Call;
@@ -37,7 +37,6 @@ const SYSCALL_INSTRUCTION: u64 = 2;
 const MESSAGE_ENTRY: u64 = 1;
 const MESSAGE_EXIT: u64 = 2;
 const CORE_DUMPED: i32 = 0x80;
-const RSI: usize = 9;
 const SA_RESTORER: u64 = 0x0400_0000;
 
 /// What an interrupted call's result says until it is known whether a handler runs. Linux: include/linux/errno.h.
@@ -111,20 +110,12 @@ impl Kernel {
     fn begin_frame(&mut self, call: &Call, is_kick: bool) -> Result<Option<Next>> {
         let tid = call.tid;
         let native = call.args[0] as i32;
+        if is_kick && self.is_within_frame(call)? {
+            return Ok(Some(Next::Answer(RETURN)));
+        }
         let mut frame = Frame::read(tid, call.args[2])?;
         let ip = frame.get(RIP);
         if is_kick {
-            match loader::nested(ip) {
-                // About to enter a handler: it is there already.
-                Some(Nested::Answered) if frame.get(RAX).cast_signed() > LET_CALLS => {
-                    let signal = Memory { tid }.read_u32(Address(frame.get(RSI)))?;
-                    frame.set(RDI, signal.into())?;
-                    frame.set(RIP, frame.get(RAX))?;
-                }
-                // The frame around it is left, or asked about, next.
-                Some(_) => return self.leave_nested(call).map(Some),
-                None => {}
-            }
             if self.task(tid)?.image.is_some() {
                 let loader = self.loader.clone();
                 self.listener
@@ -158,7 +149,8 @@ impl Kernel {
             }
             if is_kick && (loader::BASE..loader::DATA).contains(&ip) {
                 // Its clone is on the way, or its new program.
-                return self.leave_nested(call).map(Some);
+                self.put_off(call)?;
+                return Ok(Some(Next::Answer(RETURN)));
             }
             // It went another way: only a program that meddles with its stub can.
             self.own(tid)?.in_call = None;
@@ -202,12 +194,6 @@ impl Kernel {
     fn leave_frame(&mut self, call: &Call) -> Result<Next> {
         self.leave_mask(call)?;
         Ok(Next::Answer(RETURN))
-    }
-
-    /// Nor is what the kick was for forgotten: another frame of the thread's will look.
-    fn leave_nested(&mut self, call: &Call) -> Result<Next> {
-        self.own(call.tid)?.is_nested = true;
-        self.leave_frame(call)
     }
 
     /// A call that was made at the stub's instruction is over, or (`is_before`) was kept from being made.
