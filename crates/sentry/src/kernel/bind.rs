@@ -339,6 +339,7 @@ fn forked(creator: &Process, embryo: &Embryo, ids: HostIds, tid: i32, parent: i3
         arguments: creator.arguments.clone(),
         environment: creator.environment.clone(),
         has_executed: false,
+        is_loading: false,
         terminal: creator.terminal.clone(),
         dumpable: creator.dumpable,
         settings: creator.settings.clone(),

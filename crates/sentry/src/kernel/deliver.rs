@@ -73,11 +73,7 @@ impl Kernel {
         let task = self.task_mut(tid)?;
         task.is_kicked = false;
         if task.image.is_some() {
-            let loader = self.loader.clone();
-            self.listener
-                .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
-            self.leave_mask(call)?;
-            return Ok(Next::Answer(EXECUTE));
+            return self.execute_loader(call);
         }
         if self.is_within_frame(call)? {
             return Ok(Next::Answer(RETURN));
@@ -143,6 +139,16 @@ impl Kernel {
                 }
             }
         }
+    }
+
+    /// The thread's stub is to execute the loader. From here on no signal is sent to its process, until the loader has handlers for them (`loader_asks`).
+    pub(super) fn execute_loader(&mut self, call: &Call) -> Result<Next> {
+        let loader = self.loader.clone();
+        self.listener
+            .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
+        self.leave_mask(call)?;
+        self.process_of_mut(call.tid)?.is_loading = true;
+        Ok(Next::Answer(EXECUTE))
     }
 
     /// Whether a kick found its thread in the stub's handler of another frame, of which the program is to know nothing, and whose call it would make anew: a
@@ -329,6 +335,10 @@ impl Kernel {
         memory.write_u64(context.offset(MASK), 0)?;
         // Without a handler it is as it was, also for whoever jumps there to set a mask that its filters would not let it.
         let is_stubs = leaves_frame(call);
+        if is_stubs && self.task_mut(tid)?.image.take().is_some() {
+            // The host refused to execute the loader: the frame says why.
+            self.process_of_mut(tid)?.is_loading = false;
+        }
         let task = self.task_mut(tid)?;
         if !is_stubs {
             task.mask = Set(mask).as_mask();

@@ -43,7 +43,10 @@ impl Kernel {
             Ok((commands, is_last)) => {
                 let memory = Memory { tid: call.tid };
                 memory.write(Address(loader::DATA), &loader::encode(&commands))?;
-                if !is_last {
+                if is_last {
+                    self.process_of_mut(call.tid)?.is_loading = false;
+                    self.look_again(call.tid);
+                } else {
                     self.task_mut(call.tid)?.image = Some(image);
                 }
                 i64::try_from(commands.len()).map_err(|_| Errno::EINVAL)
@@ -65,7 +68,7 @@ impl Kernel {
                     PROGRAM_FD,
                     false,
                 )?;
-                let mut commands = Vec::new();
+                let mut commands = install_handlers(memory)?;
                 if let Some(interpreter) = &image.interpreter {
                     self.listener.give_fd(
                         call.id,
@@ -76,18 +79,13 @@ impl Kernel {
                     let (start, end) = interpreter.elf.span();
                     let flags = libc::MAP_PRIVATE as u64 | ANONYMOUS;
                     commands.push(map(0, end - start, 0, flags, NO_FD, 0));
-                } else {
-                    // Nothing to reserve; the loader needs something to do before it asks again.
-                    commands.push(Command::Touch {
-                        address: loader::DATA + PAGE - 16,
-                    });
                 }
                 image.state = State::Reserved { stack, host };
                 Ok((commands, false))
             }
             State::Reserved { stack, host } => {
                 let reserved = if image.interpreter.is_some() {
-                    memory.read_u64(Address(loader::result_of(0)))?
+                    memory.read_u64(Address(loader::result_of(HANDLED.len())))?
                 } else {
                     0
                 };
@@ -151,9 +149,7 @@ impl Kernel {
                     None => image.program.elf.entry.wrapping_add(base),
                 };
                 let entry = self.trace_program(memory.tid, entry);
-                let mut commands = install_handlers(memory)?;
-                commands.push(Command::Jump { entry, stack });
-                Ok((commands, true))
+                Ok((vec![Command::Jump { entry, stack }], true))
             }
         }
     }
@@ -339,7 +335,18 @@ fn clear_tail(memory: Memory, segment: &Segment, shift: u64) {
     let _ = memory.write(Address(end), &vec![0; rest as usize]);
 }
 
-/// The stub's handlers: for the kicks, and for faults.
+/// What the stub has handlers for: the kicks, and faults. All but the first go to the alternate stack.
+const HANDLED: [i32; 8] = [
+    loader::KICK,
+    loader::KICK_ON_ALTERNATE_STACK,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
 fn install_handlers(memory: Memory) -> Result<Vec<Command>> {
     const RESTORER: u64 = 0x0400_0000;
     const SIGINFO: u64 = 4;
@@ -353,21 +360,18 @@ fn install_handlers(memory: Memory) -> Result<Vec<Command>> {
         }
     }
     memory.write(Address(TABLE), &actions)?;
-    let signals = [
-        (loader::KICK, TABLE),
-        (loader::KICK_ON_ALTERNATE_STACK, TABLE + 32),
-        (libc::SIGSEGV, TABLE + 32),
-        (libc::SIGBUS, TABLE + 32),
-        (libc::SIGFPE, TABLE + 32),
-        (libc::SIGILL, TABLE + 32),
-        (libc::SIGTRAP, TABLE + 32),
-        (libc::SIGSYS, TABLE + 32),
-    ];
-    let call = |(signal, action): (i32, u64)| Command::Call {
-        nr: libc::SYS_rt_sigaction,
-        args: [signal as u64, action, 0, 8, 0, 0],
+    let call = |signal: i32| {
+        let action = if signal == loader::KICK {
+            TABLE
+        } else {
+            TABLE + 32
+        };
+        Command::Call {
+            nr: libc::SYS_rt_sigaction,
+            args: [signal as u64, action, 0, 8, 0, 0],
+        }
     };
-    Ok(signals.into_iter().map(call).collect())
+    Ok(HANDLED.into_iter().map(call).collect())
 }
 
 const AT_NULL: u64 = 0;
@@ -410,6 +414,9 @@ fn read_auxiliary(memory: Memory, stack: u64) -> Result<Vec<(u64, u64)>> {
         .collect())
 }
 
+/// A kick may find the loader before it jumps: its frame lies here, above the program's stack. The largest that Linux makes (11 KiB, of which AMX 8) fits.
+const FRAME: u64 = 16 << 10;
+
 /// At least as much as `write_stack` uses.
 fn stack_size(image: &Image) -> u64 {
     let strings: usize = image
@@ -418,7 +425,7 @@ fn stack_size(image: &Image) -> u64 {
         .chain(&image.environment)
         .map(|text| text.len() + 9)
         .sum();
-    (strings + image.file_name.len() + 1024) as u64
+    FRAME + (strings + image.file_name.len() + 1024) as u64
 }
 
 /// Writes strings, auxiliary vector, environment, arguments and their count below `stack`; returns the stack pointer, the vector's bytes, and
@@ -443,7 +450,7 @@ fn write_stack(
         strings.extend_from_slice(text);
         strings.push(0);
     }
-    let strings_at = (stack - strings.len() as u64) & !15;
+    let strings_at = (stack - FRAME - strings.len() as u64) & !15;
     let place = |index: usize| places.get(index).map_or(0, |offset| strings_at + offset);
     let argument_count = image.arguments.len();
     let mut words = vec![argument_count as u64];

@@ -10,7 +10,7 @@ use super::signals::{
     Default_, Info, SA_NOCLDSTOP, SA_ONSTACK, SI_KERNEL, SIG_DFL, SIG_IGN, SIGCHLD, SIGCONT,
     SIGKILL, SIGSTOP, Set, default_action,
 };
-use super::task::{Blocked, Restart, StopReport};
+use super::task::{Blocked, Owed, Restart, StopReport};
 use crate::errno::Errno;
 
 const STOPS: Set = Set(1 << 18 | 1 << 19 | 1 << 20 | 1 << 21);
@@ -250,9 +250,19 @@ impl Kernel {
         if task.is_kicked || task.traced.as_ref().is_some_and(|own| own.is_in_frame()) {
             return;
         }
+        // Frames within frames would fill the stack of a thread that is sent signals faster than it takes them.
+        if task.owed != Owed::Nothing {
+            return;
+        }
         let Ok(process) = self.process(task.pid) else {
             return;
         };
+        if process.is_loading {
+            if let Some(task) = self.tasks.get_mut(&tid) {
+                task.owed = Owed::Now;
+            }
+            return;
+        }
         let ready = task.deliverable(&process.pending);
         let next = ready.0.trailing_zeros().cast_signed() + 1;
         let told = task.traced.as_ref().and_then(|own| own.next_signal());

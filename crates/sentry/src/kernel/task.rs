@@ -214,6 +214,8 @@ pub struct Process {
     pub arguments: Vec<u8>,
     pub environment: Vec<u8>,
     pub has_executed: bool,
+    /// The loader is in its place, or about to be, and has no handlers yet: a native signal would end it.
+    pub is_loading: bool,
     pub is_subreaper: bool,
     pub limits: Limits,
     pub usage: Usage,
@@ -286,6 +288,7 @@ impl Process {
             arguments: Vec::new(),
             environment: Vec::new(),
             has_executed: true,
+            is_loading: true,
             is_subreaper: false,
             limits,
             usage: Usage::default(),

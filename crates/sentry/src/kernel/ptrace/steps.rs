@@ -4,11 +4,9 @@
 //! the thread's calls trap (PR_SET_SYSCALL_USER_DISPATCH). The thread asks (`magic::DELIVER`), and is answered when its tracer lets it go. A call that trapped
 //! is made at an instruction of the stub's, which is behind the range that traps; a breakpoint follows it, whose frame tells that the call is over.
 
-use std::os::fd::AsFd;
-
 use casemate_platform::loader::{
-    self, COMMANDS, EXECUTE, KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, LOADER_FD, RETURN,
-    TAKE_BASES, TELL_BASES, TRAP_CALLS,
+    self, COMMANDS, KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, RETURN, TAKE_BASES, TELL_BASES,
+    TRAP_CALLS,
 };
 use casemate_platform::notify::Call;
 
@@ -117,12 +115,8 @@ impl Kernel {
         let ip = frame.get(RIP);
         if is_kick {
             if self.task(tid)?.image.is_some() {
-                let loader = self.loader.clone();
-                self.listener
-                    .give_fd(call.id, loader.as_fd(), LOADER_FD, false)?;
-                self.leave_mask(call)?;
                 self.own(tid)?.phase = Phase::Loading;
-                return Ok(Some(Next::Answer(EXECUTE)));
+                return self.execute_loader(call).map(Some);
             }
             if self.next_of_plan(call)? == Some(Step::Commands) {
                 return Ok(Some(Next::Answer(COMMANDS)));
