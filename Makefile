@@ -4,7 +4,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-ENGINE := target/x86_64-unknown-linux-gnu/engine
+# As .cargo/config.toml has it, or somebody's own: musl's (docs/decisions/2026-11-28-musl.md).
+ENGINE := target/$(or $(CARGO_BUILD_TARGET),x86_64-unknown-linux-gnu)/engine
 PACKAGES := runc busybox-static iproute2 procps strace gdb uidmap util-linux user-mode-linux qemu-system-x86 erofs-utils
 PEERS := crun bubblewrap podman containerd docker.io
 

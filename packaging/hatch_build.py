@@ -12,7 +12,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-TARGET = "x86_64-unknown-linux-gnu"
+# As cargo: .cargo/config.toml's, or somebody's own.
+TARGET = os.environ.get("CARGO_BUILD_TARGET") or "x86_64-unknown-linux-gnu"
 # Static executables need no libc: the oldest tag that pip knows is the truth.
 TAG = "py3-none-manylinux2014_x86_64"
 
