@@ -30,18 +30,20 @@ int main(void) {
     kill(pid, SIGSTOP);
     wait_for("stop", pid, WUNTRACED);
     wait_for("none", pid, WUNTRACED | WCONTINUED | WNOHANG);
-    kill(pid, SIGCONT); usleep(50000);
+    // It can be waited for before its signal has come.
+    kill(pid, SIGCONT);
+    while (!children) usleep(1000);
     wait_for("continue", pid, WCONTINUED);
     kill(pid, SIGSTOP); wait_for("stop", pid, WUNTRACED);
     kill(pid, SIGTERM); usleep(50000);
     wait_for("term waits", pid, WNOHANG);
-    kill(pid, SIGCONT); usleep(50000);
+    kill(pid, SIGCONT);
     wait_quietly("term", pid);
 
     // A busy one.
     pid = fork();
     if (pid == 0) { setpgid(0, 0); volatile long count = 0; for (;;) count++; }
-    usleep(20000);
+    setpgid(pid, pid); usleep(20000);
     kill(pid, SIGTSTP); wait_for("busy", pid, WUNTRACED);
     kill(pid, SIGSTOP); usleep(20000); wait_for("again", pid, WUNTRACED | WNOHANG);
     kill(pid, SIGKILL); wait_for("kill", pid, 0);
