@@ -28,17 +28,45 @@ def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
     assert (answer["vcpu_count"], answer["mem_size_mib"], answer["smt"], answer["huge_pages"]) == (2, 512, False, "None")
 
 
+NO_DISK = "Virtio backend error: Error manipulating the backing file: No such file or directory (os error 2) /no/such"
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "text"),
     [
-        ("PUT", "/machine-config", {"vcpu_count": 0, "mem_size_mib": 128}, "must be greater than 0, less than 32"),
-        ("PUT", "/machine-config", {"vcpu_count": 33, "mem_size_mib": 128}, "must be greater than 0, less than 32"),
-        ("PUT", "/machine-config", {"vcpu_count": 3, "mem_size_mib": 128, "smt": True}, "must be greater than 0, less than 32"),
-        ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 0}, "memory size (MiB) is either 0, or not a multiple"),
+        (
+            "PUT",
+            "/machine-config",
+            {"vcpu_count": 0, "mem_size_mib": 128},
+            "Machine config error: The number of vCPUs must be greater than 0, less than 32 and",
+        ),
+        (
+            "PUT",
+            "/machine-config",
+            {"vcpu_count": 33, "mem_size_mib": 128},
+            "Machine config error: The number of vCPUs must be greater than 0, less than 32 and",
+        ),
+        (
+            "PUT",
+            "/machine-config",
+            {"vcpu_count": 3, "mem_size_mib": 128, "smt": True},
+            "Machine config error: The number of vCPUs must be greater than 0, less than 32 and",
+        ),
+        (
+            "PUT",
+            "/machine-config",
+            {"vcpu_count": 1, "mem_size_mib": 0},
+            "Machine config error: The memory size (MiB) is either 0, or not a multiple of the configured page size.",
+        ),
         ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 1 << 60}, "memory size (MiB) is either 0, or not a multiple"),
         ("PUT", "/machine-config", {"vcpu_count": 1}, "missing field `mem_size_mib`"),
         ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 1, "mem": 2}, "unknown field `mem`"),
-        ("PUT", "/machine-config", {"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": "T2A"}, "T2A is for other processors"),
+        (
+            "PUT",
+            "/machine-config",
+            {"vcpu_count": 1, "mem_size_mib": 128, "cpu_template": "T2A"},
+            "Machine config error: The CPU template T2A is for other processors",
+        ),
         ("PUT", "/cpu-config", {"msr_modifiers": [{"addr": "x", "bitmap": "0b1"}]}, "no number of 32 bits"),
         (
             "PUT",
@@ -48,17 +76,27 @@ def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
         ),
         ("PUT", "/cpu-config", {"reg_modifiers": [{}]}, "for processors of ARM"),
         ("PATCH", "/machine-config", {}, "Empty PATCH request."),
-        ("PUT", "/boot-source", {"kernel_image_path": "/no/such/kernel"}, "kernel file cannot be opened: No such file"),
+        (
+            "PUT",
+            "/boot-source",
+            {"kernel_image_path": "/no/such/kernel"},
+            "Boot source error: The kernel file cannot be opened: No such file or directory (os error 2)",
+        ),
         ("PUT", "/drives/a", {"drive_id": "b", "is_root_device": False}, "does not match the id from the body"),
         ("PUT", "/drives/a-b", {"drive_id": "a-b", "is_root_device": False}, "alphanumeric"),
-        ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/no/such"}, "No such file"),
+        (
+            "PUT",
+            "/drives/a",
+            {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/no/such"},
+            f"Drive config error: Unable to create the virtio block device: {NO_DISK}",
+        ),
         ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "is_read_only": True, "path_on_host": "/dev/null"}, "neither"),
         ("PUT", "/drives/a", {"drive_id": "a", "is_root_device": False, "io_engine": "Lazy"}, "unknown variant `Lazy`"),
-        ("PUT", "/vsock", {"guest_cid": 2, "uds_path": "v"}, "CID is invalid"),
-        ("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/no/such/folder/v"}, "vsock device"),
-        ("PUT", "/network-interfaces/e", {"iface_id": "e", "host_dev_name": "t", "guest_mac": "1:2"}, "Invalid MAC address"),
-        ("PUT", "/balloon", {"amount_mib": 129, "deflate_on_oom": False}, "too large"),
-        ("GET", "/balloon", None, "No balloon"),
+        ("PUT", "/vsock", {"guest_cid": 2, "uds_path": "v"}, "Vsock config error: The guest CID is invalid"),
+        ("PUT", "/vsock", {"guest_cid": 3, "uds_path": "/no/such/folder/v"}, "Vsock config error: Cannot create backend for vsock device: "),
+        ("PUT", "/network-interfaces/e", {"iface_id": "e", "host_dev_name": "t", "guest_mac": "1:2"}, "Network config error: Invalid MAC address"),
+        ("PUT", "/balloon", {"amount_mib": 129, "deflate_on_oom": False}, "Balloon config error: Amount of pages requested is too large."),
+        ("GET", "/balloon", None, "Balloon config error: No balloon device found."),
         ("PUT", "/hotplug/memory", {"total_size_mib": 128, "block_size_mib": 1}, "Memory hotplug config error: Block size must not be lower than 2 MiB"),
         ("PUT", "/hotplug/memory", {"total_size_mib": 128, "block_size_mib": 3}, "Block size must be a power of 2"),
         ("PUT", "/hotplug/memory", {"total_size_mib": 128, "slot_size_mib": 64}, "Slot size must not be lower than 128 MiB"),
@@ -66,11 +104,24 @@ def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
         ("PUT", "/hotplug/memory", {"total_size_mib": 64}, "Total size must not be lower than slot size (128 MiB)"),
         ("PUT", "/hotplug/memory", {"total_size_mib": 129}, "Total size must be a multiple of slot size (128 MiB)"),
         ("PUT", "/logger", {"level": "Loud"}, "Invalid log level"),
-        ("PUT", "/mmds/config", {"network_interfaces": ["eth9"]}, "does not correspond"),
-        ("PATCH", "/mmds", {"a": 1}, "not initialized"),
+        (
+            "PUT",
+            "/mmds/config",
+            {"network_interfaces": ["eth9"]},
+            "MMMDS config error: The list of network interface IDs provided contains at least one ID that does not correspond",
+        ),
+        ("PATCH", "/mmds", {"a": 1}, "MMDS error: The MMDS data store is not initialized."),
+        ("PUT", "/pmem/a", {"id": "a", "path_on_host": "/no/such"}, "Pmem device error: Unable to create the virtio-pmem device: Error manipulating"),
+        ("PUT", "/logger", {"log_path": "/no/such/log"}, "Logger error: Failed to open target file: No such file"),
+        (
+            "PUT",
+            "/snapshot/load",
+            {"snapshot_path": "/no/such", "mem_backend": {"backend_type": "File", "backend_path": "/no/such"}},
+            "Load snapshot error: Failed to restore from snapshot: Failed to get snapshot state from file: ",
+        ),
         ("PUT", "/snapshot/load", {"snapshot_path": "x"}, "`mem_backend` or `mem_file_path` is required"),
         ("PUT", "/actions", {"action_type": "Explode"}, "unknown variant `Explode`"),
-        ("PUT", "/actions", {"action_type": "InstanceStart"}, "Cannot start microvm without kernel configuration."),
+        ("PUT", "/actions", {"action_type": "InstanceStart"}, "Start microvm error: Cannot start microvm without kernel configuration."),
         ("PUT", "/actions", {"action_type": "FlushMetrics"}, "not supported before starting"),
         ("PATCH", "/vm", {"state": "Paused"}, "not supported before starting"),
         ("PATCH", "/drives/a", {"drive_id": "a"}, "not supported before starting"),
@@ -80,6 +131,24 @@ def test_machine_config_defaults_put_and_patch(monitor: Monitor) -> None:
 )
 def test_refusals_name_what_is_wrong(monitor: Monitor, method: str, path: str, body: Any, text: str) -> None:
     assert text in monitor.fault(method, path, body)
+
+
+def test_refusals_after_the_start_say_what_they_are_about(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    monitor.ok("PUT", "/drives/d", {"drive_id": "d", "is_root_device": False, "is_read_only": True, "path_on_host": str(disk)})
+    monitor.boot(guest, "test=count")
+    for path, body, text in [
+        ("/drives/d", {"drive_id": "d", "path_on_host": "/no/such"}, f"Drive config error: Unable to patch the block device: {NO_DISK}"),
+        ("/drives/d", {"drive_id": "d"}, "Drive config error: Unable to patch the block device: Running method expected different backend."),
+        ("/drives/e", {"drive_id": "e", "path_on_host": "x"}, "Drive config error: Unable to patch the block device: Device e not found."),
+        ("/network-interfaces/e", {"iface_id": "e"}, "Network config error: "),
+        ("/pmem/p", {"id": "p"}, "Pmem device error: Unable to patch the pmem device: Device p not found."),
+        ("/balloon", {"amount_mib": 1}, "Balloon update error: No balloon device found."),
+        ("/balloon/statistics", {"stats_polling_interval_s": 1}, "Balloon update error: No balloon device found."),
+        ("/hotplug/memory", {"requested_size_mib": 128}, "Memory hotplug update error: "),
+    ]:
+        assert text in monitor.fault("PATCH", path, body)
 
 
 def test_only_before_start(monitor: Monitor, guest: Path, tmp_path: Path) -> None:
@@ -125,7 +194,7 @@ def test_drive_is_replaced_while_it_runs(monitor: Monitor, guest: Path, tmp_path
     monitor.ok("PATCH", "/drives/d", {"drive_id": "d", "path_on_host": str(tmp_path / "two")})
     assert monitor.ok("GET", "/vm/config")["drives"][0]["path_on_host"] == str(tmp_path / "two")
     assert "No such file" in monitor.fault("PATCH", "/drives/d", {"drive_id": "d", "path_on_host": "/no/such"})
-    assert "no drive" in monitor.fault("PATCH", "/drives/e", {"drive_id": "e"})
+    assert "Device e not found" in monitor.fault("PATCH", "/drives/e", {"drive_id": "e"})
 
 
 def exchange(monitor: Monitor, data: bytes) -> bytes:

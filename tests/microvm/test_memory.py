@@ -41,7 +41,8 @@ def test_pmem_as_root_is_on_the_command_line(monitor: Monitor, guest: Path, tmp_
     (tmp_path / "file").write_bytes(b"x")
     monitor.ok("PUT", "/pmem/data", pmem(tmp_path / "file", root_device=True, read_only=True))
     body = {"drive_id": "d", "is_root_device": True, "is_read_only": True, "path_on_host": str(tmp_path / "file")}
-    assert "already exists" in monitor.fault("PUT", "/drives/d", body)
+    assert "Attempt to add block as a root device" in monitor.fault("PUT", "/drives/d", body)
+    assert "A root pmem device already exist" in monitor.fault("PUT", "/pmem/other", {**pmem(tmp_path / "file", root_device=True), "id": "other"})
     monitor.boot(guest, "test=commandline")
     assert " root=/dev/pmem0 ro" in monitor.finish()
 

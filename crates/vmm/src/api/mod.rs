@@ -18,6 +18,11 @@ impl Fault {
         Fault(message.into())
     }
 
+    /// Says first what the reason is about, in Firecracker's words.
+    pub(crate) fn about(topic: &str) -> impl Fn(Fault) -> Fault + '_ {
+        move |reason| Fault(format!("{topic} error: {reason}"))
+    }
+
     /// For what the API has and this version of the monitor does not.
     pub(crate) fn missing(what: &str) -> Fault {
         Fault(format!(
@@ -28,7 +33,7 @@ impl Fault {
 
 impl From<crate::machine::MachineError> for Fault {
     fn from(error: crate::machine::MachineError) -> Fault {
-        Fault(format!("Cannot start the microVM: {error}"))
+        Fault(error.to_string())
     }
 }
 

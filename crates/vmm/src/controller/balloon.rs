@@ -11,11 +11,14 @@ use crate::virtio::Transport;
 use crate::virtio::balloon::Balloon;
 
 const TOO_LARGE: &str = "Amount of pages requested is too large.";
+const CONFIG: &str = "Balloon config";
+const UPDATE: &str = "Balloon update";
 const PAGES_PER_MIB: u32 = 256;
 
 impl Controller {
     pub(crate) fn put_balloon(&mut self, config: model::Balloon) -> Result<Reply, Fault> {
-        self.check_amount(config.amount_mib)?;
+        self.check_amount(config.amount_mib)
+            .map_err(Fault::about(CONFIG))?;
         self.config.balloon = Some(config);
         Ok(Reply::Done)
     }
@@ -28,11 +31,16 @@ impl Controller {
     }
 
     pub(crate) fn balloon(&self) -> Result<Reply, Fault> {
-        Reply::json(self.config.balloon.as_ref().ok_or_else(missing)?)
+        let balloon = self.config.balloon.as_ref().ok_or_else(missing);
+        Reply::json(balloon.map_err(Fault::about(CONFIG))?)
     }
 
     pub(crate) fn patch_balloon(&mut self, update: &BalloonUpdate) -> Result<Reply, Fault> {
-        let amount_mib = update.amount_mib;
+        self.inflate(update.amount_mib)
+            .map_err(Fault::about(UPDATE))
+    }
+
+    fn inflate(&mut self, amount_mib: u32) -> Result<Reply, Fault> {
         self.check_amount(amount_mib)?;
         self.config.balloon.as_mut().ok_or_else(missing)?.amount_mib = amount_mib;
         self.with_balloon(|transport| {
@@ -46,6 +54,10 @@ impl Controller {
     }
 
     pub(crate) fn balloon_statistics(&mut self) -> Result<Reply, Fault> {
+        self.statistics().map_err(Fault::about("Internal VMM"))
+    }
+
+    fn statistics(&self) -> Result<Reply, Fault> {
         self.check_statistics()?;
         let mut answer = self.with_balloon(|transport| {
             transport.device().downcast_mut::<Balloon>().map(|balloon| {
@@ -72,11 +84,10 @@ impl Controller {
         &mut self,
         update: &BalloonStatisticsUpdate,
     ) -> Result<Reply, Fault> {
-        self.check_statistics()?;
+        self.check_statistics().map_err(Fault::about(UPDATE))?;
         if update.stats_polling_interval_s == 0 {
-            return Err(Fault::new(
-                "Cannot enable/disable the statistics after activation.",
-            ));
+            let reason = Fault::new("Cannot enable/disable the statistics after activation.");
+            return Err(Fault::about(UPDATE)(reason));
         }
         if let Some(balloon) = &mut self.config.balloon {
             balloon.stats_polling_interval_s = update.stats_polling_interval_s;
@@ -89,13 +100,19 @@ impl Controller {
     pub(crate) fn start_hinting(&mut self, start: Option<HintingStart>) -> Result<Reply, Fault> {
         let acknowledges = start.is_none_or(|start| start.acknowledge_on_stop);
         self.change_hinting(|balloon| balloon.start_hinting(acknowledges))
+            .map_err(Fault::about(UPDATE))
     }
 
     pub(crate) fn stop_hinting(&mut self) -> Result<Reply, Fault> {
         self.change_hinting(Balloon::stop_hinting)
+            .map_err(Fault::about(UPDATE))
     }
 
     pub(crate) fn hinting(&mut self) -> Result<Reply, Fault> {
+        self.hinting_status().map_err(Fault::about(UPDATE))
+    }
+
+    fn hinting_status(&self) -> Result<Reply, Fault> {
         self.check_hinting()?;
         let place = self.place(&Placed::Balloon).ok_or_else(missing)?;
         let hinting = with_device(self.machine.as_ref(), place, |balloon: &mut Balloon| {

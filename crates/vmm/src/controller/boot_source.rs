@@ -12,6 +12,11 @@ const DEFAULT_ARGS: &str = "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noau
 
 impl Controller {
     pub(crate) fn put_boot_source(&mut self, source: BootSource) -> Result<Reply, Fault> {
+        self.set_boot_source(source)
+            .map_err(Fault::about("Boot source"))
+    }
+
+    fn set_boot_source(&mut self, source: BootSource) -> Result<Reply, Fault> {
         let kernel = open(&source.kernel_image_path)
             .map_err(|error| Fault(format!("The kernel file cannot be opened: {error}")))?;
         let initrd = source.initrd_path.as_deref().map(open).transpose().map_err(|error| {

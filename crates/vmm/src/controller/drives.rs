@@ -8,9 +8,16 @@ use crate::devices::lock;
 use crate::virtio::Device;
 use crate::virtio::block::{Block, Disk, Engine};
 
+const TOPIC: &str = "Drive config";
+
 impl Controller {
     pub(crate) fn put_drive(&mut self, id: &str, drive: Drive) -> Result<Reply, Fault> {
         check_id(id, &drive.drive_id)?;
+        self.add_drive(drive).map_err(Fault::about(TOPIC))
+    }
+
+    fn add_drive(&mut self, drive: Drive) -> Result<Reply, Fault> {
+        let id = drive.drive_id.clone();
         if drive.socket.is_some() {
             return Err(Fault::missing("A vhost-user drive"));
         }
@@ -21,21 +28,22 @@ impl Controller {
         })?;
         let (Some(path), Some(is_read_only)) = (&drive.path_on_host, drive.is_read_only) else {
             return Err(Fault::new(
-                "Unable to create the block device: path_on_host and is_read_only are required for a virtio-block device.",
+                "Unable to create the virtio block device: Virtio backend error: path_on_host and is_read_only are required.",
             ));
         };
         let is_other = |other: &Drive| other.drive_id != id;
-        let has_root = self
-            .config
-            .drives
-            .iter()
-            .any(|other| other.is_root_device && is_other(other))
-            || self.config.pmem.iter().any(|pmem| pmem.root_device);
-        if drive.is_root_device && has_root {
+        let is_other_root = |other: &Drive| other.is_root_device && is_other(other);
+        if drive.is_root_device && self.config.pmem.iter().any(|pmem| pmem.root_device) {
+            return Err(Fault::new(
+                "Attempt to add block as a root device while the root device defined as a pmem device",
+            ));
+        }
+        if drive.is_root_device && self.config.drives.iter().any(is_other_root) {
             return Err(Fault::new("A root block device already exists!"));
         }
-        let disk = Disk::open(path, is_read_only).map_err(|error| Fault(error.to_string()))?;
-        self.disks.insert(id.to_owned(), disk);
+        let disk = Disk::open(path, is_read_only)
+            .map_err(|error| Fault(format!("Unable to create the virtio block device: {error}")))?;
+        self.disks.insert(id.clone(), disk);
         let drives = &mut self.config.drives;
         match drives.iter_mut().find(|other| other.drive_id == id) {
             Some(earlier) => *earlier = drive,
@@ -63,20 +71,32 @@ impl Controller {
     /// Puts another file behind a running drive: how a guest gets new media.
     pub(crate) fn patch_drive(&mut self, id: &str, update: &DriveUpdate) -> Result<Reply, Fault> {
         check_id(id, &update.drive_id)?;
+        self.change_drive(update).map_err(|reason| {
+            let reason = format!(
+                "Unable to patch the block device: {reason} Please verify the request arguments."
+            );
+            Fault::about(TOPIC)(Fault(reason))
+        })
+    }
+
+    fn change_drive(&mut self, update: &DriveUpdate) -> Result<Reply, Fault> {
+        let id = &update.drive_id;
         let place = self
             .placed
             .iter()
-            .position(|placed| *placed == Placed::Drive(id.to_owned()));
+            .position(|placed| *placed == Placed::Drive(id.clone()));
         let drive = self
             .config
             .drives
             .iter_mut()
-            .find(|drive| drive.drive_id == id);
+            .find(|drive| drive.drive_id == *id);
         let (Some(place), Some(drive)) = (place, drive) else {
-            return Err(Fault(format!(
-                "Unable to patch the block device: no drive has the id {id}."
-            )));
+            return Err(Fault(format!("Device {id} not found.")));
         };
+        if update.path_on_host.is_none() && update.rate_limiter.is_none() {
+            // It would ask a vhost-user backend for the disk's new size.
+            return Err(Fault::new("Running method expected different backend."));
+        }
         if let Some(limits) = &update.rate_limiter {
             drive.rate_limiter.get_or_insert_default().merge(limits);
             with_device(self.machine.as_ref(), place, |block: &mut Block| {

@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 
 impl Controller {
     pub(crate) fn put_hotplug(&mut self, config: MemoryHotplug) -> Result<Reply, Fault> {
-        check(&config).map_err(|reason| Fault(format!("Memory hotplug config error: {reason}")))?;
+        check(&config).map_err(|reason| Fault::about("Memory hotplug config")(Fault(reason)))?;
         self.config.memory_hotplug = Some(config);
         Ok(Reply::Done)
     }
@@ -30,8 +30,12 @@ impl Controller {
     }
 
     pub(crate) fn patch_hotplug(&mut self, update: &MemoryHotplugUpdate) -> Result<Reply, Fault> {
+        self.request_memory(update.requested_size_mib)
+            .map_err(Fault::about("Memory hotplug update"))
+    }
+
+    fn request_memory(&mut self, requested: u64) -> Result<Reply, Fault> {
         let config = self.config.memory_hotplug.as_ref().ok_or_else(missing)?;
-        let requested = update.requested_size_mib;
         if requested > config.total_size_mib || !requested.is_multiple_of(config.block_size_mib) {
             return Err(Fault(format!(
                 "Invalid requested size: at most {} MiB, in blocks of {} MiB.",

@@ -94,6 +94,10 @@ impl Controller {
 
     /// InstanceStart. After a failure the configuration is as before and the request may be repeated, with the disks opened anew.
     pub(super) fn start(&mut self) -> Result<Reply, Fault> {
+        self.boot().map_err(Fault::about("Start microvm"))
+    }
+
+    fn boot(&mut self) -> Result<Reply, Fault> {
         if self.boot_files.is_none() {
             return Err(Fault::new(
                 "Cannot start microvm without kernel configuration.",
@@ -126,7 +130,7 @@ impl Controller {
         let command_line = self.boot_args();
         let devices = self
             .take_devices()
-            .map_err(|error| Fault(format!("Cannot start the microVM: {error}")))?;
+            .map_err(|error| Fault(error.to_string()))?;
         let (placed, devices) = devices.into_iter().unzip();
         let config = self.machine_config();
         let preparation = match self.preparation.take() {

@@ -13,8 +13,12 @@ impl Controller {
             None => None,
         };
         let open = |path: &std::path::PathBuf| {
-            log::open(path)
-                .map_err(|error| Fault(format!("Cannot open the log {}: {error}", path.display())))
+            log::open(path).map_err(|error| {
+                Fault(format!(
+                    "Logger error: Failed to open target file: {error} {}",
+                    path.display()
+                ))
+            })
         };
         let file = logger.log_path.as_ref().map(open).transpose()?;
         self.log.change(|settings| {

@@ -21,6 +21,11 @@ impl Controller {
     }
 
     pub(crate) fn put_machine(&mut self, config: MachineConfig) -> Result<Reply, Fault> {
+        self.set_machine(config)
+            .map_err(Fault::about("Machine config"))
+    }
+
+    fn set_machine(&mut self, config: MachineConfig) -> Result<Reply, Fault> {
         check(&config)?;
         if self
             .config
@@ -85,7 +90,7 @@ fn check(config: &MachineConfig) -> Result<(), Fault> {
     }
     if !(MIN_MIB..=MAX_MIB).contains(&config.mem_size_mib) {
         return Err(Fault(format!(
-            "The memory size (MiB) is either 0, or not a multiple of the configured page size; it is {MIN_MIB} to {MAX_MIB} here."
+            "The memory size (MiB) is either 0, or not a multiple of the configured page size. Here it is {MIN_MIB} to {MAX_MIB}."
         )));
     }
     if let Some(name) = &config.cpu_template {

@@ -68,15 +68,13 @@ pub(crate) struct StartTimes {
 impl Controller {
     pub(crate) fn put_metrics(&mut self, metrics: Metrics) -> Result<Reply, Fault> {
         if self.metrics.is_some() {
-            return Err(Fault::new("The metrics system was already initialized."));
+            return Err(Fault::new(
+                "Metrics error: Reinitialization of metrics not allowed.",
+            ));
         }
         let path = &metrics.metrics_path;
-        let file = log::open(path).map_err(|error| {
-            Fault(format!(
-                "Cannot open the metrics {}: {error}",
-                path.display()
-            ))
-        })?;
+        let file = log::open(path)
+            .map_err(|error| Fault(format!("Metrics error: {error} {}", path.display())))?;
         self.metrics = Some(file);
         self.next_flush = Some(Instant::now() + PERIOD);
         self.config.metrics = Some(metrics);
@@ -98,7 +96,11 @@ impl Controller {
         let line = self.collect();
         if let Some(file) = &mut self.metrics {
             file.write_all(format!("{line}\n").as_bytes())
-                .map_err(|error| Fault(format!("Cannot write the metrics: {error}")))?;
+                .map_err(|error| {
+                    Fault(format!(
+                        "Internal VMM error: Metrics error: Failed to write metrics: {error}"
+                    ))
+                })?;
         }
         Ok(Reply::Done)
     }

@@ -21,6 +21,12 @@ impl Controller {
     }
 
     pub(crate) fn put_mmds_config(&mut self, config: MmdsConfig) -> Result<Reply, Fault> {
+        // Firecracker writes it so.
+        self.set_mmds_config(config)
+            .map_err(Fault::about("MMMDS config"))
+    }
+
+    fn set_mmds_config(&mut self, config: MmdsConfig) -> Result<Reply, Fault> {
         let is_known = |id: &String| {
             self.config
                 .network_interfaces
@@ -56,7 +62,9 @@ impl Controller {
 fn answer(result: Result<(), StoreError>) -> Result<Reply, Fault> {
     match result {
         Ok(()) => Ok(Reply::Done),
-        Err(error @ StoreError::TooLarge) => Ok(Reply::TooLarge(error.to_string())),
-        Err(error) => Err(Fault(error.to_string())),
+        Err(error @ StoreError::TooLarge) => Ok(Reply::TooLarge(format!(
+            "MMDS limit exceeded error: {error}"
+        ))),
+        Err(error) => Err(Fault(format!("MMDS error: {error}"))),
     }
 }

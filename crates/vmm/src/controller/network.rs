@@ -14,6 +14,7 @@ use crate::virtio::net::{Identity, Link, Net, Unplugged, open_tap};
 const MAX_NAME: usize = 15;
 /// The smallest that IPv4 allows (RFC 791 §3.2).
 const MIN_MTU: u16 = 68;
+const TOPIC: &str = "Network config";
 
 impl Controller {
     /// Keeps the configuration and opens the tap, so that a wrong name is answered here.
@@ -23,6 +24,11 @@ impl Controller {
         network: NetworkInterface,
     ) -> Result<Reply, Fault> {
         check_id(id, &network.iface_id)?;
+        self.add_network(network).map_err(Fault::about(TOPIC))
+    }
+
+    fn add_network(&mut self, network: NetworkInterface) -> Result<Reply, Fault> {
+        let id = network.iface_id.clone();
         let name = &network.host_dev_name;
         if name.len() > MAX_NAME || name.contains(['/', '\0']) {
             return Err(Fault(format!(
@@ -51,13 +57,13 @@ impl Controller {
             }
         }
         // A tap has one user: the earlier one of this id makes room.
-        self.links.remove(id);
-        let link = self.open_link(id, name).map_err(|error| {
+        self.links.remove(&id);
+        let link = self.open_link(&id, name).map_err(|error| {
             Fault(format!(
                 "Could not create the network device: Open tap device failed: {error}. Invalid TUN/TAP Backend provided by {name}."
             ))
         })?;
-        self.links.insert(id.to_owned(), link);
+        self.links.insert(id.clone(), link);
         let networks = &mut self.config.network_interfaces;
         match networks.iter_mut().find(|other| other.iface_id == id) {
             Some(earlier) => *earlier = network,
@@ -119,12 +125,17 @@ impl Controller {
         update: &NetworkUpdate,
     ) -> Result<Reply, Fault> {
         check_id(id, &update.iface_id)?;
-        let place = self.place(&Placed::Network(id.to_owned()));
+        self.change_network(update).map_err(Fault::about(TOPIC))
+    }
+
+    fn change_network(&mut self, update: &NetworkUpdate) -> Result<Reply, Fault> {
+        let id = &update.iface_id;
+        let place = self.place(&Placed::Network(id.clone()));
         let networks = &mut self.config.network_interfaces;
-        let network = networks.iter_mut().find(|network| network.iface_id == id);
+        let network = networks.iter_mut().find(|network| network.iface_id == *id);
         let (Some(place), Some(network)) = (place, network) else {
             return Err(Fault(format!(
-                "Unable to update the network device: no interface has the id {id}."
+                "Unable to update the network device: Device {id} not found."
             )));
         };
         let (receive, transmit) = (&update.rx_rate_limiter, &update.tx_rate_limiter);

@@ -7,6 +7,10 @@ use crate::virtio::{console, vsock};
 
 impl Controller {
     pub(crate) fn put_vsock(&mut self, config: Vsock) -> Result<Reply, Fault> {
+        self.set_vsock(config).map_err(Fault::about("Vsock config"))
+    }
+
+    fn set_vsock(&mut self, config: Vsock) -> Result<Reply, Fault> {
         if config.guest_cid < 3 {
             return Err(Fault::new(
                 "The guest CID is invalid: 0, 1 and 2 are reserved.",

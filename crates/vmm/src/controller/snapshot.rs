@@ -11,13 +11,14 @@ use crate::devices::lock;
 use crate::machine::{CpuTemplate, Machine, MachineState, Plan, Preparation, Prepared};
 use crate::seccomp::Filters;
 use crate::snapshot::memory::Paging;
-use crate::snapshot::request::{BackendType, Create, Load, SnapshotType};
+use crate::snapshot::request::{Backend, BackendType, Create, Load, SnapshotType};
 use crate::snapshot::{Saved, file, handler, memory};
 
 impl Controller {
     pub(crate) fn create_snapshot(&mut self, order: &Create) -> Result<Reply, Fault> {
-        let failed =
-            |reason: &dyn std::fmt::Display| Fault(format!("Create snapshot error: {reason}"));
+        let failed = |reason: &dyn std::fmt::Display| {
+            Fault::about("Create snapshot")(Fault(reason.to_string()))
+        };
         let machine = self
             .machine
             .as_ref()
@@ -63,10 +64,20 @@ impl Controller {
 
     pub(crate) fn load(&mut self, order: &Load) -> Result<Reply, Fault> {
         let backend = order.backend()?;
-        let mut saved = file::read(&order.snapshot_path)
-            .map_err(|error| load_failed(&format!("{}: {error}", order.snapshot_path.display())))?;
+        self.restore(order, &backend)
+            .map_err(|reason| load_failed(&format!("Failed to restore from snapshot: {reason}")))
+    }
+
+    fn restore(&mut self, order: &Load, backend: &Backend) -> Result<Reply, Fault> {
+        let state_failed = |reason: &dyn std::fmt::Display| {
+            let path = order.snapshot_path.display();
+            Fault(format!(
+                "Failed to get snapshot state from file: {path}: {reason}"
+            ))
+        };
+        let mut saved = file::read(&order.snapshot_path).map_err(|error| state_failed(&error))?;
         let mut config: VmConfig = serde_json::from_str(&saved.config)
-            .map_err(|error| load_failed(&format!("its configuration: {error}")))?;
+            .map_err(|error| state_failed(&format_args!("its configuration: {error}")))?;
         if order.clock_realtime {
             saved.machine.chips.follow_time();
         }
@@ -79,13 +90,18 @@ impl Controller {
         let mut paging = Paging::default();
         paging.tracks = order.tracks();
         let memory = self.load_memory(backend.backend_type, path, &mut paging);
-        let memory =
-            memory.map_err(|error| load_failed(&format!("{}: {error}", path.display())))?;
+        let memory = memory.map_err(|error| {
+            Fault(format!(
+                "Failed to load guest memory: {}: {error}",
+                path.display()
+            ))
+        })?;
         let preparation = match self.preparation.take() {
             Some(preparation) => preparation,
             None => Preparation::begin(Filters::default(), None)?,
         };
-        self.go_on(preparation.finish()?, memory, &saved.machine)?;
+        self.go_on(preparation.finish()?, memory, &saved.machine)
+            .map_err(|reason| Fault(format!("Failed to build microVM from snapshot: {reason}")))?;
         self.paging = paging;
         self.tell_of_other_disks(order);
         if order.resume_vm {
@@ -132,7 +148,9 @@ impl Controller {
         memory: Arc<Memory>,
         state: &MachineState,
     ) -> Result<(), Fault> {
-        let devices = self.take_devices().map_err(|error| load_failed(&error))?;
+        let devices = self
+            .take_devices()
+            .map_err(|error| Fault(error.to_string()))?;
         let (placed, devices) = devices.into_iter().unzip();
         let config = self.machine_config();
         let plan = Plan {
@@ -146,7 +164,7 @@ impl Controller {
             filters: self.options.filters.clone(),
         };
         let machine = Machine::restore(prepared, plan, memory, state);
-        self.machine = Some(machine.map_err(|error| load_failed(&error))?);
+        self.machine = Some(machine?);
         self.placed = placed;
         self.is_paused = true;
         self.begin_statistics();
@@ -180,5 +198,5 @@ impl Controller {
 }
 
 fn load_failed(reason: &dyn std::fmt::Display) -> Fault {
-    Fault(format!("Load snapshot error: {reason}"))
+    Fault::about("Load snapshot")(Fault(reason.to_string()))
 }

@@ -14,9 +14,9 @@ pub(super) const ID_BYTES: usize = 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    #[error("Unable to create the virtio block device: Virtio backend error: Error manipulating the backing file: {source} {}", path.display())]
+    #[error("Virtio backend error: Error manipulating the backing file: {source} {}", path.display())]
     Open { path: PathBuf, source: io::Error },
-    #[error("Unable to create the virtio block device: {}: neither a regular file nor a block device", path.display())]
+    #[error("Virtio backend error: {}: neither a regular file nor a block device", path.display())]
     Kind { path: PathBuf },
 }
 
