@@ -242,11 +242,11 @@ impl Tracee {
     }
 
     fn peek(self, cx: &mut Cx<'_>, addr: u64, data: u64) -> SysResult {
-        if cx.kernel.memory_view(self.tid).hides(addr, 8) {
+        let mut bytes = [0; 8];
+        if cx.kernel.memory_view(self.tid).shown(addr, bytes.len()) < bytes.len() {
             return Err(Errno::EIO);
         }
         let file = cx.kernel.memory_file(self.tid)?;
-        let mut bytes = [0; 8];
         if crate::host::pread(&file, &mut bytes, addr).ok() != Some(bytes.len()) {
             return Err(Errno::EIO);
         }
@@ -256,12 +256,13 @@ impl Tracee {
     }
 
     fn poke(self, cx: &mut Cx<'_>, addr: u64, data: u64) -> SysResult {
-        if cx.kernel.memory_view(self.tid).hides(addr, 8) {
+        let bytes = data.to_le_bytes();
+        if cx.kernel.memory_view(self.tid).shown(addr, bytes.len()) < bytes.len() {
             return Err(Errno::EIO);
         }
         let file = cx.kernel.memory_file(self.tid)?;
-        cx.kernel.restore_sites(self.tid, addr, 8);
-        if crate::host::pwrite(&file, &data.to_le_bytes(), addr) != Ok(8) {
+        cx.kernel.restore_sites(self.tid, addr, bytes.len() as u64);
+        if crate::host::pwrite(&file, &bytes, addr) != Ok(bytes.len()) {
             return Err(Errno::EIO);
         }
         DONE

@@ -19,12 +19,15 @@ pub struct View {
 }
 
 impl View {
-    /// Whether some of the range is hidden.
+    /// How much of a range is there, up to the first byte that is hidden.
     #[must_use]
-    pub fn hides(&self, start: u64, len: u64) -> bool {
-        let end = start.saturating_add(len);
-        let overlaps = |range: &Range<u64>| start < range.end && range.start < end;
-        overlaps(&(loader::BASE..loader::END)) || self.hidden.iter().any(overlaps)
+    pub fn shown(&self, start: u64, len: usize) -> usize {
+        let end = start.saturating_add(len as u64);
+        let overlaps = |range: &&Range<u64>| start < range.end && range.start < end;
+        let stub = loader::BASE..loader::END;
+        let hidden = self.hidden.iter().chain([&stub]).filter(overlaps);
+        let first = hidden.map(|range| range.start.saturating_sub(start)).min();
+        first.map_or(len, |first| first as usize)
     }
 
     /// Makes code that was read at `start` what the program has there.
@@ -59,6 +62,8 @@ impl Kernel {
     }
 
     /// Gives the sites in a range their own bytes back, before a debugger writes to some of it.
+    ///
+    /// Where two bytes were patched, another thread of the program that runs there meanwhile can see one of the two: docs/decisions/2026-11-29-ptrace.md.
     pub fn restore_sites(&self, tid: i32, start: u64, len: u64) {
         let (Ok(file), Ok(task)) = (self.memory_file(tid), self.task(tid)) else {
             return;

@@ -277,16 +277,20 @@ impl File for MemoryFile {
                 Ok(0) => break,
                 Ok(count) => {
                     let from = start.wrapping_add(done as u64);
+                    let shown = match self.of {
+                        Some(_) => view.shown(from, count),
+                        None => count,
+                    };
                     if self.of.is_some() {
-                        if view.hides(from, count as u64) {
-                            if done > 0 {
-                                break;
-                            }
-                            return Err(Errno::EIO);
-                        }
-                        view.show_sites(from, &mut chunk[..count]);
+                        view.show_sites(from, &mut chunk[..shown]);
                     }
-                    done += to.put(&chunk[..count])?;
+                    if shown == 0 && done == 0 {
+                        return Err(Errno::EIO);
+                    }
+                    done += to.put(&chunk[..shown])?;
+                    if shown < count {
+                        break;
+                    }
                 }
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error.into()),
@@ -317,15 +321,17 @@ impl File for MemoryFile {
         let start = at.unwrap_or(*position);
         let mut done = 0;
         while from.remaining() > 0 {
-            let bytes = from.take_vec(CHUNK)?;
             let to = start.wrapping_add(done as u64);
-            if self.of.is_some() && self.view().hides(to, bytes.len() as u64) {
-                if done > 0 {
-                    break;
-                }
+            let room = CHUNK.min(from.remaining());
+            let shown = match self.of {
+                Some(_) => self.view().shown(to, room),
+                None => room,
+            };
+            if shown == 0 && done == 0 {
                 return Err(Errno::EIO);
             }
-            match crate::host::pwrite(&self.host, &bytes, start.wrapping_add(done as u64)) {
+            let bytes = from.take_vec(shown)?;
+            match crate::host::pwrite(&self.host, &bytes, to) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(_) if done > 0 => break,
