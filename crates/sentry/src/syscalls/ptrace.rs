@@ -4,6 +4,7 @@ use casemate_platform::fast;
 
 use super::{Cx, DONE, SysResult, value};
 use crate::errno::{Errno, Result};
+use crate::kernel::credentials::CAP_SYS_PTRACE;
 use crate::kernel::ptrace::ends::call_stage;
 use crate::kernel::ptrace::frame::{Frame, USER_REGISTERS, register_at};
 use crate::kernel::ptrace::{OPTIONS, Resume, Traced};
@@ -170,6 +171,7 @@ fn trace_me(cx: &mut Cx<'_>) -> SysResult {
     }
     let process = cx.process()?;
     let (parent, creator) = (process.parent, process.creator);
+    let own = cx.task()?.credentials.clone();
     let is_parent = |tid: &i32| cx.kernel.task(*tid).is_ok_and(|task| task.pid == parent);
     let tracer = match Some(creator).filter(is_parent) {
         Some(creator) => creator,
@@ -178,7 +180,13 @@ fn trace_me(cx: &mut Cx<'_>) -> SysResult {
             cx.kernel.leader(parent).ok_or(Errno::EPERM)?.host_tid
         }
     };
-    cx.kernel.begin_trace(tid, Traced::by(tracer, 0, false))?;
+    // Linux: cap_ptrace_traceme().
+    let theirs = &cx.kernel.task(tracer)?.credentials;
+    if own.permitted & !theirs.permitted != 0 && !theirs.has(CAP_SYS_PTRACE) {
+        return Err(Errno::EPERM);
+    }
+    cx.kernel
+        .begin_trace(tid, Traced::by(tracer, &own, 0, false))?;
     DONE
 }
 
@@ -210,9 +218,8 @@ fn attach(cx: &mut Cx<'_>, pid: i32, options: u32, is_seized: bool) -> SysResult
     if task.pid == own.pid || is_traced || !may_trace_as(cx.kernel, &own.credentials, ids, task) {
         return Err(Errno::EPERM);
     }
-    let tracer = cx.tid();
-    cx.kernel
-        .begin_trace(tid, Traced::by(tracer, options, is_seized))?;
+    let traced = Traced::by(cx.tid(), &own.credentials, options, is_seized);
+    cx.kernel.begin_trace(tid, traced)?;
     if !is_seized {
         cx.kernel.send_to_thread(tid, Info::new(SIGSTOP, 0));
     }

@@ -160,6 +160,7 @@ impl Kernel {
             child.tracer = traced.tracer;
             child.options = traced.options;
             child.is_seized = traced.is_seized;
+            child.sees_all = traced.sees_all;
             child.wants_stop = traced.is_seized;
         }
         Some(Box::new(child))

@@ -2,7 +2,6 @@
 
 use super::{EXIT_KILL, Kind, Stop, Traced};
 use crate::kernel::Kernel;
-use crate::kernel::credentials::CAP_SYS_PTRACE;
 use crate::kernel::exit::end_info;
 use crate::kernel::signals::{Info, SIGCHLD, SIGKILL};
 use crate::kernel::task::Usage;
@@ -188,13 +187,11 @@ impl Kernel {
             .is_some_and(|by| by.pid == tracer)
     }
 
-    /// Whether a thread may execute a program of more rights than its own: its tracer, if it has one, may trace anybody.
+    /// Whether a thread may execute a program of more rights than its own: its tracer, if it has one, may see that.
     #[must_use]
     pub fn tracer_may_see_more(&self, tid: i32) -> bool {
-        let tracer = self.traced(tid).and_then(|traced| traced.tracer);
-        tracer
-            .and_then(|by| self.tasks.get(&by))
-            .is_none_or(|by| by.credentials.has(CAP_SYS_PTRACE))
+        self.traced(tid)
+            .is_none_or(|traced| traced.tracer.is_none() || traced.sees_all)
     }
 
     /// The number of the thread's tracer, 0 without one.
@@ -242,6 +239,8 @@ impl Kernel {
         if self.tracees.is_empty() {
             return;
         }
+        // What the former first thread traced is free.
+        self.tracer_ends(to);
         for other in self.tracees.clone() {
             if let Some(traced) = self.traced_mut(other)
                 && traced.tracer == Some(from)

@@ -15,6 +15,7 @@ use casemate_platform::{fast, loader};
 use rustix::fs::{Mode, OFlags};
 
 use super::Kernel;
+use super::credentials::{CAP_SYS_PTRACE, Credentials};
 use super::signals::{Info, SA_NOCLDSTOP, SIG_IGN, SIGCHLD};
 use super::wake::WaitQueue;
 use crate::errno::{Errno, Result};
@@ -93,6 +94,9 @@ pub struct Traced {
     pub tracer: Option<i32>,
     pub options: u32,
     pub is_seized: bool,
+    /// Who began it might trace anybody then. What its tracer may now is no matter: a tracer that executes a set-user-ID program gives no tracee more.
+    /// Linux: ptracer_cred.
+    pub sees_all: bool,
     pub resume: Resume,
     pub stop: Option<Stop>,
     pub message: u64,
@@ -131,9 +135,10 @@ pub struct Traced {
 
 impl Traced {
     #[must_use]
-    pub fn by(tracer: i32, options: u32, is_seized: bool) -> Self {
+    pub fn by(tracer: i32, asker: &Credentials, options: u32, is_seized: bool) -> Self {
         Self {
             tracer: Some(tracer),
+            sees_all: asker.has(CAP_SYS_PTRACE),
             options,
             is_seized,
             original: -1,
@@ -247,6 +252,7 @@ impl Kernel {
                 tracer: new.tracer,
                 options: new.options,
                 is_seized: new.is_seized,
+                sees_all: new.sees_all,
                 resume: Resume::Continue,
                 ..*old
             },
