@@ -2,11 +2,15 @@
 //!
 //! docs/decisions/2026-11-29-ptrace.md.
 
+mod begin;
+mod calls;
 pub mod children;
+mod delivery;
 pub mod ends;
 pub mod frame;
+mod restart;
 pub mod sites;
-pub mod steps;
+mod steps;
 
 use std::sync::Arc;
 
