@@ -10,6 +10,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "x86-64 only: usize is u64")]
 
 pub mod answers;
+mod call;
 pub mod channel;
 pub mod fast;
 pub mod filter;

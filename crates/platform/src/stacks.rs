@@ -1,8 +1,10 @@
 //! Where each thread of this process is, for who debugs it: a thread walks its own stack when a signal asks it to.
 //!
 //! Everything is there before the jail is closed: the handler, and a place for each thread's answer. The handler makes no call and takes no memory; it goes by
-//! the tables that panics are unwound by, so functions need no frame pointers. Programs cannot ask: their signals are the sentry's own matter, and the
-//! host's come from who may signal the sentry, to whom this one does nothing.
+//! frame pointers, which ours and the standard library's functions have (.cargo/config.toml). Functions of libc's have none: of a thread that is in one, or at
+//! the first two instructions of any, the caller is left out, and where rbp serves for something else there, all callers are. Threads wait in syscall(2),
+//! which is ours for that (call.s). Programs cannot ask: their signals are the sentry's own matter, and the host's come from who may signal the sentry, to whom
+//! this one does nothing.
 
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
@@ -40,20 +42,15 @@ static OWN_PID: AtomicI32 = AtomicI32::new(0);
 static ASKING: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    static OWN: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    /// With the end of the thread's stack.
+    static OWN: Cell<Option<(&'static Slot, u64)>> = const { Cell::new(None) };
 }
 
 unsafe extern "C" {
-    fn _Unwind_Backtrace(
-        note: extern "C" fn(*mut c_void, *mut c_void) -> c_int,
-        argument: *mut c_void,
-    ) -> c_int;
-    fn _Unwind_GetIPInfo(context: *mut c_void, is_exact: *mut c_int) -> usize;
+    /// The linker's: code lies between them.
+    static __executable_start: u8;
+    static etext: u8;
 }
-
-/// _URC_NO_REASON, _URC_END_OF_STACK
-const GO_ON: c_int = 0;
-const ENOUGH: c_int = 5;
 
 /// Gives the calling thread, whose number is `tid`, a place for its answers.
 pub fn register(tid: i32) {
@@ -62,8 +59,28 @@ pub fn register(tid: i32) {
     }
     if let Some(slot) = SLOTS.get(TAKEN.fetch_add(1, Ordering::Relaxed)) {
         slot.tid.store(tid, Ordering::Release);
-        OWN.set(Some(slot));
+        OWN.set(Some((slot, end_of_stack(tid))));
     }
+}
+
+/// Above everything that the calling thread calls. 0: it is not known, and nothing of it is read.
+fn end_of_stack(tid: i32) -> u64 {
+    if tid.cast_unsigned() == std::process::id() {
+        // What the kernel put above a process's first frame. glibc would read /proc/self/maps, musl probe page by page.
+        // SAFETY: no memory is passed.
+        return unsafe { libc::getauxval(libc::AT_RANDOM) };
+    }
+    let (mut start, mut size) = (std::ptr::null_mut(), 0);
+    // SAFETY: the thread is the calling one; `attributes` is made by the first call, read by the second and not used after the third.
+    unsafe {
+        let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
+        if libc::pthread_getattr_np(libc::pthread_self(), &raw mut attributes) != 0 {
+            return 0;
+        }
+        libc::pthread_attr_getstack(&raw const attributes, &raw mut start, &raw mut size);
+        libc::pthread_attr_destroy(&raw mut attributes);
+    }
+    start as u64 + size as u64
 }
 
 /// From here on threads can be asked.
@@ -71,13 +88,11 @@ pub fn register(tid: i32) {
 /// # Errors
 /// As sigaction(2).
 pub fn install() -> io::Result<()> {
-    // What the unwinder makes at its first use is made here.
-    note_own();
-    // SAFETY: an all-zero sigaction is a legal one; the handler has the signature that goes without SA_SIGINFO, and only does what a handler may.
+    // SAFETY: an all-zero sigaction is a legal one; the handler has the signature that goes with SA_SIGINFO, and only does what a handler may.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_asked as *const () as usize;
-        action.sa_flags = libc::SA_RESTART;
+        action.sa_flags = libc::SA_RESTART | libc::SA_SIGINFO;
         crate::check(libc::sigaction(SIGNAL, &raw const action, std::ptr::null_mut()).into())?;
     }
     OWN_PID.store(std::process::id().cast_signed(), Ordering::Release);
@@ -111,51 +126,61 @@ pub fn of(tid: i32, wait: impl Fn() -> bool) -> Vec<u64> {
     frames.map(|frame| frame.load(Ordering::Relaxed)).collect()
 }
 
-extern "C" fn on_asked(_signal: c_int) {
-    note_own();
-}
-
-struct Walk {
-    slot: &'static Slot,
-    depth: usize,
-    /// The frames of this module and of the signal are over.
-    is_within: bool,
-}
-
-fn note_own() {
-    let Some(slot) = OWN.get() else { return };
-    let mut walk = Walk {
-        slot,
-        depth: 0,
-        is_within: false,
+extern "C" fn on_asked(_signal: c_int, _from: *mut libc::siginfo_t, context: *mut c_void) {
+    let Some((slot, end)) = OWN.get() else { return };
+    // SAFETY: the kernel passes a handler with SA_SIGINFO the thread's registers.
+    let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
+    let register = |number: c_int| registers[number.cast_unsigned() as usize].cast_unsigned();
+    let place = Place {
+        at: register(libc::REG_RIP),
+        lowest: register(libc::REG_RSP),
+        frame: register(libc::REG_RBP),
     };
-    // SAFETY: `note` is given nothing but `walk`, which outlives the call. The tables are the linker's; on a stack that is broken the process ends, as it would
-    // in any case.
-    unsafe { _Unwind_Backtrace(note, (&raw mut walk).cast()) };
-    slot.depth.store(walk.depth, Ordering::Relaxed);
+    let mut depth = 0;
+    for (frame, at) in slot.frames.iter().zip(place.callers(end)) {
+        frame.store(at, Ordering::Relaxed);
+        depth += 1;
+    }
+    slot.depth.store(depth, Ordering::Relaxed);
     slot.answers.fetch_add(1, Ordering::Release);
 }
 
-extern "C" fn note(context: *mut c_void, walk: *mut c_void) -> c_int {
-    // SAFETY: it is `note_own`'s, whose only other use of it waits for this call.
-    let walk = unsafe { &mut *walk.cast::<Walk>() };
-    let mut is_exact = 0;
-    // SAFETY: the unwinder's own context, and a number that lives here.
-    let at = unsafe { _Unwind_GetIPInfo(context, &raw mut is_exact) } as u64;
-    // Only what a signal interrupted is where it says; callers are where they return to, behind their call.
-    walk.is_within |= is_exact != 0;
-    if walk.is_within {
-        // 0: where a thread begins.
-        let (Some(frame), Some(at)) = (
-            walk.slot.frames.get(walk.depth),
-            at.checked_sub(u64::from(is_exact == 0)),
-        ) else {
-            return ENOUGH;
-        };
-        frame.store(at, Ordering::Relaxed);
-        walk.depth += 1;
+/// A function that has not returned yet.
+struct Place {
+    at: u64,
+    /// Its frame is no lower than this.
+    lowest: u64,
+    /// Where its caller's `frame` is kept, and above that where it returns to.
+    frame: u64,
+}
+
+impl Place {
+    /// The addresses that it and its callers are at. `end` is the end of the stack that `lowest` lies on: between them all can be read.
+    fn callers(self, end: u64) -> impl Iterator<Item = u64> {
+        let callers = std::iter::successors(Some(self), move |place| place.caller(end));
+        callers.map(|place| place.at)
     }
-    GO_ON
+
+    /// `None`: it is the first, or what is said to be its frame is none.
+    fn caller(&self, end: u64) -> Option<Self> {
+        const SIZE: u64 = 16;
+        let is_frame = self.frame.is_multiple_of(8)
+            && self.frame >= self.lowest
+            && self.frame <= end.checked_sub(SIZE)?;
+        if !is_frame {
+            return None;
+        }
+        // SAFETY: it lies on the calling thread's stack, above what it has pushed; any bits are good.
+        let [frame, back] = unsafe { (self.frame as *const [u64; 2]).read_volatile() };
+        let code = &raw const __executable_start as u64..&raw const etext as u64;
+        // Within the call: what follows it may be another function already.
+        let at = back.checked_sub(1).filter(|at| code.contains(at))?;
+        Some(Self {
+            at,
+            lowest: self.frame + SIZE,
+            frame,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -222,6 +247,39 @@ mod tests {
         assert!(!of(tid, yield_once).is_empty());
         done.store(1, Ordering::Relaxed);
         worker.join().expect("it ends");
+    }
+
+    /// The places that are found on a stack of these words, whose first frame is at its beginning. Addresses in it are numbers of words.
+    fn found(words: &[u64]) -> Vec<u64> {
+        const CODE: u64 = 100;
+        let code = own_tid as *const () as u64;
+        let mut stack = [0; 8];
+        let start = stack.as_mut_ptr() as u64;
+        for (word, value) in stack.iter_mut().zip(words) {
+            *word = match *value {
+                CODE.. => code + value,
+                words => start + words * 8,
+            };
+        }
+        let place = Place {
+            at: code,
+            lowest: start,
+            frame: start,
+        };
+        let found = place.callers(start + words.len() as u64 * 8);
+        found.map(|at| at - code).collect()
+    }
+
+    #[test]
+    fn callers_are_found_up_to_a_frame_that_is_none() {
+        assert_eq!(found(&[2, 101, 4, 102, 0, 103]), [0, 100, 101, 102]);
+        assert_eq!(found(&[2, 101, 0, 102]), [0, 100, 101], "down");
+        assert_eq!(found(&[2, 101, 3, 102]), [0, 100, 101], "within its own");
+        assert_eq!(found(&[3, 101, 0, 4, 102]), [0, 100, 101], "a word between");
+        assert_eq!(found(&[7, 101, 0, 102]), [0, 100], "above the end");
+        assert_eq!(found(&[3, 101, 0, 102]), [0, 100], "half above the end");
+        assert_eq!(found(&[2, 101, 4, 3, 0, 103]), [0, 100], "no code");
+        assert_eq!(found(&[]), [0]);
     }
 
     #[test]
