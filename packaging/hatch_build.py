@@ -12,8 +12,6 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# As cargo: .cargo/config.toml's, or somebody's own.
-TARGET = os.environ.get("CARGO_BUILD_TARGET") or "x86_64-unknown-linux-gnu"
 # Static executables need no libc: the oldest tag that pip knows is the truth.
 TAG = "py3-none-manylinux2014_x86_64"
 
@@ -27,10 +25,11 @@ class EngineHook(BuildHookInterface[Any]):
         if shutil.which("cargo") is None:
             raise SystemExit("casemate's engine is compiled here: install Rust (cargo), or a wheel in place of the source")
         root = Path(self.root)
-        target = root / os.environ.get("CARGO_TARGET_DIR", "target")
+        target = subprocess.run(["bash", root / "packaging/target"], cwd=root, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         packages = ["-p", "casemate-engine", "-p", "casemate-launcher"]
-        subprocess.run(["cargo", "build", "--locked", "--profile", "engine", *packages], cwd=root, check=True, stdout=sys.stderr)
-        built = target / TARGET / "engine"
+        command = ["cargo", "build", "--locked", "--target", target, "--profile", "engine", *packages]
+        subprocess.run(command, cwd=root, check=True, stdout=sys.stderr)
+        built = root / os.environ.get("CARGO_TARGET_DIR", "target") / target / "engine"
         # Straight from where they were built: the source tree, where a container may run from them, stays as it is.
         subprocess.run(["bash", root / "packaging/symbols", built], check=True, stdout=sys.stderr)
         for name in ("casemate-engine", "casemate-engine.symbols"):
