@@ -13,7 +13,7 @@ mod tests {
     }
 
     fn numbered() -> Vec<u8> {
-        (0..ROOM).map(|at| (at % 251) as u8).collect()
+        (0..251).cycle().take(ROOM).collect()
     }
 
     /// Byte by byte: the loop is not to become a call of what is tested.
@@ -38,8 +38,8 @@ mod tests {
             ] {
                 let mut bytes = numbered();
                 let at = bytes.as_mut_ptr();
-                // SAFETY: both ranges lie in `bytes`: at most 4000 + 5000 is more than its room only for the first, which is cut.
                 let size = size.min(ROOM - from.max(to));
+                // SAFETY: both ranges lie in `bytes`: at most 4000 + 5000 is more than its room only for the first, which was cut.
                 let back = unsafe { libc::memmove(at.add(to).cast(), at.add(from).cast(), size) };
                 assert_eq!(back.cast::<u8>(), at.wrapping_add(to));
                 assert!(same(&bytes[..to], &source[..to]), "{size} {from} {to}");
