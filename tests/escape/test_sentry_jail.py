@@ -18,8 +18,9 @@ from casemate.report.filters import read_filters
 SOURCES = Path(__file__).parent / "sentry"
 ANNOTATION = "dev.casemate.isolation"
 # The handler that names a refused call: there is none to be named.
-# The thread that spins for programs moves only while a core is idle and it pays, which a tracer sees to that it does not.
-NEVER_SEEN = {"rt_sigreturn", "sched_setaffinity"}
+# The thread that spins for programs moves only while a core is idle and it pays, which a tracer sees to that it does not. Nor is a channel made for who calls
+# so slowly, and it goes by munmap(2), as large blocks do: when they do is the allocator's matter.
+NEVER_SEEN = {"rt_sigreturn", "sched_setaffinity", "munmap"}
 # Asked for by libraries, and refused without a word.
 BORNE = {"brk", "mremap", "madvise", "sched_yield", "sched_getaffinity"}
 DEADLINE_S = 20

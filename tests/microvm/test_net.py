@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -70,7 +71,7 @@ def test_a_tap_that_was_open_already(start: Start, guest: Path, network: str) ->
 @pytest.mark.parametrize(
     ("card_id", "flags", "text"),
     [
-        ("eth0", 0, "Inappropriate ioctl"),
+        ("eth0", 0, f"(os error {errno.ENOTTY})"),
         ("eth0", TAP_FLAGS & ~IFF_VNET_HDR, "no tap whose frames have a virtio header"),
         ("eth9", TAP_FLAGS, "--tap-fd eth9: the machine has no such network interface"),
         ("eth/0", TAP_FLAGS, "a network interface's id and a descriptor"),

@@ -51,7 +51,11 @@ def threads(pid: int) -> dict[str, tuple[str, str]]:
     """By name, KVM's own left out: the mode of seccomp, and how many filters."""
     found: dict[str, tuple[str, str]] = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
-        said = dict(re.findall(r"^(\w+):\t(.*)$", (task / "status").read_text(), re.MULTILINE))
+        try:
+            text = (task / "status").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # It has ended: KVM's come and go.
+        said = dict(re.findall(r"^(\w+):\t(.*)$", text, re.MULTILINE))
         if not said["Name"].startswith("kvm-"):
             found[said["Name"]] = (said["Seccomp"], said["Seccomp_filters"])
     return found
