@@ -45,8 +45,9 @@ class Vm:
         self.input, inner_input = os.pipe()[::-1]
         self.output, inner_output = os.pipe()
         actions = [(os.POSIX_SPAWN_DUP2, inner_input, 0), (os.POSIX_SPAWN_DUP2, inner_output, 1)]
+        program = str(engine())  # Finding it is not the monitor's time.
         self.begin = time.perf_counter()
-        self.pid = os.posix_spawn(engine(), [str(engine()), "vmm", "--api-sock", path], os.environ, file_actions=actions)
+        self.pid = os.posix_spawn(program, [program, "vmm", "--api-sock", path], os.environ, file_actions=actions)
         os.close(inner_input)
         os.close(inner_output)
         self.stream = connect(path)
