@@ -335,7 +335,8 @@ impl Kernel {
         memory.write_u64(context.offset(MASK), 0)?;
         // Without a handler it is as it was, also for whoever jumps there to set a mask that its filters would not let it.
         let is_stubs = leaves_frame(call);
-        if is_stubs && self.task_mut(tid)?.image.take().is_some() {
+        let is_loading = self.process_of(tid)?.is_loading;
+        if is_stubs && is_loading && self.task_mut(tid)?.image.take().is_some() {
             // The host refused to execute the loader: the frame says why.
             self.process_of_mut(tid)?.is_loading = false;
         }

@@ -17,19 +17,17 @@ impl Kernel {
     pub(super) fn begin_frame(&mut self, call: &Call, is_kick: bool) -> Result<Option<Next>> {
         let tid = call.tid;
         let native = call.args[0] as i32;
+        if is_kick && self.task(tid)?.image.is_some() {
+            self.own(tid)?.phase = Phase::Loading;
+            return self.execute_loader(call).map(Some);
+        }
         if is_kick && self.is_within_frame(call)? {
             return Ok(Some(Next::Answer(RETURN)));
         }
         let mut frame = Frame::read(tid, call.args[2])?;
         let ip = frame.get(RIP);
-        if is_kick {
-            if self.task(tid)?.image.is_some() {
-                self.own(tid)?.phase = Phase::Loading;
-                return self.execute_loader(call).map(Some);
-            }
-            if self.next_of_plan(call)? == Some(Step::Commands) {
-                return Ok(Some(Next::Answer(COMMANDS)));
-            }
+        if is_kick && self.next_of_plan(call)? == Some(Step::Commands) {
+            return Ok(Some(Next::Answer(COMMANDS)));
         }
         let own = self.own(tid)?;
         own.context = call.args[2];
