@@ -23,12 +23,12 @@ use crate::fast::patch::Step;
 use crate::memory::{Address, Memory};
 
 /// Offsets in `struct ucontext` of x86-64. arch/x86/include/uapi/asm/sigcontext.h.
-const RDI: u64 = 104;
-const RSI: u64 = 112;
+pub(super) const RDI: u64 = 104;
+pub(super) const RSI: u64 = 112;
 pub(super) const RAX: u64 = 144;
 pub(super) const RIP: u64 = 168;
 const MASK: u64 = 296;
-const SYSCALL_INSTRUCTION: u64 = 2;
+pub(super) const SYSCALL_INSTRUCTION: u64 = 2;
 /// Looks at a thread that is about to sleep: far more than it needs.
 const MOST_LOOKS: u32 = 100_000;
 
@@ -59,12 +59,10 @@ impl Kernel {
         let is_fault = native != KICK && native != KICK_ON_ALTERNATE_STACK;
         if is_fault {
             if native == libc::SIGTRAP && self.steps_in_stub(call)? {
-                self.leave_mask(call)?;
-                return Ok(Next::Answer(RETURN));
+                return self.leave_frame(call);
             }
             return if self.settle_frame(call, true)? {
-                self.leave_mask(call)?;
-                Ok(Next::Answer(RETURN))
+                self.leave_frame(call)
             } else {
                 self.fault(call)
             };
@@ -84,9 +82,8 @@ impl Kernel {
             return Ok(Next::Answer(COMMANDS));
         }
         if self.put_registers(call)? {
-            self.leave_mask(call)?;
             self.look_again(tid);
-            return Ok(Next::Answer(RETURN));
+            return self.leave_frame(call);
         }
         if step.is_some() {
             // A signal that came meanwhile gets a frame of its own: on the stack that its handler wants.
@@ -94,8 +91,7 @@ impl Kernel {
                 self.kick(tid);
             }
             self.look_again(tid);
-            self.leave_mask(call)?;
-            return Ok(Next::Answer(RETURN));
+            return self.leave_frame(call);
         }
         loop {
             if self.process_of(tid)?.is_stopped {
@@ -112,8 +108,7 @@ impl Kernel {
                     // A signal that only the call's own mask held back.
                     self.look_again(tid);
                 }
-                self.leave_mask(call)?;
-                return Ok(Next::Answer(RETURN));
+                return self.leave_frame(call);
             };
             let action = process.actions.lock().get(info.signal);
             self.signal_taken(pid, &mut info);
@@ -180,8 +175,14 @@ impl Kernel {
         self.leave_mask(call)
     }
 
+    /// Nothing more is done on the frame.
+    pub(super) fn leave_frame(&self, call: &Call) -> Result<Next> {
+        self.leave_mask(call)?;
+        Ok(Next::Answer(RETURN))
+    }
+
     /// No handler runs on the frame: the mask to return to is the one that is.
-    pub(super) fn leave_mask(&self, call: &Call) -> Result<()> {
+    fn leave_mask(&self, call: &Call) -> Result<()> {
         let context = Address(call.args[2]);
         let mask = self.task(call.tid)?.mask.0;
         Memory { tid: call.tid }.write_u64(context.offset(MASK), mask)

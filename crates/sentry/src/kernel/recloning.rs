@@ -13,7 +13,7 @@ use casemate_platform::notify::Call;
 
 use super::Kernel;
 use super::bind::{CLONE_PARENT, CLONE_THREAD, CLONE_VM};
-use super::deliver::{RAX, RIP};
+use super::deliver::{RAX, RDI, RIP, RSI, SYSCALL_INSTRUCTION};
 use crate::errno::{Errno, Result};
 use crate::fast::space::{Clones, Space};
 use crate::memory::{Address, Memory, word};
@@ -25,13 +25,10 @@ use crate::vfs::pidfd::{PidFd, THREAD};
 /// Offsets in `struct ucontext`, as in `deliver`.
 const R8: u64 = 40;
 const R10: u64 = 56;
-const RDI: u64 = 104;
-const RSI: u64 = 112;
 const RDX: u64 = 136;
 const RSP: u64 = 160;
 /// Of the general registers, from r8 to rip.
 const REGISTERS_LEN: usize = (RIP + 8 - R8) as usize;
-const SYSCALL_INSTRUCTION: u64 = 2;
 /// Traps after which a site of clone3 is patched. The first: it costs a frame in any case, and later there may be threads (`fast::patch`).
 const OFTEN: u32 = 1;
 

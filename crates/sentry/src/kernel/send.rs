@@ -247,11 +247,11 @@ impl Kernel {
         let Some(task) = self.tasks.get(&tid) else {
             return;
         };
-        if task.is_kicked || task.traced.as_ref().is_some_and(|own| own.is_in_frame()) {
-            return;
-        }
-        // Frames within frames would fill the stack of a thread that is sent signals faster than it takes them.
-        if task.owed != Owed::Nothing {
+        // Owed: frames within frames would fill the stack of a thread that is sent signals faster than it takes them.
+        if task.is_kicked
+            || task.owed != Owed::Nothing
+            || task.traced.as_ref().is_some_and(|own| own.is_in_frame())
+        {
             return;
         }
         let Ok(process) = self.process(task.pid) else {

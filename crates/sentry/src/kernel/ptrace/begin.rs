@@ -91,12 +91,6 @@ impl Kernel {
         Ok(None)
     }
 
-    /// Nothing is done on this frame.
-    fn leave_frame(&mut self, call: &Call) -> Result<Next> {
-        self.leave_mask(call)?;
-        Ok(Next::Answer(RETURN))
-    }
-
     /// A call that was made at the stub's instruction is over, or (`is_before`) was kept from being made.
     fn end_call(
         &mut self,

@@ -42,12 +42,7 @@ impl Kernel {
                     let code = signal | EVENT_STOP << 8;
                     return self.stop_of(call, (Kind::Other, code), 0, Phase::Signals);
                 }
-                let stop = Stop {
-                    kind: Kind::Other,
-                    code: signal,
-                    info: None,
-                    is_reported: false,
-                };
+                let stop = Stop::new(Kind::Other, signal, None);
                 return self.stop_for(call, stop, Phase::Signals);
             }
         } else if stopped.is_some() {
@@ -69,12 +64,7 @@ impl Kernel {
         };
         self.signal_taken(pid, &mut info);
         self.own(tid)?.signal = Some(info.clone());
-        let stop = Stop {
-            kind: Kind::Signal,
-            code: info.signal,
-            info: Some(info),
-            is_reported: false,
-        };
+        let stop = Stop::new(Kind::Signal, info.signal, Some(info));
         self.stop_for(call, stop, Phase::Chosen)
     }
 
@@ -135,12 +125,7 @@ impl Kernel {
         }
         let info = self.own(tid)?.signal.clone();
         let code = info.as_ref().map_or(libc::SIGTRAP, |info| info.signal);
-        let stop = Stop {
-            kind: Kind::Signal,
-            code,
-            info,
-            is_reported: false,
-        };
+        let stop = Stop::new(Kind::Signal, code, info);
         self.stop_for(call, stop, Phase::FaultChosen)
     }
 

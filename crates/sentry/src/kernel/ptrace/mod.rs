@@ -84,6 +84,15 @@ pub struct Stop {
 }
 
 impl Stop {
+    fn new(kind: Kind, code: i32, info: Option<Info>) -> Self {
+        Self {
+            kind,
+            code,
+            info,
+            is_reported: false,
+        }
+    }
+
     /// PTRACE_EVENT_STOP's, or a group stop's of a tracee that was not seized.
     #[must_use]
     pub fn is_of_group(&self) -> bool {

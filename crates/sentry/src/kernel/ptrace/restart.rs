@@ -5,6 +5,7 @@ use casemate_platform::notify::Call;
 use super::frame::{Frame, RAX, RIP};
 use crate::errno::Result;
 use crate::kernel::Kernel;
+use crate::kernel::deliver::SYSCALL_INSTRUCTION;
 use crate::kernel::signals::{Action, SA_RESTART};
 use crate::kernel::task::Restart;
 
@@ -13,7 +14,6 @@ pub(super) const RESTARTSYS: i64 = -512;
 pub(super) const RESTARTNOINTR: i64 = -513;
 const RESTARTNOHAND: i64 = -514;
 const RESTART_BLOCK: i64 = -516;
-const SYSCALL_INSTRUCTION: u64 = 2;
 
 impl Kernel {
     /// A call that was interrupted says so, as it does on Linux until a signal was delivered.

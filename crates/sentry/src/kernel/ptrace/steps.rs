@@ -7,7 +7,7 @@
 //! Here is what leads from step to step; `begin` takes a new frame, and the steps are in `calls`, `delivery` and `restart`.
 
 use casemate_platform::loader::{
-    KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, RETURN, TAKE_BASES, TELL_BASES, TRAP_CALLS,
+    KICK, KICK_ON_ALTERNATE_STACK, LET_CALLS, TAKE_BASES, TELL_BASES, TRAP_CALLS,
 };
 use casemate_platform::notify::Call;
 
@@ -146,13 +146,7 @@ impl Kernel {
         let task = self.task(call.tid)?;
         let info = Some(stop_info(code, (task.tid, task.credentials.uid)));
         self.own(call.tid)?.message = message;
-        let stop = Stop {
-            kind,
-            code,
-            info,
-            is_reported: false,
-        };
-        self.stop_for(call, stop, next)
+        self.stop_for(call, Stop::new(kind, code, info), next)
     }
 
     pub(super) fn stop_of_event(
@@ -209,7 +203,6 @@ impl Kernel {
         }
         let own = self.own(tid)?;
         own.phase = Phase::Leaving;
-        self.leave_mask(call)?;
-        Ok(Some(Next::Answer(RETURN)))
+        self.leave_frame(call).map(Some)
     }
 }

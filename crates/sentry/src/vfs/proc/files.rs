@@ -252,6 +252,11 @@ impl MemoryFile {
     fn view(&self) -> MutexGuard<'_, View> {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// How much of a range is there: of a file that is no memory, all.
+    fn shown(&self, view: &View, start: u64, len: usize) -> usize {
+        self.of.map_or(len, |_| view.shown(start, len))
+    }
 }
 
 impl File for MemoryFile {
@@ -277,13 +282,8 @@ impl File for MemoryFile {
                 Ok(0) => break,
                 Ok(count) => {
                     let from = start.wrapping_add(done as u64);
-                    let shown = match self.of {
-                        Some(_) => view.shown(from, count),
-                        None => count,
-                    };
-                    if self.of.is_some() {
-                        view.show_sites(from, &mut chunk[..shown]);
-                    }
+                    let shown = self.shown(&view, from, count);
+                    view.show_sites(from, &mut chunk[..shown]);
                     if shown == 0 && done == 0 {
                         return Err(Errno::EIO);
                     }
@@ -323,10 +323,7 @@ impl File for MemoryFile {
         while from.remaining() > 0 {
             let to = start.wrapping_add(done as u64);
             let room = CHUNK.min(from.remaining());
-            let shown = match self.of {
-                Some(_) => self.view().shown(to, room),
-                None => room,
-            };
+            let shown = self.shown(&self.view(), to, room);
             if shown == 0 && done == 0 {
                 return Err(Errno::EIO);
             }
